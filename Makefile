@@ -1,0 +1,31 @@
+# Everything that walferry's developers run; `make help` lists it.
+#
+#   make demo SECONDS=20    ends by itself: 0 when MongoDB equals PostgreSQL, 1 otherwise
+#   make demo DATA=dir      loads the CSV files of a directory instead of generated ones
+#   make demo RATE=500      sales per second
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@sed -n 's/^#   /  /p' $(MAKEFILE_LIST)
+
+setup: ## install what demo and test need; a second run asks the network nothing
+	@scripts/setup.sh
+
+demo: setup ## private servers, the retail system, live sales, shown in the terminal (Ctrl-C ends it)
+	@echo "demo: building the release binaries"
+	@cargo build --release -p walferry -p walferry-retail -p walferry-demo
+	@target/release/demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DATA),--data $(DATA)) $(if $(RATE),--rate $(RATE))
+
+test: setup ## the whole suite, on private servers below .run/
+	@echo "test: building and running every test of the workspace"
+	@cargo test --workspace
+
+lint: ## formatting, clippy, documentation, dependencies
+	@scripts/setup.sh lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	.tools/deny/bin/cargo-deny --log-level error check bans licenses sources

@@ -1,0 +1,53 @@
+//! What the sink remembers of its own progress.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use walferry_schema::{Lsn, Position, TableSpec, Term};
+
+/// The content of the position document (protocol rule 13), less what only the sink needs to
+/// fence with (epoch, sequence, session).
+///
+/// Written in the same transaction as the documents, so the two can never disagree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which part of its life the pipeline is in.
+    pub state: PipelineState,
+    /// The generation that the rest refers to.
+    pub generation: u64,
+    /// The newest `open` (or `generation`) record read: older terms are void from here on.
+    pub term: Term,
+    /// The last change applied; none before the first.
+    pub position: Option<Position>,
+    /// How far the source's log is covered: the last commit's end LSN, heartbeat or snapshot end.
+    pub end_lsn: Lsn,
+    /// The next log offset to read.
+    pub log_offset: i64,
+    /// A hash of the log record before `log_offset`; 0 when there is none. Read again on start,
+    /// so that a log that was lost and written anew is noticed.
+    pub log_check: u64,
+    /// The next offset to read of each row partition.
+    pub partitions: BTreeMap<PartitionOffset, i64>,
+    /// The tables of the generation.
+    pub tables: Vec<TableSpec>,
+}
+
+/// A partition by name, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionOffset {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition within the topic.
+    pub partition: i32,
+}
+
+/// Which part of its life a pipeline is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PipelineState {
+    /// Chunks go into staging collections; readers see the tables of the generation before.
+    Snapshot,
+    /// Every chunk is in staging and the collections are being renamed, one after another.
+    Swapping,
+    /// Source transactions are applied; readers see a prefix of the source's history.
+    Live,
+}

@@ -1,0 +1,24 @@
+//! The seams between the engine and its connectors.
+//!
+//! The engine is written against these traits only: [`Source`] (PostgreSQL), [`Log`] and
+//! [`LogReader`] (Kafka, writing and reading), [`Sink`] (MongoDB). Connectors never see one another.
+
+mod checkpoint;
+#[cfg(feature = "fakes")]
+pub mod fakes;
+mod fault;
+mod log;
+mod log_reader;
+mod sink;
+mod source;
+mod tasks;
+
+pub use checkpoint::{Checkpoint, PartitionOffset, PipelineState};
+pub use fault::{Class, Classify, Fault};
+pub use log::{Accepted, Log, LogEntry, LogTail, Record, TopicSpec};
+pub use log_reader::{Bounds, LogReader, Partition, RowRecord};
+pub use sink::{Applied, Batch, RowEvent, Sink, Target};
+pub use source::{
+    SlotState, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable,
+};
+pub use tasks::Tasks;

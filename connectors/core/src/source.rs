@@ -1,0 +1,165 @@
+//! The seam to the database whose log is read.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use walferry_schema::{Change, Lsn, Relation, Row, ServerIdentity, TableName};
+
+use crate::Fault;
+
+/// A database with a logical replication slot.
+///
+/// The order of calls is the protocol's: [`inspect`](Self::inspect); for a new generation
+/// [`create_slot`](Self::create_slot) and [`next_chunk`](Self::next_chunk) to the end; then
+/// [`start`](Self::start) and [`next`](Self::next). After any error the source is started again
+/// from [`inspect`](Self::inspect): that is a new term.
+pub trait Source: Send {
+    /// The server and the slot as they are now; drops whatever link was open.
+    fn inspect(&mut self) -> impl Future<Output = Result<SourceState, Fault>> + Send;
+
+    /// The tables of the publication, with their keys, in name order.
+    fn tables(&mut self) -> impl Future<Output = Result<Vec<SourceTable>, Fault>> + Send;
+
+    /// Tells which columns identify a table's rows for the whole generation: the relations that
+    /// follow carry them as their keys, and a relation that lacks one of them is an error.
+    fn set_keys(&mut self, keys: &[(TableName, Vec<String>)]);
+
+    /// Drops the slot if it is there, makes it anew and exports its snapshot, which stays readable
+    /// through [`next_chunk`](Self::next_chunk) until [`start`](Self::start).
+    fn create_slot(
+        &mut self,
+        tables: &[TableName],
+    ) -> impl Future<Output = Result<SnapshotStart, Fault>> + Send;
+
+    /// The next rows of the snapshot, table after table in the order given; `None` after the last.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no chunk is lost.
+    fn next_chunk(
+        &mut self,
+    ) -> impl Future<Output = Result<Option<SnapshotChunk>, Fault>> + Send;
+
+    /// Owns the slot (START_REPLICATION) and only then reads and returns its confirmed LSN.
+    ///
+    /// # Errors
+    /// Fatal when another process owns the slot.
+    fn start(&mut self) -> impl Future<Output = Result<Lsn, Fault>> + Send;
+
+    /// The next event.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no event is lost.
+    fn next(&mut self) -> impl Future<Output = Result<SourceEvent, Fault>> + Send;
+
+    /// The next event if it is already here; saves the hot path from suspending per row.
+    fn buffered(&mut self) -> Result<Option<SourceEvent>, Fault>;
+
+    /// Tells the server that everything before `lsn` is safe downstream. Never falls: an `lsn`
+    /// below an earlier one repeats that. Also the keepalive that answers the server's.
+    fn confirm(&mut self, lsn: Lsn) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Ends the stream in order, so that the server frees the slot at once.
+    fn stop(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+/// The source server, and the slot if there is one.
+#[derive(Clone, Debug)]
+pub struct SourceState {
+    /// Which server this is.
+    pub server: ServerIdentity,
+    /// How far the server's log is durable.
+    pub flush_lsn: Lsn,
+    /// The pipeline's slot, none when it does not exist.
+    pub slot: Option<SlotState>,
+    /// The database that the slot reads.
+    pub database: String,
+}
+
+/// A replication slot.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotState {
+    /// Where START_REPLICATION would begin.
+    pub confirmed_lsn: Lsn,
+    /// Whether a process owns it now.
+    pub is_active: bool,
+    /// Whether the server has removed log that the slot still needed: it is of no more use.
+    pub is_lost: bool,
+}
+
+/// A table of the publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceTable {
+    /// The table.
+    pub name: TableName,
+    /// The columns that identify a row, in key order: the primary key's, or the replica identity
+    /// index's where that is chosen; empty when there is neither.
+    pub key: Vec<String>,
+}
+
+/// A slot that was just made.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotStart {
+    /// Where the stream will begin; the snapshot shows exactly what is before it.
+    pub consistent_lsn: Lsn,
+    /// When the snapshot was taken, microseconds since 1970.
+    pub taken_at: i64,
+}
+
+/// Some rows of one table of the snapshot.
+#[derive(Clone, Debug)]
+pub struct SnapshotChunk {
+    /// The table's version.
+    pub relation: Arc<Relation>,
+    /// The rows.
+    pub rows: Vec<Row>,
+}
+
+/// What the stream says next.
+#[derive(Clone, Debug)]
+pub enum SourceEvent {
+    /// A transaction begins; everything up to its commit belongs to it.
+    Begin {
+        /// PostgreSQL's transaction id.
+        xid: u32,
+        /// LSN of the commit record.
+        commit_lsn: Lsn,
+        /// Microseconds since 1970.
+        committed_at: i64,
+    },
+    /// A change of the transaction.
+    Change {
+        /// LSN of the change's own WAL record.
+        lsn: Lsn,
+        /// The first of the ordinals that the change owns (protocol rule 2): `2k`; the change's
+        /// other half has the next; relation *i* of a truncate has `2(k + i)`.
+        ordinal: u64,
+        /// The change.
+        change: Change,
+    },
+    /// A logical message, inside a transaction or alone.
+    Message {
+        /// LSN of the message.
+        lsn: Lsn,
+        /// Whether it belongs to the open transaction.
+        is_transactional: bool,
+        /// Who it is for.
+        prefix: String,
+        /// What it says.
+        content: Bytes,
+    },
+    /// The transaction ends.
+    Commit {
+        /// LSN of the commit record: identity.
+        commit_lsn: Lsn,
+        /// LSN after it: what the slot may be confirmed to.
+        end_lsn: Lsn,
+    },
+    /// Nothing to send: the server has decoded up to here.
+    Keepalive {
+        /// Everything of interest before this has been sent.
+        lsn: Lsn,
+        /// Whether the server wants an answer now.
+        wants_reply: bool,
+    },
+}

@@ -1,0 +1,243 @@
+//! Reading the log: one consumer whose partitions are read each from a queue of its own.
+//!
+//! - Every partition is read from an explicit offset, and each record once and in order.
+//! - What is waited for in a select holds no record: dropping it loses none.
+//! - Brokers that are away are waited for; a record that is gone is an error.
+//! - After an error the reader is to be assigned anew.
+
+mod queue;
+mod reading;
+mod record;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::Notify;
+use tracing::debug;
+use walferry_core::{Bounds, Fault, LogEntry, LogReader, Partition, PartitionOffset, RowRecord};
+
+use crate::client::{Consumer, blocking, drop_beside};
+use crate::log_scan::LogScan;
+use crate::{Error, Settings};
+use reading::{Arrivals, EVENTS, Reading, Row, add_offset};
+
+const SEEK: Duration = Duration::from_secs(10);
+const SEEK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Kafka as the sink reads it.
+pub struct KafkaLogReader {
+    settings: Arc<Settings>,
+    commit_log: Arc<str>,
+    reading: Option<Reading>,
+    arrivals: Arc<Arrivals>,
+    scan: LogScan,
+}
+
+// === impl KafkaLogReader ===
+
+impl KafkaLogReader {
+    /// A reader in the cluster of these settings; connects to nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        let commit_log: Arc<str> = settings.commit_log().into();
+        Self {
+            scan: LogScan::new(settings.clone(), commit_log.clone()),
+            settings,
+            commit_log,
+            reading: None,
+            arrivals: Arc::default(),
+        }
+    }
+
+    async fn start(
+        &mut self,
+        log: i64,
+        rows: &BTreeMap<PartitionOffset, i64>,
+    ) -> Result<(), Error> {
+        if let Some(old) = self.reading.take() {
+            drop_beside(old);
+        }
+        let config = self.settings.consumer(rows.len() + 1)?;
+        let log_name = PartitionOffset {
+            topic: self.commit_log.clone(),
+            partition: 0,
+        };
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(name, offset)| (name.clone(), *offset))
+            .collect();
+        let arrivals = self.arrivals.clone();
+        let start = move || Reading::start(&config, (log_name, log), rows, &arrivals);
+        self.reading = Some(blocking(start).await?);
+        Ok(())
+    }
+
+    async fn number(&mut self, name: &PartitionOffset) -> Result<Partition, Error> {
+        let reading = self.reading.as_ref().ok_or(Error::NotAssigned)?;
+        if let Some(number) = reading.numbers.get(name) {
+            return Ok(*number);
+        }
+        let Bounds { first, .. } = self.scan.bounds(&name.topic, name.partition).await?;
+        let reading = self.reading.as_mut().ok_or(Error::NotAssigned)?;
+        reading.add(name.clone(), first, &self.arrivals)
+    }
+
+    fn reading(&mut self) -> Result<&mut Reading, Error> {
+        self.reading.as_mut().ok_or(Error::NotAssigned)
+    }
+
+    fn row(&mut self, partition: Partition) -> Result<&mut Row, Error> {
+        self.reading()?
+            .rows
+            .get_mut(partition.0)
+            .ok_or(Error::NotAssigned)
+    }
+
+    fn poll_log(&mut self) -> Result<Option<LogEntry>, Error> {
+        self.reading()?.next_log()
+    }
+
+    /// Waits for a wake-up, or until the client's events are due.
+    async fn wait(&mut self, what: impl FnOnce(&Arrivals) -> &Notify) -> Result<(), Error> {
+        let due = self.reading()?.see_events()?;
+        tokio::select! {
+            biased;
+            () = what(&self.arrivals).notified() => {}
+            () = tokio::time::sleep(due) => {}
+        }
+        Ok(())
+    }
+
+    async fn seek(&mut self, offset: i64) -> Result<(), Error> {
+        let deadline = Instant::now() + SEEK;
+        loop {
+            let topic = self.commit_log.clone();
+            let consumer = self.reading()?.consumer.clone();
+            match blocking(move || seek(&consumer, &topic, offset)).await {
+                Ok(()) => break,
+                // Not started yet, for it was assigned just now.
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(SEEK_AGAIN).await,
+                Err(error) => return Err(error),
+            }
+        }
+        self.reading()?.log.next = offset;
+        Ok(())
+    }
+}
+
+impl LogReader for KafkaLogReader {
+    async fn assign(
+        &mut self,
+        log: i64,
+        rows: &BTreeMap<PartitionOffset, i64>,
+    ) -> Result<(), Fault> {
+        Ok(self.start(log, rows).await?)
+    }
+
+    async fn partition(&mut self, name: &PartitionOffset) -> Result<Partition, Fault> {
+        Ok(self.number(name).await?)
+    }
+
+    async fn next_log(&mut self) -> Result<LogEntry, Fault> {
+        loop {
+            if let Some(entry) = self.poll_log()? {
+                return Ok(entry);
+            }
+            self.wait(|arrivals| &arrivals.log).await?;
+        }
+    }
+
+    fn buffered_log(&mut self) -> Result<Option<LogEntry>, Fault> {
+        Ok(self.poll_log()?)
+    }
+
+    async fn seek_log(&mut self, offset: i64) -> Result<(), Fault> {
+        Ok(self.seek(offset).await?)
+    }
+
+    fn peek(&mut self, partition: Partition) -> Result<Option<&RowRecord>, Fault> {
+        Ok(self.row(partition)?.peek()?)
+    }
+
+    fn take(&mut self, partition: Partition) -> Option<RowRecord> {
+        self.row(partition).ok()?.ahead.take()
+    }
+
+    fn offset(&self, partition: Partition) -> i64 {
+        let row = self
+            .reading
+            .as_ref()
+            .and_then(|reading| reading.rows.get(partition.0));
+        let row = row.expect("a partition's number comes from the assignment that is being read");
+        row.ahead
+            .as_ref()
+            .map_or(row.queue.next, |record| record.offset)
+    }
+
+    async fn arrived(&mut self) -> Result<(), Fault> {
+        let mut waited = self.reading()?.events_seen;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.arrivals.rows.notified() => return Ok(()),
+                () = tokio::time::sleep_until((waited + EVENTS).into()) => {}
+            }
+            let reading = self.reading()?;
+            reading.see_events()?;
+            waited = reading.events_seen;
+        }
+    }
+
+    async fn bounds(&mut self, name: &PartitionOffset) -> Result<Bounds, Fault> {
+        Ok(self.scan.bounds(&name.topic, name.partition).await?)
+    }
+
+    async fn log_bounds(&mut self) -> Result<Bounds, Fault> {
+        Ok(self.scan.log_bounds().await?)
+    }
+
+    async fn look_ahead(&mut self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Fault> {
+        Ok(self.scan.read(from, limit).await?)
+    }
+
+    fn publish_offsets(&mut self, log: i64, rows: &BTreeMap<PartitionOffset, i64>) {
+        let Some(reading) = &self.reading else { return };
+        let mut offsets = TopicPartitionList::with_capacity(rows.len() + 1);
+        let log_name = PartitionOffset {
+            topic: self.commit_log.clone(),
+            partition: 0,
+        };
+        let published = add_offset(&mut offsets, &log_name, log)
+            .and_then(|()| {
+                rows.iter()
+                    .try_for_each(|(name, at)| add_offset(&mut offsets, name, *at))
+            })
+            .and_then(|()| reading.consumer.commit(&offsets, CommitMode::Async));
+        if let Err(error) = published {
+            debug!(%error, "publishing offsets failed");
+        }
+    }
+}
+
+impl Drop for KafkaLogReader {
+    fn drop(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            drop_beside(reading);
+        }
+    }
+}
+
+/// Moves the commit log's partition; may block. Records fetched before are void at once.
+fn seek(consumer: &Consumer, topic: &str, offset: i64) -> Result<(), Error> {
+    let sought = consumer.seek(topic, 0, Offset::Offset(offset), SEEK);
+    let topic = topic.to_owned();
+    sought.map_err(|source| Error::Read {
+        topic,
+        partition: 0,
+        offset,
+        source,
+    })
+}

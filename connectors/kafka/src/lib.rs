@@ -1,0 +1,21 @@
+//! Kafka as walferry's log: topics, the producer of row records and the commit log, and their
+//! consumer.
+//!
+//! - A term has a producer of its own: what an older one still held cannot reach the next.
+//! - Offsets are explicit everywhere; what is gone from Kafka is an error, never skipped.
+//! - No librdkafka call that can block runs on a thread of the runtime.
+
+mod client;
+mod consumer;
+mod error;
+mod log_scan;
+mod partitioner;
+mod producer;
+mod settings;
+mod topics;
+
+pub use consumer::KafkaLogReader;
+pub use error::Error;
+pub use partitioner::partition_of;
+pub use producer::KafkaLog;
+pub use settings::{Compression, Settings};

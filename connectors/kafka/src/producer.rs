@@ -1,0 +1,336 @@
+//! Writing the log: one idempotent producer for each term.
+//!
+//! - A term's producer is dropped with all that it still holds before the next is made.
+//! - What an old producer reports late reaches nobody: its acknowledgements are its own.
+//! - A record that is too large is refused before it is sent.
+
+mod deliveries;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{
+    BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
+use rdkafka::{ClientContext, Message};
+use tracing::{debug, info};
+use walferry_core::{Accepted, Fault, Log, LogEntry, LogTail, Record, TopicSpec};
+use walferry_schema::LogRecord;
+
+use crate::client::{Context, blocking, drop_beside};
+use crate::log_scan::LogScan;
+use crate::settings::create;
+use crate::{Error, Settings, partition_of, topics};
+use deliveries::{Deliveries, Opaque};
+
+/// How long a header's lengths are at most on the wire.
+const HEADER_OVERHEAD_BYTES: usize = 10;
+/// How long a new term waits for its first connection; it goes on without.
+const CONNECT: Duration = Duration::from_millis(300);
+const SLOW_DROP: Duration = Duration::from_secs(1);
+
+/// Kafka as the reader writes it.
+pub struct KafkaLog {
+    settings: Arc<Settings>,
+    commit_log: Arc<str>,
+    /// The smallest `max.message.bytes` of the topics, where that is known.
+    topic_limit_bytes: Option<usize>,
+    term: Option<Term>,
+    scan: LogScan,
+}
+
+/// The producer of a term.
+struct Term {
+    producer: ThreadedProducer<DeliveryContext>,
+    deliveries: Arc<Deliveries>,
+}
+
+struct DeliveryContext {
+    client: Context,
+    deliveries: Arc<Deliveries>,
+}
+
+/// What is sent, before it is librdkafka's.
+struct Outgoing<'a> {
+    topic: &'a str,
+    partition: i32,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    timestamp: Option<i64>,
+    headers: Option<OwnedHeaders>,
+}
+
+// === impl KafkaLog ===
+
+impl KafkaLog {
+    /// A log in the cluster of these settings; connects to nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        let commit_log: Arc<str> = settings.commit_log().into();
+        Self {
+            scan: LogScan::new(settings.clone(), commit_log.clone()),
+            settings,
+            commit_log,
+            topic_limit_bytes: None,
+            term: None,
+        }
+    }
+
+    fn term(&self) -> Result<&Term, Error> {
+        self.term.as_ref().ok_or(Error::NotBegun)
+    }
+
+    fn check_size(&self, topic: &str, bytes: usize) -> Result<(), Error> {
+        let limit = self.settings.max_record_bytes;
+        if bytes > limit {
+            return Err(Error::TooLarge {
+                topic: topic.to_owned(),
+                bytes,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    async fn new_term(&mut self) -> Result<(), Error> {
+        if let Some(old) = self.term.take() {
+            blocking(move || {
+                old.end();
+                Ok(())
+            })
+            .await?;
+        }
+        let config = self.settings.producer(self.topic_limit_bytes)?;
+        let topic = self.commit_log.clone();
+        self.term = Some(blocking(move || Term::begin(&config, &topic)).await?);
+        Ok(())
+    }
+
+    async fn append_bytes(&self, value: &[u8]) -> Result<i64, Error> {
+        self.check_size(&self.commit_log, value.len())?;
+        let term = self.term()?;
+        let offset = loop {
+            let (opaque, offset) = term.deliveries.add_awaited()?;
+            match term.send(Outgoing::log(&self.commit_log, value), opaque)? {
+                Accepted::Partition(_) => break offset,
+                Accepted::Full => term.deliveries.progress().await?,
+            }
+        };
+        let Ok(offset) = offset.await else {
+            return Err(term.deliveries.check().err().unwrap_or(Error::NoOffset));
+        };
+        // The broker had it already from an earlier try and does not say where.
+        if offset < 0 {
+            Err(Error::NoOffset)
+        } else {
+            Ok(offset)
+        }
+    }
+
+    fn send_row_record(&self, entry: u64, record: &Record<'_>) -> Result<Accepted, Error> {
+        self.check_size(&record.topic.name, record_bytes(record))?;
+        let term = self.term()?;
+        let opaque = term.deliveries.add(entry)?;
+        let outgoing = Outgoing {
+            topic: &record.topic.name,
+            partition: partition_of(record.key, record.topic.partitions),
+            key: record.key,
+            value: record.value,
+            timestamp: Some(record.timestamp),
+            headers: (!record.headers.is_empty()).then(|| owned_headers(record.headers)),
+        };
+        term.send(outgoing, opaque)
+    }
+
+    fn send_log_record(&self, entry: u64, value: &[u8]) -> Result<Accepted, Error> {
+        self.check_size(&self.commit_log, value.len())?;
+        let term = self.term()?;
+        let opaque = term.deliveries.add(entry)?;
+        term.send(Outgoing::log(&self.commit_log, value), opaque)
+    }
+}
+
+impl Log for KafkaLog {
+    async fn ensure_topics(&mut self, topics: &[TopicSpec]) -> Result<(), Fault> {
+        let commit_log = TopicSpec {
+            name: self.commit_log.clone(),
+            partitions: 1,
+        };
+        let wanted: Vec<_> = topics.iter().cloned().chain([commit_log]).collect();
+        self.topic_limit_bytes = topics::ensure(&self.settings, &wanted).await?;
+        Ok(())
+    }
+
+    async fn begin(&mut self) -> Result<(), Fault> {
+        Ok(self.new_term().await?)
+    }
+
+    async fn append(&mut self, record: &LogRecord) -> Result<i64, Fault> {
+        Ok(self.append_bytes(&record.to_bytes()).await?)
+    }
+
+    fn send_row(&mut self, entry: u64, record: &Record<'_>) -> Result<Accepted, Fault> {
+        Ok(self.send_row_record(entry, record)?)
+    }
+
+    fn send_log(&mut self, entry: u64, record: &[u8]) -> Result<Accepted, Fault> {
+        Ok(self.send_log_record(entry, record)?)
+    }
+
+    fn outstanding(&self) -> Option<u64> {
+        self.term
+            .as_ref()
+            .and_then(|term| term.deliveries.outstanding())
+    }
+
+    async fn progress(&mut self) -> Result<(), Fault> {
+        Ok(self.term()?.deliveries.progress().await?)
+    }
+
+    async fn bounds(&mut self) -> Result<LogTail, Fault> {
+        let bounds = self.scan.log_bounds().await?;
+        Ok(LogTail {
+            first: bounds.first,
+            end: bounds.end,
+        })
+    }
+
+    async fn read(&mut self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Fault> {
+        Ok(self.scan.read(from, limit).await?)
+    }
+}
+
+impl Drop for KafkaLog {
+    fn drop(&mut self) {
+        if let Some(term) = self.term.take() {
+            drop_beside(term);
+        }
+    }
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Makes the producer; may block.
+    fn begin(config: &rdkafka::ClientConfig, topic: &str) -> Result<Self, Error> {
+        let deliveries = Arc::new(Deliveries::default());
+        let client = Context::new("producer");
+        let context = DeliveryContext {
+            client,
+            deliveries: deliveries.clone(),
+        };
+        let producer: ThreadedProducer<_> = create(config, context)?;
+        // Left alone, librdkafka asks for its producer id half a second after it was made, and
+        // again after another; an answer about metadata makes it ask at once.
+        if let Err(error) = producer.client().fetch_metadata(Some(topic), CONNECT) {
+            debug!(%error, "the producer will connect later");
+        }
+        Ok(Self {
+            producer,
+            deliveries,
+        })
+    }
+
+    /// Gives up what is not delivered; blocks for the producer's threads.
+    fn end(self) {
+        let started = Instant::now();
+        let given_up = self.producer.in_flight_count();
+        self.producer
+            .purge(PurgeConfig::default().queue().inflight());
+        drop(self);
+        let took = started.elapsed();
+        if given_up > 0 || took > SLOW_DROP {
+            info!(given_up, ?took, "dropped the producer of the term before");
+        }
+    }
+
+    fn send(&self, outgoing: Outgoing<'_>, opaque: Opaque) -> Result<Accepted, Error> {
+        let (topic, partition) = (outgoing.topic, outgoing.partition);
+        let record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord {
+            topic,
+            partition: Some(partition),
+            payload: outgoing.value,
+            key: outgoing.key,
+            timestamp: outgoing.timestamp,
+            headers: outgoing.headers,
+            delivery_opaque: opaque.0,
+        };
+        let Err((error, record)) = self.producer.send(record) else {
+            return Ok(Accepted::Partition(partition));
+        };
+        if error.rdkafka_error_code() == Some(Code::QueueFull) {
+            self.deliveries.refused(opaque);
+            return Ok(Accepted::Full);
+        }
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
+        // Ends the term; its first failure is the cause, a later one only a consequence.
+        self.deliveries.failed(topic, bytes, &error);
+        self.deliveries.check()?;
+        Err(Error::delivery(topic, bytes, error))
+    }
+}
+
+// === impl Outgoing ===
+
+impl<'a> Outgoing<'a> {
+    fn log(topic: &'a str, value: &'a [u8]) -> Self {
+        let value = Some(value);
+        Self {
+            topic,
+            partition: 0,
+            key: None,
+            value,
+            timestamp: None,
+            headers: None,
+        }
+    }
+}
+
+// === impl DeliveryContext ===
+
+impl ClientContext for DeliveryContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.client.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.client.error(error, reason);
+    }
+}
+
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        match result {
+            Ok(message) => {
+                self.client.works();
+                self.deliveries.delivered(Opaque(opaque), message.offset());
+            }
+            Err((error, message)) => {
+                let bytes = message.key_len() + message.payload_len();
+                self.deliveries.failed(message.topic(), bytes, error);
+            }
+        }
+    }
+}
+
+fn owned_headers(headers: &[(&str, &[u8])]) -> OwnedHeaders {
+    let owned = OwnedHeaders::new_with_capacity(headers.len());
+    headers.iter().fold(owned, |owned, (key, value)| {
+        owned.insert(Header {
+            key,
+            value: Some(*value),
+        })
+    })
+}
+
+fn record_bytes(record: &Record<'_>) -> usize {
+    let headers = record.headers.iter();
+    let headers = headers.map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD_BYTES);
+    let payload = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+    payload + headers.sum::<usize>()
+}

@@ -1,0 +1,269 @@
+//! Making topics, and looking at those that are there.
+//!
+//! - A topic that exists is never changed.
+//! - Another number of partitions, or compaction, is an error; weaker settings are a warning.
+//! - Retention counts from a record's arrival, so that old record timestamps delete nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use tracing::{info, warn};
+use walferry_core::TopicSpec;
+
+use crate::client::{Context, blocking, drop_beside};
+use crate::error::is_denied;
+use crate::settings::{BATCH_OVERHEAD_BYTES, create};
+use crate::{Error, Settings};
+
+const ANSWER: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(10);
+
+type Admin = AdminClient<Context>;
+
+/// How many partitions a topic has, and whether all have leaders.
+#[derive(Clone, Copy)]
+struct Found {
+    partitions: usize,
+    has_leaders: bool,
+}
+
+/// Makes the topics that are missing; the smallest `max.message.bytes` of them all, when known.
+pub(crate) async fn ensure(
+    settings: &Settings,
+    wanted: &[TopicSpec],
+) -> Result<Option<usize>, Error> {
+    let config = settings.admin()?;
+    let admin = blocking(move || create::<_, Admin>(&config, Context::new("admin"))).await?;
+    let admin = Arc::new(admin);
+    let ensured = ensure_with(&admin, settings, wanted).await;
+    drop_beside(admin);
+    ensured
+}
+
+async fn ensure_with(
+    admin: &Arc<Admin>,
+    settings: &Settings,
+    wanted: &[TopicSpec],
+) -> Result<Option<usize>, Error> {
+    let found = list(admin).await?;
+    let (there, missing): (Vec<_>, Vec<_>) = wanted
+        .iter()
+        .partition(|topic| found.contains_key(&*topic.name));
+    for topic in &there {
+        check_partitions(topic, &found)?;
+    }
+    let limit = inspect(admin, settings, &there).await?;
+    if missing.is_empty() {
+        return Ok(limit);
+    }
+    make(admin, settings, &missing).await?;
+    wait_until_ready(admin, &missing).await?;
+    let made = settings.max_record_bytes + BATCH_OVERHEAD_BYTES;
+    Ok(Some(limit.map_or(made, |limit| limit.min(made))))
+}
+
+/// All topics of the cluster. To ask for one by name would make it where brokers do that.
+async fn list(admin: &Arc<Admin>) -> Result<BTreeMap<String, Found>, Error> {
+    let admin = admin.clone();
+    let metadata = blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, ANSWER);
+        metadata.map_err(|error| Error::ask("its topics", error))
+    });
+    let metadata = metadata.await?;
+    let topics = metadata
+        .topics()
+        .iter()
+        .filter(|topic| topic.error().is_none());
+    let found = topics.map(|topic| {
+        let partitions = topic.partitions();
+        let has_leaders = partitions.iter().all(|partition| partition.leader() >= 0);
+        (
+            topic.name().to_owned(),
+            Found {
+                partitions: partitions.len(),
+                has_leaders,
+            },
+        )
+    });
+    Ok(found.collect())
+}
+
+fn check_partitions(topic: &TopicSpec, found: &BTreeMap<String, Found>) -> Result<(), Error> {
+    match found.get(&*topic.name) {
+        Some(&Found { partitions, .. }) if !is_count(partitions, topic) => Err(Error::Partitions {
+            topic: topic.name.to_string(),
+            found: partitions,
+            expected: topic.partitions,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn is_count(partitions: usize, topic: &TopicSpec) -> bool {
+    i32::try_from(partitions) == Ok(topic.partitions)
+}
+
+/// Compares the settings of topics that exist with ours.
+async fn inspect(
+    admin: &Admin,
+    settings: &Settings,
+    topics: &[&TopicSpec],
+) -> Result<Option<usize>, Error> {
+    let asked: Vec<_> = topics
+        .iter()
+        .map(|topic| ResourceSpecifier::Topic(&topic.name))
+        .collect();
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    let answers = admin.describe_configs(&asked, &options).await;
+    let answers = answers.map_err(|error| Error::ask("the settings of topics", error))?;
+    let mut smallest: Option<usize> = None;
+    for (topic, answer) in topics.iter().zip(answers) {
+        match answer {
+            Ok(config) => {
+                let limit = compare(&topic.name, &config, settings)?;
+                smallest = smallest.into_iter().chain(limit).min();
+            }
+            // Not being allowed to look is no reason not to write.
+            Err(error) => warn!(topic = %topic.name, %error, "the topic's settings are unknown"),
+        }
+    }
+    Ok(smallest)
+}
+
+/// Refuses what loses records and warns of what is weaker; the topic's `max.message.bytes`.
+fn compare(
+    topic: &str,
+    config: &ConfigResource,
+    settings: &Settings,
+) -> Result<Option<usize>, Error> {
+    let value = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
+    let number = |name: &str| value(name).and_then(|value| value.parse::<i64>().ok());
+    if let Some(policy) = value("cleanup.policy").filter(|policy| policy.contains("compact")) {
+        return Err(Error::Compacted {
+            topic: topic.to_owned(),
+            policy: policy.to_owned(),
+        });
+    }
+    let (retention, replicas) = (number("retention.ms"), number("min.insync.replicas"));
+    if retention.is_some_and(|found| found >= 0 && found < retention_millis(settings)) {
+        warn!(
+            topic,
+            retention_ms = retention,
+            "the topic keeps records for less time than configured"
+        );
+    }
+    if replicas.is_some_and(|found| {
+        settings
+            .min_insync_replicas
+            .is_some_and(|n| found < n.into())
+    }) {
+        warn!(
+            topic,
+            min_insync_replicas = replicas,
+            "the topic is acknowledged by fewer replicas than configured"
+        );
+    }
+    let limit = number("max.message.bytes").and_then(|limit| usize::try_from(limit).ok());
+    if limit.is_some_and(|limit| limit < settings.max_record_bytes) {
+        warn!(
+            topic,
+            max_message_bytes = limit,
+            "the topic takes smaller records than configured"
+        );
+    }
+    Ok(limit)
+}
+
+async fn make(admin: &Admin, settings: &Settings, topics: &[&TopicSpec]) -> Result<(), Error> {
+    let replication = settings.replication.unwrap_or(-1);
+    let retention = retention_millis(settings).to_string();
+    let largest = (settings.max_record_bytes + BATCH_OVERHEAD_BYTES).to_string();
+    let replicas = settings
+        .min_insync_replicas
+        .map(|replicas| replicas.to_string());
+    let new: Vec<_> = topics
+        .iter()
+        .map(|topic| {
+            let replication = TopicReplication::Fixed(replication);
+            let new = NewTopic::new(&topic.name, topic.partitions, replication)
+                .set("cleanup.policy", "delete")
+                .set("message.timestamp.type", "LogAppendTime")
+                .set("max.message.bytes", &largest)
+                .set("retention.ms", &retention);
+            match &replicas {
+                Some(replicas) => new.set("min.insync.replicas", replicas),
+                None => new,
+            }
+        })
+        .collect();
+    let options = AdminOptions::new()
+        .request_timeout(Some(ANSWER))
+        .operation_timeout(Some(ANSWER));
+    let answers = admin.create_topics(&new, &options).await;
+    for answer in answers.map_err(|error| Error::ask("new topics", error))? {
+        match answer {
+            Ok(topic) => info!(topic, "made a topic"),
+            // Another reader was faster; what it made is checked with the rest.
+            Err((_, Code::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(not_made(topic, code)),
+        }
+    }
+    Ok(())
+}
+
+fn not_made(topic: String, source: Code) -> Error {
+    let reason = match source {
+        Code::InvalidReplicationFactor => "fewer brokers than replicas: lower kafka.replication",
+        Code::InvalidTopic => "Kafka allows letters, digits and . _ - up to 249 of them",
+        Code::PolicyViolation => "the cluster's policy forbids it: make it by hand",
+        code if is_denied(code) => {
+            return Error::Denied {
+                what: format!("new topic {topic}"),
+                source,
+            };
+        }
+        Code::RequestTimedOut | Code::OperationTimedOut | Code::NotController => {
+            return Error::NotReady { topic };
+        }
+        _ => "make it by hand, or change the settings",
+    };
+    Error::CreateTopic {
+        topic,
+        reason,
+        source,
+    }
+}
+
+/// A new topic takes records once each partition has a leader.
+async fn wait_until_ready(admin: &Arc<Admin>, topics: &[&TopicSpec]) -> Result<(), Error> {
+    let deadline = Instant::now() + READY;
+    loop {
+        let found = list(admin).await?;
+        for topic in topics {
+            check_partitions(topic, &found)?;
+        }
+        let is_ready = |topic: &TopicSpec| found.get(&*topic.name).is_some_and(|f| f.has_leaders);
+        let Some(topic) = topics.iter().find(|topic| !is_ready(topic)) else {
+            return Ok(());
+        };
+        if Instant::now() > deadline {
+            return Err(Error::NotReady {
+                topic: topic.name.to_string(),
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn retention_millis(settings: &Settings) -> i64 {
+    i64::try_from(settings.retention.as_millis()).unwrap_or(i64::MAX)
+}

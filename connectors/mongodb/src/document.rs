@@ -1,0 +1,216 @@
+//! Rows to documents: one encoding for the stream and the batch load.
+//!
+//! - A document is `_id`, then every column in table order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use walferry_schema::{Column, Field, Image, TableName, Value};
+
+use crate::bson_value::element::{self, kind};
+use crate::bson_value::{self, Loss, Microseconds, NumberTooLarge, Policies};
+use crate::{Error, Result};
+
+/// The largest document that MongoDB takes.
+pub(crate) const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
+/// What a document has beside its elements: the length, `_id`'s name and type, the end.
+pub(crate) const DOCUMENT_OVERHEAD: usize = 10;
+
+/// How many values of a column lost their microseconds.
+pub type Truncated = BTreeMap<Arc<str>, u64>;
+
+/// Encodes the rows of one table.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoder {
+    pub(crate) table: TableName,
+    pub(crate) policies: Policies,
+    pub(crate) truncated: Truncated,
+}
+
+/// A range of bytes, or of other things that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+// === impl Encoder ===
+
+impl Encoder {
+    pub(crate) fn new(table: TableName, policies: Policies) -> Self {
+        Self {
+            table,
+            policies,
+            truncated: Truncated::new(),
+        }
+    }
+
+    /// Appends a row's `_id`: a type byte, then the payload.
+    pub(crate) fn id(&self, out: &mut Vec<u8>, image: &Image<'_>) -> Result<()> {
+        let start = out.len();
+        out.push(kind::DOCUMENT);
+        let keys = image.key_columns();
+        if let [key] = keys[..] {
+            let kind = bson_value::key_payload(out, self.key_value(image, key)?, self.policies)
+                .map_err(|overflow| self.overflow(&image.columns[key], overflow))?;
+            out[start] = kind;
+            return Ok(());
+        }
+        if keys.is_empty() {
+            return Err(Error::NoKey {
+                table: self.table.clone(),
+            });
+        }
+        let document = element::open(out);
+        for key in keys {
+            let column = &image.columns[key];
+            self.check_name(column)?;
+            bson_value::append_key(out, &column.name, self.key_value(image, key)?, self.policies)
+                .map_err(|overflow| self.overflow(column, overflow))?;
+        }
+        element::close(out, document);
+        Ok(())
+    }
+
+    /// Appends the elements of the columns that are present, and to `keys` where those of the key
+    /// stand, counted from where the body begins: whether all columns are present.
+    pub(crate) fn body(
+        &mut self,
+        out: &mut Vec<u8>,
+        keys: &mut Vec<Span>,
+        image: &Image<'_>,
+    ) -> Result<bool> {
+        let start = out.len();
+        let mut is_complete = image.fields.len() == image.columns.len();
+        for (column, field) in image.columns.iter().zip(&image.fields) {
+            let Field::Present(value) = field else {
+                is_complete = false;
+                continue;
+            };
+            let at = out.len() - start;
+            self.column(out, column, value)?;
+            if column.key > 0 {
+                let end = out.len() - start;
+                keys.push(Span { start: at, end });
+            }
+            self.microseconds(out, image.columns, column, value)?;
+        }
+        Ok(is_complete)
+    }
+
+    /// The first column that an image lacks, as an error.
+    pub(crate) fn absent(&self, image: &Image<'_>) -> Error {
+        let mut columns = image.columns.iter().zip(&image.fields);
+        let absent = columns.find(|(_, field)| **field == Field::Absent);
+        Error::ColumnAbsent {
+            table: self.table.clone(),
+            column: absent.map_or_else(String::new, |(column, _)| column.name.to_string()),
+        }
+    }
+
+    fn column(&mut self, out: &mut Vec<u8>, column: &Column, value: &Value<'_>) -> Result<()> {
+        self.check_name(column)?;
+        let loss = bson_value::append(out, &column.name, value, self.policies)
+            .map_err(|overflow| self.overflow(column, overflow))?;
+        if loss == Loss::Microseconds && self.policies.microseconds == Microseconds::Truncate {
+            if let Some(count) = self.truncated.get_mut(&column.name) {
+                *count += 1;
+            } else {
+                self.truncated.insert(column.name.clone(), 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn microseconds(
+        &self,
+        out: &mut Vec<u8>,
+        columns: &[Column],
+        column: &Column,
+        value: &Value<'_>,
+    ) -> Result<()> {
+        if self.policies.microseconds == Microseconds::Truncate
+            || !bson_value::has_microseconds(column)
+        {
+            return Ok(());
+        }
+        let name = bson_value::microseconds_name(&column.name);
+        if columns.iter().any(|other| *other.name == *name) {
+            return Err(Error::ColumnClash {
+                table: self.table.clone(),
+                column: name,
+            });
+        }
+        bson_value::append_microseconds(out, &column.name, value);
+        Ok(())
+    }
+
+    fn key_value<'a>(&self, image: &'a Image<'_>, key: usize) -> Result<&'a Value<'a>> {
+        match image.fields.get(key) {
+            Some(Field::Present(value)) => Ok(value),
+            _ => Err(Error::KeyAbsent {
+                table: self.table.clone(),
+                column: image.columns[key].name.to_string(),
+            }),
+        }
+    }
+
+    fn check_name(&self, column: &Column) -> Result<()> {
+        let name = &*column.name;
+        if name.is_empty() || name == "_id" || name.starts_with('$') || name.contains(['.', '\0']) {
+            return Err(Error::ColumnName {
+                table: self.table.clone(),
+                column: name.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn overflow(&self, column: &Column, _: NumberTooLarge) -> Error {
+        Error::NumericOverflow {
+            table: self.table.clone(),
+            column: column.name.to_string(),
+        }
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// What of `items` the span covers.
+    pub(crate) fn of<T>(self, items: &[T]) -> &[T] {
+        &items[self.start..self.end]
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.end - self.start
+    }
+}
+
+/// Appends `_id` (type byte and payload) as an element.
+pub(crate) fn append_id(out: &mut Vec<u8>, id: &[u8]) {
+    append_id_as(out, "_id", id);
+}
+
+/// Appends an `_id`'s value under another name.
+pub(crate) fn append_id_as(out: &mut Vec<u8>, name: &str, id: &[u8]) {
+    let (kind, payload) = id.split_first().unwrap_or((&kind::NULL, &[]));
+    element::header(out, *kind, name);
+    out.extend_from_slice(payload);
+}
+
+/// An `_id` (type byte and payload) for people, shortened.
+pub fn show_id(id: &[u8]) -> String {
+    const SHOWN_CHARACTERS: usize = 200;
+    let mut bytes = Vec::new();
+    let document = element::open(&mut bytes);
+    append_id(&mut bytes, id);
+    element::close(&mut bytes, document);
+    let document = bson::RawDocumentBuf::from_bytes(bytes).ok();
+    let document = document.and_then(|raw| bson::Document::try_from(&*raw).ok());
+    let text = document.and_then(|document| Some(document.get("_id")?.to_string()));
+    text.unwrap_or_default()
+        .chars()
+        .take(SHOWN_CHARACTERS)
+        .collect()
+}

@@ -1,0 +1,355 @@
+//! What can go wrong between walferry and MongoDB.
+
+use mongodb::error::ErrorKind;
+use walferry_core::{Class, Classify};
+use walferry_schema::{FORMAT, Position, TableName};
+
+/// Server codes that pass by themselves: not primary, stepping down or recovering, shutting down,
+/// network trouble inside the cluster, write concern and lock timeouts, conflicts.
+const TRANSIENT_CODES: [i32; 23] = [
+    6, 7, 24, 50, 64, 89, 91, 100, 112, 133, 134, 189, 225, 244, 251, 262, 290, 9001, 10_058,
+    10_107, 11_600, 11_602, 13_435,
+];
+/// Server codes for a document beyond 16 MiB.
+const TOO_LARGE_CODES: [i32; 2] = [10_334, 17_419];
+
+/// An error of this crate; each says what was being done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is not one. The driver's reason is left out: it can repeat the password.
+    #[error(
+        "the MongoDB URL cannot be read: it should look like mongodb://host:27017/?replicaSet=rs0, \
+         with special characters in user name and password percent-encoded"
+    )]
+    Url,
+    /// The server takes no multi-document transactions.
+    #[error(
+        "MongoDB runs without a replica set and has no transactions: start mongod with --replSet and \
+         run rs.initiate(), one member is enough"
+    )]
+    NoTransactions,
+    /// The driver or the server failed.
+    #[error("{doing}")]
+    Server {
+        /// What was being done.
+        doing: &'static str,
+        /// The driver's error.
+        source: mongodb::error::Error,
+    },
+    /// The server did not answer.
+    #[error("{doing}: no answer from MongoDB in time")]
+    NoAnswer {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The session of the last writer may hold locks, and may not be killed.
+    #[error(
+        "killing the MongoDB session of the last writer is not allowed: grant walferry's user a role \
+         with the action killAnySession on the cluster, or let it connect as the same user"
+    )]
+    KillRefused(#[source] mongodb::error::Error),
+    /// Others claimed the pipeline each time that this process tried to, or held its lock.
+    #[error("claiming the pipeline {pipeline} in MongoDB did not succeed in time")]
+    ClaimTimedOut {
+        /// The pipeline.
+        pipeline: String,
+    },
+    /// Something was written before the pipeline was claimed, or after it was lost.
+    #[error("writing without a claim: the pipeline has to be claimed again")]
+    NotClaimed,
+    /// Another writer has claimed the pipeline.
+    #[error(
+        "another walferry has taken over the pipeline {pipeline} (epoch {found}, ours was {ours}): \
+         stop one of the two"
+    )]
+    Fenced {
+        /// The pipeline.
+        pipeline: String,
+        /// The epoch of this process.
+        ours: i64,
+        /// The epoch that stands there now.
+        found: i64,
+    },
+    /// The position document is not as this writer left it, although no other writer claimed it.
+    #[error(
+        "the position document of the pipeline {pipeline} in _walferry.positions was changed or \
+         removed by someone else: restore it, or load the tables anew with a new generation"
+    )]
+    PositionLost {
+        /// The pipeline.
+        pipeline: String,
+    },
+    /// The position document was written by a walferry with another format.
+    #[error(
+        "the position of the pipeline {pipeline} has format {found}, this walferry reads format \
+         {FORMAT}: upgrade it"
+    )]
+    PositionFormat {
+        /// The pipeline.
+        pipeline: String,
+        /// The document's format.
+        found: i64,
+    },
+    /// The position document lacks a field, or has one of another type.
+    #[error("the position document of the pipeline {pipeline} has no valid field {field}")]
+    PositionField {
+        /// The pipeline.
+        pipeline: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// The commit's outcome stayed unknown; claiming again finds out.
+    #[error("committing a transaction: its outcome is still unknown")]
+    CommitUnknown(#[source] mongodb::error::Error),
+    /// A transaction failed again and again.
+    #[error("a transaction was aborted {attempts} times")]
+    Aborted {
+        /// How often it was tried.
+        attempts: u32,
+        /// The last reason.
+        source: Box<Error>,
+    },
+    /// A transaction ran into the server's time limit.
+    #[error(
+        "a transaction of {operations} operations took longer than MongoDB allows: lower the group \
+         size, or raise transactionLifetimeLimitSeconds"
+    )]
+    TransactionTooLong {
+        /// How many operations it had.
+        operations: usize,
+    },
+    /// An operation was refused by the server.
+    #[error("writing {table}, _id {key}, at {position:?}: MongoDB refuses it: {message} ({code})")]
+    Refused {
+        /// The table.
+        table: TableName,
+        /// The document's key.
+        key: String,
+        /// The position of the last change of the row.
+        position: Position,
+        /// The server's code.
+        code: i32,
+        /// The server's message.
+        message: String,
+    },
+    /// An answer that no MongoDB gives.
+    #[error("{doing}: the answer has no field {field}")]
+    Answer {
+        /// What was being done.
+        doing: &'static str,
+        /// The field that is missing.
+        field: &'static str,
+    },
+    /// A change needs a document that is not there.
+    #[error(
+        "the document {key} of {table} that a change at {position:?} needs is not in MongoDB: the \
+         collection was changed by someone else; load the table anew"
+    )]
+    MissingDocument {
+        /// The table.
+        table: TableName,
+        /// The document's key.
+        key: String,
+        /// The change.
+        position: Position,
+    },
+    /// A document beyond what MongoDB takes.
+    #[error(
+        "the row {key} of {table} at {position:?} is a document of {bytes} bytes, MongoDB takes \
+         16777216: leave a column out, or the row"
+    )]
+    DocumentTooLarge {
+        /// The table.
+        table: TableName,
+        /// The document's key.
+        key: String,
+        /// The change; none in a batch load.
+        position: Option<Position>,
+        /// The document's size.
+        bytes: usize,
+    },
+    /// A number that Decimal128 cannot hold.
+    #[error(
+        "the number in column {column} of {table} has more digits than Decimal128 holds: set \
+         numeric_overflow = \"string\" to keep it as text"
+    )]
+    NumericOverflow {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// A column that cannot be a field as it is called.
+    #[error(
+        "column {column} of {table} cannot be a field of a document: names with a dot, with a \
+         leading $, and _id are not supported; rename or leave out the column"
+    )]
+    ColumnName {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// Two fields of a document would have one name.
+    #[error(
+        "column {column} of {table} has the name of the field that holds the microseconds of another \
+         column: rename it, or set microseconds = \"truncate\""
+    )]
+    ColumnClash {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// A table whose rows cannot be told apart.
+    #[error("table {table} has no primary key: add one, or choose a replica identity index")]
+    NoKey {
+        /// The table.
+        table: TableName,
+    },
+    /// A change without its key.
+    #[error("a change of {table} lacks the key column {column}: load the table anew")]
+    KeyAbsent {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// A new row without all of its columns.
+    #[error("a new row of {table} lacks the column {column}: load the table anew")]
+    ColumnAbsent {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// Two tables with one collection.
+    #[error("the tables {first} and {second} would share the collection {collection}: rename one")]
+    CollectionClash {
+        /// A table.
+        first: TableName,
+        /// Another one.
+        second: TableName,
+        /// The collection of both, or the staging collection of one.
+        collection: String,
+    },
+    /// A table whose collection MongoDB would refuse.
+    #[error(
+        "table {table} has no valid collection name: no dollar sign, no leading \"system.\", not more \
+         than 200 bytes; rename it"
+    )]
+    CollectionName {
+        /// The table.
+        table: TableName,
+    },
+    /// A view or time series stands where a table's collection should be.
+    #[error("{collection} is a {kind} in MongoDB, not a collection: remove or rename it")]
+    NotACollection {
+        /// The name.
+        collection: String,
+        /// What it is.
+        kind: String,
+    },
+    /// Neither the staging collection nor its target exists.
+    #[error(
+        "the staging collection {staging} has vanished before it was renamed: begin a new generation"
+    )]
+    StagingLost {
+        /// The staging collection.
+        staging: String,
+    },
+    /// Rows with the same key in a batch load.
+    #[error("loading {collection}: {refused} documents were refused, the first: {message} ({code})")]
+    LoadRefused {
+        /// The collection.
+        collection: String,
+        /// How many.
+        refused: usize,
+        /// The first one's code.
+        code: i32,
+        /// The first one's message.
+        message: String,
+    },
+    /// A batch load whose collection holds another number of documents than were sent.
+    #[error("loading {collection}: {sent} documents were sent, {found} are there")]
+    LoadCount {
+        /// The collection.
+        collection: String,
+        /// How many were sent.
+        sent: u64,
+        /// How many are there.
+        found: u64,
+    },
+}
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+// === impl Error ===
+
+impl Error {
+    /// Wraps the driver's error, for use with `map_err`.
+    pub(crate) fn server(doing: &'static str) -> impl Fn(mongodb::error::Error) -> Self {
+        move |source| Self::Server { doing, source }
+    }
+
+    /// Whether the transaction that met this error is worth another attempt as it is.
+    pub(crate) fn is_worth_retrying(&self) -> bool {
+        match self {
+            Self::Server { source, .. } => {
+                source.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR)
+            }
+            Self::Refused { code, .. } => TRANSIENT_CODES.contains(code),
+            _ => false,
+        }
+    }
+}
+
+impl Classify for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Server { source, .. } | Self::KillRefused(source) => class_of(source),
+            Self::NoAnswer { .. }
+            | Self::ClaimTimedOut { .. }
+            | Self::NotClaimed
+            | Self::CommitUnknown(_)
+            | Self::TransactionTooLong { .. } => Class::Transient,
+            Self::Aborted { source, .. } => source.class(),
+            Self::Refused { code, .. } if TRANSIENT_CODES.contains(code) => Class::Transient,
+            Self::Refused { code, .. } if TOO_LARGE_CODES.contains(code) => Class::Poison,
+            Self::DocumentTooLarge { .. }
+            | Self::NumericOverflow { .. }
+            | Self::KeyAbsent { .. }
+            | Self::ColumnAbsent { .. } => Class::Poison,
+            Self::Fenced { .. } => Class::Fenced,
+            _ => Class::Fatal,
+        }
+    }
+}
+
+/// The class of a driver's error: what the network or an election causes passes.
+fn class_of(error: &mongodb::error::Error) -> Class {
+    if error.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR) {
+        return Class::Transient;
+    }
+    match error.kind.as_ref() {
+        ErrorKind::Io(_)
+        | ErrorKind::ServerSelection { .. }
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::DnsResolve { .. } => Class::Transient,
+        _ if code(error).is_some_and(|code| TRANSIENT_CODES.contains(&code)) => Class::Transient,
+        _ => Class::Fatal,
+    }
+}
+
+/// The server's code of an error.
+pub(crate) fn code(error: &mongodb::error::Error) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => Some(command.code),
+        ErrorKind::Write(mongodb::error::WriteFailure::WriteError(write)) => Some(write.code),
+        ErrorKind::Write(mongodb::error::WriteFailure::WriteConcernError(write)) => {
+            Some(write.code)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,60 @@
+//! What the sink is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::Policies;
+
+/// How to reach MongoDB and what to write there.
+#[derive(Clone)]
+pub struct Settings {
+    /// The connection URL; secret, as it may hold a password.
+    pub url: String,
+    /// The database that holds the tables' collections.
+    pub database: String,
+    /// What this pipeline is called in `_walferry.positions`: slot and prefix.
+    pub pipeline: String,
+    /// What becomes of values without an exact form.
+    pub policies: Policies,
+    /// At most this many operations in one command; MongoDB takes 100,000.
+    pub max_command_operations: usize,
+    /// At most this many bytes in one command, unless a single document is larger; MongoDB takes
+    /// 48,000,000.
+    pub max_command_bytes: usize,
+    /// How long one command may take before its outcome is taken as unknown.
+    pub command_timeout: Duration,
+    /// How long a claim, and how long a commit, is repeated before the attempt fails.
+    pub retry_timeout: Duration,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The defaults for everything that need not be said.
+    pub fn new(
+        url: impl Into<String>,
+        database: impl Into<String>,
+        pipeline: impl Into<String>,
+    ) -> Self {
+        Self {
+            url: url.into(),
+            database: database.into(),
+            pipeline: pipeline.into(),
+            policies: Policies::default(),
+            max_command_operations: 100_000,
+            max_command_bytes: 24 * 1024 * 1024,
+            command_timeout: Duration::from_secs(75),
+            retry_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("database", &self.database)
+            .field("pipeline", &self.pipeline)
+            .field("policies", &self.policies)
+            .finish_non_exhaustive()
+    }
+}

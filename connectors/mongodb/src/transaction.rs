@@ -1,0 +1,337 @@
+//! One batch and its checkpoint as one transaction (protocol rules 13, 15 and 16).
+//!
+//! - The first write is the position document, matched by epoch and sequence: without a match
+//!   nothing else is written.
+//! - A transaction is only repeated when it was aborted for certain, or when the sequence tells that
+//!   it was not committed; a commit whose answer is lost is asked for again.
+//! - What the server counted is compared with what was sent. In the plain attempt a difference
+//!   aborts; the repair attempt mends it from full images or names the document.
+
+use std::time::Duration;
+
+use bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::ClientSession;
+use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use walferry_core::{Applied, Checkpoint};
+
+use crate::batch::{Move, Rows, Segment};
+use crate::claim::{self, Claim};
+use crate::command::{Command, Kind};
+use crate::document::append_id;
+use crate::position;
+use crate::store::{Store, Written};
+use crate::writes::{self, Group, Mode};
+use crate::{Error, Result};
+
+const MAX_ATTEMPTS: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server waits for a majority before it answers that the outcome is unknown.
+const MAJORITY_TIMEOUT: Duration = Duration::from_secs(20);
+/// MongoDB ends transactions after 60 s by default: one that took nearly as long was ended for that.
+const NEARLY_TOO_LONG: Duration = Duration::from_secs(55);
+
+/// Why an attempt ended without a commit.
+pub(crate) enum Stop {
+    /// The position document did not match.
+    NoMatch,
+    /// Documents are not as the batch expects them.
+    Mismatch,
+    /// Anything else.
+    Failed(Error),
+}
+
+/// Applies one batch under a claim.
+pub(crate) struct Transaction<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) claim: &'a mut Claim,
+    pub(crate) segments: &'a [Segment],
+    pub(crate) checkpoint: &'a Checkpoint,
+}
+
+// === impl Stop ===
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+// === impl Transaction ===
+
+impl Transaction<'_> {
+    /// Writes everything once.
+    pub(crate) async fn run(&mut self) -> Result<Applied> {
+        let mut mode = Mode::Plain;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let begun = Instant::now();
+            let stop = match self.attempt(mode).await {
+                Ok(applied) => return Ok(applied),
+                Err(stop) => stop,
+            };
+            self.abort().await;
+            let error = match stop {
+                Stop::Mismatch if mode == Mode::Plain => {
+                    warn!("documents are not as the batch expects them: mending");
+                    mode = Mode::Repair;
+                    continue;
+                }
+                Stop::Mismatch => Error::NotClaimed,
+                Stop::NoMatch if self.is_committed().await? => return Ok(Applied::default()),
+                Stop::NoMatch => Error::NotClaimed,
+                Stop::Failed(error) if !error.is_worth_retrying() => return Err(error),
+                Stop::Failed(_) if begun.elapsed() >= NEARLY_TOO_LONG => return Err(self.too_long()),
+                Stop::Failed(error) => error,
+            };
+            if attempts >= MAX_ATTEMPTS {
+                let source = Box::new(error);
+                return Err(Error::Aborted { attempts, source });
+            }
+            debug!(attempts, %error, "the transaction was aborted and is repeated");
+            pause(attempts).await;
+        }
+    }
+
+    async fn attempt(&mut self, mode: Mode) -> Result<Applied, Stop> {
+        if self.segments.is_empty() {
+            return self.checkpoint_alone().await;
+        }
+        let session = &mut self.claim.session;
+        let start = session
+            .start_transaction()
+            .read_concern(ReadConcern::local())
+            .write_concern(write_concern());
+        self.store.in_time(start, "starting a transaction").await?;
+        self.fence().await?;
+        let mut repaired = 0;
+        for segment in self.segments {
+            repaired += match segment {
+                Segment::Rows(all) => self.rows(all, mode).await?,
+                Segment::Move(moved) => self.move_row(moved, mode).await?,
+                Segment::Truncate { collection } => self.truncate(collection).await?,
+            };
+        }
+        self.commit().await?;
+        Ok(Applied { repaired })
+    }
+
+    /// A batch without rows: one write is a transaction by itself.
+    async fn checkpoint_alone(&mut self) -> Result<Applied, Stop> {
+        let mut command = self.position_update();
+        command.insert("writeConcern", majority());
+        let database = self.store.own_database();
+        let doing = "writing the position";
+        let answer = self.store.run(&database, command, doing).await;
+        let answer = match answer {
+            // Written or not: the sequence tells.
+            Err(Error::Server { source, .. }) if is_network_trouble(&source) => {
+                debug!(%source, "the answer to a position write was lost");
+                return Err(Stop::NoMatch);
+            }
+            answer => answer?,
+        };
+        if answer.contains_key("writeConcernError") {
+            return Err(Stop::NoMatch);
+        }
+        check_match(&Written::from_answer(&answer, doing)?)?;
+        Ok(Applied::default())
+    }
+
+    async fn fence(&mut self) -> Result<(), Stop> {
+        let command = self.position_update();
+        let database = self.store.own_database();
+        let doing = "writing the position";
+        let run = database.run_command(command).session(&mut self.claim.session);
+        let answer = self.store.in_time(run, doing).await?;
+        check_match(&Written::from_answer(&answer, doing)?)
+    }
+
+    fn position_update(&self) -> Document {
+        let mut fields = position::fields(self.checkpoint);
+        fields.insert("seq", self.claim.seq + 1);
+        doc! {
+            "update": position::COLLECTION,
+            "updates": [{ "q": self.own_position(self.claim.seq), "u": { "$set": fields } }],
+        }
+    }
+
+    /// The query that matches while nobody else has claimed or written.
+    fn own_position(&self, seq: i64) -> Document {
+        doc! { "_id": &self.store.settings.pipeline, "epoch": self.claim.epoch, "seq": seq }
+    }
+
+    /// After a write that did not match: whether an earlier attempt was committed after all.
+    async fn is_committed(&mut self) -> Result<bool> {
+        let pipeline = self.store.settings.pipeline.clone();
+        let Some(stored) = claim::read(self.store).await? else {
+            return Err(Error::PositionLost { pipeline });
+        };
+        let (ours, found) = (self.claim.epoch, stored.epoch);
+        if ours != found {
+            return Err(Error::Fenced { pipeline, ours, found });
+        }
+        if stored.seq == self.claim.seq {
+            return Ok(false);
+        }
+        if stored.seq != self.claim.seq + 1 {
+            return Err(Error::PositionLost { pipeline });
+        }
+        self.await_majority().await
+    }
+
+    /// A read does not tell whether what it saw can still be rolled back; a write with majority that
+    /// comes after it does.
+    async fn await_majority(&self) -> Result<bool> {
+        let touch = doc! { "$set": { "updated_at": DateTime::now() } };
+        let command = doc! {
+            "update": position::COLLECTION,
+            "updates": [{ "q": self.own_position(self.claim.seq + 1), "u": touch }],
+            "writeConcern": majority(),
+        };
+        let doing = "confirming a commit";
+        let answer = self.store.run(&self.store.own_database(), command, doing).await?;
+        let is_confirmed = Written::from_answer(&answer, doing)?.n == 1
+            && !answer.contains_key("writeConcernError");
+        if is_confirmed {
+            return Ok(true);
+        }
+        Err(Error::NoAnswer { doing })
+    }
+
+    async fn rows(&mut self, all: &[Rows], mode: Mode) -> Result<u64, Stop> {
+        let mut repaired = 0;
+        for rows in all {
+            for group in Group::IN_ORDER {
+                let mut writes = writes::Writes::new(self.store, rows, group, mode);
+                repaired += writes.run(&mut self.claim.session).await?;
+            }
+        }
+        Ok(repaired)
+    }
+
+    /// Deletes the old document and inserts the new one with the fields that only the old one has.
+    async fn move_row(&mut self, moved: &Move, mode: Mode) -> Result<u64, Stop> {
+        let old = self.find(moved).await?.ok_or_else(|| moved.missing())?;
+        let document = moved.document(&old)?;
+        let mut delete = Command::new(Kind::Delete, &moved.collection);
+        delete.add(|out| writes::delete_statement(out, &moved.from));
+        self.write(delete, "deleting a document whose key changed").await?;
+        let is_repair = mode == Mode::Repair;
+        let kind = if is_repair { Kind::Update } else { Kind::Insert };
+        let mut insert = Command::new(kind, &moved.collection);
+        insert.add(|out| {
+            if is_repair {
+                writes::upsert_statement(out, &moved.to, &document);
+            } else {
+                append_id(out, &moved.to);
+                out.extend_from_slice(&document);
+            }
+        });
+        let written = self.write(insert, "inserting a document whose key changed").await?;
+        if let Some(error) = written.errors.first() {
+            let is_duplicate = error.code == writes::DUPLICATE_KEY && !is_repair;
+            let refused = || moved.refused(error.code, error.message.clone());
+            return Err(if is_duplicate { Stop::Mismatch } else { refused().into() });
+        }
+        Ok(u64::from(is_repair && written.upserted == 0))
+    }
+
+    async fn find(&mut self, moved: &Move) -> Result<Option<RawDocumentBuf>> {
+        let collection = self.store.database().collection::<RawDocumentBuf>(&moved.collection);
+        let filter = writes::id_filter(&moved.from)?;
+        let find = collection.find_one(filter).session(&mut self.claim.session);
+        self.store.in_time(find, "reading a document whose key changed").await
+    }
+
+    async fn truncate(&mut self, collection: &str) -> Result<u64, Stop> {
+        let mut command = Command::new(Kind::Delete, collection);
+        command.add(writes::truncate_statement);
+        let written = self.write(command, "emptying a collection").await?;
+        debug!(collection, documents = written.n, "truncated");
+        Ok(0)
+    }
+
+    async fn write(&mut self, command: Command, doing: &'static str) -> Result<Written, Stop> {
+        let command = command.finish()?;
+        let session = Some(&mut self.claim.session);
+        writes::checked(self.store.write(session, command, doing).await)
+    }
+
+    async fn commit(&mut self) -> Result<(), Stop> {
+        let deadline = Instant::now() + self.store.settings.retry_timeout;
+        for attempt in 1.. {
+            let commit = self.claim.session.commit_transaction();
+            let error = match self.store.in_time(commit, "committing a transaction").await {
+                Ok(()) => break,
+                Err(Error::Server { source, .. })
+                    if source.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+                        && !source.contains_label(TRANSIENT_TRANSACTION_ERROR) =>
+                {
+                    source
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if Instant::now() >= deadline {
+                return Err(Error::CommitUnknown(error).into());
+            }
+            debug!(%error, "the outcome of a commit is unknown: asking again");
+            pause(attempt).await;
+        }
+        Ok(())
+    }
+
+    /// Ends a transaction that may still be open. When this fails, the next transaction of the
+    /// session or the next claim ends it.
+    async fn abort(&mut self) {
+        let abort = Box::pin(self.claim.session.abort_transaction().into_future());
+        let _ = tokio::time::timeout(ABORT_TIMEOUT, abort).await;
+    }
+
+    fn too_long(&self) -> Error {
+        let operations = self.segments.iter().map(Segment::operations).sum();
+        Error::TransactionTooLong { operations }
+    }
+}
+
+fn check_match(written: &Written) -> Result<(), Stop> {
+    if written.n == 1 && written.errors.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::NoMatch)
+}
+
+/// Whether a write may have been done although no answer says so.
+fn is_network_trouble(error: &mongodb::error::Error) -> bool {
+    use mongodb::error::ErrorKind;
+    matches!(
+        error.kind.as_ref(),
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
+    )
+}
+
+async fn pause(attempt: u32) {
+    let pause = FIRST_PAUSE.saturating_mul(1 << attempt.min(16));
+    tokio::time::sleep(pause.min(LAST_PAUSE)).await;
+}
+
+fn write_concern() -> WriteConcern {
+    WriteConcern::builder()
+        .w(Acknowledgment::Majority)
+        .journal(true)
+        .w_timeout(MAJORITY_TIMEOUT)
+        .build()
+}
+
+fn majority() -> Document {
+    let timeout = i64::try_from(MAJORITY_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
+    doc! { "w": "majority", "j": true, "wtimeout": timeout }
+}
+
+/// Keeps the type in one place for the modules that write within a transaction.
+pub(crate) type Session = ClientSession;

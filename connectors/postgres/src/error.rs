@@ -1,0 +1,499 @@
+//! Everything that can go wrong with the source, and what the operator can do about it.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use walferry_core::{Class, Classify};
+use walferry_schema::{Lsn, TableName};
+
+use crate::copy_text::CopyTextError;
+use crate::link::FrameError;
+use crate::pgoutput::DecodeError;
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the connection to PostgreSQL or of what it sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL cannot be used.
+    #[error("reading the source's URL: {reason}; write it as postgres://user@host:5432/database")]
+    Url {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The URL asks for encryption.
+    #[error(
+        "the source's URL asks for sslmode={mode}, but TLS is not in this version: \
+         use sslmode=disable or prefer on a network you trust"
+    )]
+    TlsUnsupported {
+        /// The mode asked for.
+        mode: String,
+    },
+    /// No connection could be made.
+    #[error("connecting to PostgreSQL at {host}")]
+    Connect {
+        /// The host and port.
+        host: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The server did not answer in time.
+    #[error("connecting to PostgreSQL at {host}: no answer within {after:?}")]
+    ConnectTimedOut {
+        /// The host and port.
+        host: String,
+        /// How long.
+        after: Duration,
+    },
+    /// The server does not accept who we are.
+    #[error(
+        "logging in to PostgreSQL as {user:?}: check the password in the source's URL and the lines of pg_hba.conf"
+    )]
+    Login {
+        /// The user.
+        user: String,
+        /// The server's answer.
+        source: Box<ServerError>,
+    },
+    /// The server asks for a password and the URL has none.
+    #[error(
+        "logging in to PostgreSQL as {user:?}: the server asks for a password, give one in the source's URL"
+    )]
+    PasswordMissing {
+        /// The user.
+        user: String,
+    },
+    /// The server wants an authentication that this version does not have.
+    #[error(
+        "logging in to PostgreSQL: the server wants {method}; allow scram-sha-256, md5, password or trust in pg_hba.conf"
+    )]
+    AuthenticationUnsupported {
+        /// The method.
+        method: String,
+    },
+    /// The server could not prove that it knows the password, or broke the SCRAM exchange.
+    #[error("logging in to PostgreSQL: checking the server's SCRAM answer")]
+    Scram(#[source] io::Error),
+    /// The user may not replicate.
+    #[error(
+        "the user {user:?} may not replicate: run ALTER ROLE {} REPLICATION",
+        crate::identifier::quoted(user)
+    )]
+    ReplicationRole {
+        /// The user.
+        user: String,
+    },
+    /// The server does not write what logical decoding needs.
+    #[error(
+        "wal_level is {found}: run ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL"
+    )]
+    WalLevel {
+        /// The level it has.
+        found: String,
+    },
+    /// The publication is not there.
+    #[error(
+        "the publication {name:?} does not exist: run CREATE PUBLICATION {} FOR ALL TABLES (or FOR TABLE …)",
+        crate::identifier::quoted(name)
+    )]
+    PublicationMissing {
+        /// Its name.
+        name: String,
+    },
+    /// The slot reads log from before the publication was made.
+    #[error(
+        "the publication {name:?} did not exist yet where the slot {slot:?} reads: create the publication before the slot; \
+         begin a new generation with a snapshot"
+    )]
+    PublicationTooYoung {
+        /// The publication.
+        name: String,
+        /// The slot.
+        slot: String,
+        /// The server's answer.
+        source: Box<ServerError>,
+    },
+    /// The slot is not there.
+    #[error("the replication slot {slot:?} does not exist: begin a new generation with a snapshot")]
+    SlotMissing {
+        /// Its name.
+        slot: String,
+    },
+    /// Somebody else reads the slot.
+    #[error(
+        "the replication slot {slot:?} is active{}: stop the other reader, or run SELECT pg_terminate_backend({})",
+        pid.map(|pid| format!(" for process {pid}")).unwrap_or_default(),
+        pid.map_or_else(
+            || format!("active_pid) FROM pg_replication_slots WHERE (slot_name = '{slot}'"),
+            |pid| pid.to_string()
+        )
+    )]
+    SlotActive {
+        /// Its name.
+        slot: String,
+        /// The server process that owns it, when the server says so.
+        pid: Option<u32>,
+    },
+    /// The slot is of another kind.
+    #[error(
+        "the replication slot {slot:?} belongs to {found}, walferry needs pgoutput in the database {database:?}: \
+         choose another slot name, or run SELECT pg_drop_replication_slot('{slot}')"
+    )]
+    SlotForeign {
+        /// Its name.
+        slot: String,
+        /// Its plugin and database.
+        found: String,
+        /// The database it should read.
+        database: String,
+    },
+    /// The server refused a command.
+    #[error("{doing}")]
+    Server {
+        /// What was being done.
+        doing: String,
+        /// The server's answer.
+        source: Box<ServerError>,
+    },
+    /// The SQL connection failed.
+    #[error("{doing}")]
+    Sql {
+        /// What was being done.
+        doing: String,
+        /// The client's answer.
+        source: tokio_postgres::Error,
+    },
+    /// The connection broke.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The server ended the connection.
+    #[error("{doing}: the server closed the connection")]
+    Closed {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// Nothing was heard for too long although an answer was asked for.
+    #[error("waiting for the stream: the server did not answer for {after:?}")]
+    Silent {
+        /// How long.
+        after: Duration,
+    },
+    /// A call came before the one that it needs.
+    #[error("{0}")]
+    Misuse(&'static str),
+    /// The bytes are no message of the protocol.
+    #[error("reading a message of PostgreSQL's")]
+    Frame(#[from] FrameError),
+    /// A message of the protocol that does not belong here.
+    #[error("{doing}: unexpected message {tag:?} from the server")]
+    Unexpected {
+        /// What was being done.
+        doing: &'static str,
+        /// The message's type.
+        tag: char,
+    },
+    /// A reply does not have the columns or the form it should have.
+    #[error("{doing}: unexpected reply from the server: {what}")]
+    Reply {
+        /// What was being done.
+        doing: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+    /// A frame of the stream cannot be decoded.
+    #[error("decoding the change at {lsn}")]
+    Decode {
+        /// Where it stands.
+        lsn: Lsn,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// A frame of the stream came out of order.
+    #[error("the stream is out of order at {lsn}: {what}")]
+    Order {
+        /// Where it stands.
+        lsn: Lsn,
+        /// What was wrong.
+        what: &'static str,
+    },
+    /// A change names a table that the stream has not described.
+    #[error("the change at {lsn} belongs to the unknown relation {oid}")]
+    UnknownRelation {
+        /// Where it stands.
+        lsn: Lsn,
+        /// The table's object id.
+        oid: u32,
+    },
+    /// A change has more or fewer cells than its table has columns.
+    #[error("the change at {lsn} of {table} has {found} cells for {expected} columns")]
+    CellCount {
+        /// Where it stands.
+        lsn: Lsn,
+        /// The table.
+        table: TableName,
+        /// Cells.
+        found: usize,
+        /// Columns.
+        expected: usize,
+    },
+    /// A column that documents are identified by is gone.
+    #[error(
+        "{table} has no column {column:?} any more at {lsn}, but its documents are identified by it: \
+         begin a new generation with a snapshot"
+    )]
+    KeyColumnMissing {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+        /// From where on.
+        lsn: Lsn,
+    },
+    /// Old rows do not say which document they were.
+    #[error(
+        "the replica identity of {table} at {lsn} does not cover the key column {column:?}: restore the primary key or \
+         run ALTER TABLE {} REPLICA IDENTITY FULL, then begin a new generation with a snapshot",
+        crate::identifier::table(table)
+    )]
+    KeyNotInIdentity {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+        /// From where on.
+        lsn: Lsn,
+    },
+    /// A table is not there.
+    #[error("the table {table} does not exist (any more): leave it out, or create it")]
+    TableMissing {
+        /// The table.
+        table: TableName,
+    },
+    /// A table is not in the publication.
+    #[error(
+        "the table {table} is not in the publication {publication:?}: run ALTER PUBLICATION {} ADD TABLE {}",
+        crate::identifier::quoted(publication),
+        crate::identifier::table(table)
+    )]
+    TableUnpublished {
+        /// The table.
+        table: TableName,
+        /// The publication.
+        publication: String,
+    },
+    /// A table was rewritten or emptied while its snapshot began.
+    #[error(
+        "the table {table} was rewritten or truncated while the snapshot was taken: the snapshot starts over"
+    )]
+    TableRewritten {
+        /// The table.
+        table: TableName,
+    },
+    /// A line of COPY cannot be read.
+    #[error("reading the rows of {table}")]
+    CopyText {
+        /// The table.
+        table: TableName,
+        /// What is wrong.
+        source: CopyTextError,
+    },
+    /// A reader of the snapshot ended without a word.
+    #[error("reading the snapshot of {table}: a reader ended early")]
+    ReaderLost {
+        /// The table.
+        table: TableName,
+    },
+}
+
+/// What the server says in an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerError {
+    /// The five characters of the SQLSTATE.
+    pub sqlstate: String,
+    /// The primary message.
+    pub message: String,
+    /// The secondary message, if any.
+    pub detail: Option<String>,
+    /// What PostgreSQL suggests, if anything.
+    pub hint: Option<String>,
+}
+
+// === impl Error ===
+
+impl Error {
+    /// The SQLSTATE, when the server sent one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Login { source, .. }
+            | Self::PublicationTooYoung { source, .. }
+            | Self::Server { source, .. } => Some(&source.sqlstate),
+            _ => None,
+        }
+    }
+
+    /// Wraps what the SQL client says with what was being done.
+    pub(crate) fn sql(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        let doing = doing.into();
+        move |source| match source.as_db_error() {
+            Some(error) => Self::Server {
+                doing,
+                source: Box::new(error.into()),
+            },
+            None => Self::Sql { doing, source },
+        }
+    }
+
+    /// Wraps what the system says with what was being done.
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+}
+
+impl Classify for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Connect { .. }
+            | Self::ConnectTimedOut { .. }
+            | Self::Io { .. }
+            | Self::Closed { .. }
+            | Self::Silent { .. }
+            | Self::TableRewritten { .. }
+            | Self::ReaderLost { .. } => Class::Transient,
+            Self::Server { source, .. } if source.will_pass() => Class::Transient,
+            // Without an answer of the server's it is the connection that failed.
+            Self::Sql { source, .. } if is_connection_failure(source) => Class::Transient,
+            _ => Class::Fatal,
+        }
+    }
+}
+
+// === impl ServerError ===
+
+impl ServerError {
+    /// Whether waiting and trying again may help, by the class of the SQLSTATE.
+    ///
+    /// Source: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+    pub fn will_pass(&self) -> bool {
+        // Connection, transaction rollback, resources, intervention (shutdown, cancel), system; and "object in use",
+        // "lock not available".
+        let passing = ["08", "40", "53", "57", "58"];
+        // All slots or walsenders in use: not without an operator.
+        let is_limit = self.sqlstate == "53400";
+        (passing.iter().any(|class| self.sqlstate.starts_with(class)) && !is_limit)
+            || ["55006", "55P03", "25P03", "25P04"].contains(&self.sqlstate.as_str())
+    }
+
+    /// The last number in the message: "replication slot … is active for PID 4711", in any language.
+    pub(crate) fn last_number(&self) -> Option<u32> {
+        let digits = |c: char| c.is_ascii_digit();
+        let end = self.message.rfind(digits)?;
+        let head = self.message.get(..=end)?;
+        let start = head
+            .rfind(|c: char| !digits(c))
+            .map_or(Some(0), |at| at.checked_add(1))?;
+        head.get(start..)?.parse().ok()
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.sqlstate)?;
+        let notes = [("detail", &self.detail), ("hint", &self.hint)];
+        for (name, note) in notes
+            .into_iter()
+            .filter_map(|(name, note)| Some((name, note.as_ref()?)))
+        {
+            write!(f, "; {name}: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<&tokio_postgres::error::DbError> for ServerError {
+    fn from(error: &tokio_postgres::error::DbError) -> Self {
+        Self {
+            sqlstate: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            detail: error.detail().map(ToOwned::to_owned),
+            hint: error.hint().map(ToOwned::to_owned),
+        }
+    }
+}
+
+fn is_connection_failure(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    error.is_closed() || cause.is_some_and(<dyn std::error::Error>::is::<io::Error>)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(sqlstate: &str, message: &str) -> ServerError {
+        ServerError {
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+            ..ServerError::default()
+        }
+    }
+
+    #[test]
+    fn the_pid_is_read_from_the_message_in_any_language() {
+        let english = server("55006", "replication slot \"s1\" is active for PID 4711");
+        assert_eq!(english.last_number(), Some(4711));
+        let other = server("55006", "Replikations-Slot »s1« ist aktiv für PID 4711!");
+        assert_eq!(other.last_number(), Some(4711));
+        assert_eq!(server("55006", "no number").last_number(), None);
+        assert_eq!(server("55006", "12").last_number(), Some(12));
+    }
+
+    #[test]
+    fn an_active_slot_names_its_remedy() {
+        let known = Error::SlotActive {
+            slot: "s".into(),
+            pid: Some(7),
+        }
+        .to_string();
+        assert!(
+            known.ends_with(
+                "active for process 7: stop the other reader, or run SELECT pg_terminate_backend(7)"
+            ),
+            "{known}"
+        );
+        let unknown = Error::SlotActive {
+            slot: "s".into(),
+            pid: None,
+        }
+        .to_string();
+        assert!(
+            unknown.ends_with(
+                "pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE (slot_name = 's')"
+            ),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn a_shutdown_passes_and_a_missing_table_does_not() {
+        let class = |sqlstate: &str| {
+            Error::Server {
+                doing: "x".into(),
+                source: Box::new(server(sqlstate, "m")),
+            }
+            .class()
+        };
+        assert_eq!(class("57P01"), Class::Transient);
+        assert_eq!(class("53300"), Class::Transient);
+        assert_eq!(class("42P01"), Class::Fatal);
+    }
+}

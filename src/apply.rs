@@ -1,0 +1,279 @@
+//! The sink: from the merged stream to the documents, whole source transactions at a time.
+//!
+//! - Whatever is complete when the previous group returns is the next group.
+//! - One group is in flight, one is being filled behind it; beyond that nothing is read.
+//! - A generation's beginning and its snapshot's end wait until everything before them is applied.
+
+mod error;
+mod events;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use walferry_core::{
+    Applied, Batch, Checkpoint, Fault, LogReader, PipelineState, Sink, Tasks,
+};
+
+use crate::merge::{Announced, Barrier, Merge, MergeError, Merged, Rows};
+
+pub use error::ApplyError;
+use events::Events;
+
+/// How much of a transaction's group is gathered at most.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupLimits {
+    /// Operations.
+    pub operations: usize,
+    /// Bytes of documents.
+    pub bytes: usize,
+}
+
+/// How far a sink has come, for whoever shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplyStatus {
+    /// Whether the snapshot is in and the stream is being applied.
+    pub is_live: bool,
+    /// Rows applied by this process.
+    pub rows: u64,
+    /// Groups applied by this process.
+    pub groups: u64,
+    /// Operations that were mended from a full image.
+    pub repaired: u64,
+}
+
+/// The sink of one pipeline.
+pub struct Apply<R, S: Sink> {
+    merge: Merge<R>,
+    /// None while a group is in flight: the sink went with it.
+    sink: Option<S>,
+    batch: S::Batch,
+    events: Events,
+    limits: GroupLimits,
+    /// Rows in the batch, before folding.
+    rows: u64,
+    /// Whether the merge's checkpoint is ahead of what was handed to the sink.
+    is_dirty: bool,
+    barrier: Option<Barrier>,
+    in_flight: Option<InFlight<S>>,
+    status: watch::Sender<ApplyStatus>,
+    tasks: Tasks,
+}
+
+/// A group that is being written.
+struct InFlight<S> {
+    task: JoinHandle<(S, Result<Applied, Fault>)>,
+    checkpoint: Checkpoint,
+    rows: u64,
+}
+
+/// What a group left behind.
+struct Finished<S> {
+    sink: S,
+    applied: Result<Applied, Fault>,
+    checkpoint: Checkpoint,
+    rows: u64,
+}
+
+// === impl Apply ===
+
+impl<R: LogReader, S: Sink> Apply<R, S> {
+    /// Claims the pipeline and finds its place in the log.
+    ///
+    /// # Errors
+    /// When the pipeline cannot be claimed or the log does not go on from its checkpoint.
+    pub async fn start(
+        mut sink: S,
+        reader: R,
+        announced: Option<Announced>,
+        limits: GroupLimits,
+        status: watch::Sender<ApplyStatus>,
+        tasks: Tasks,
+    ) -> Result<Self, ApplyError> {
+        let checkpoint = sink.claim().await?;
+        let merge = Merge::open(reader, checkpoint, announced).await?;
+        let (batch, events) = (sink.batch(), Events::default());
+        let mut apply = Self {
+            merge,
+            sink: Some(sink),
+            batch,
+            events,
+            limits,
+            rows: 0,
+            is_dirty: false,
+            barrier: None,
+            in_flight: None,
+            status,
+            tasks,
+        };
+        apply.resume().await?;
+        Ok(apply)
+    }
+
+    /// Applies until told to stop, or until something fails.
+    ///
+    /// # Errors
+    /// Whatever ended it; after a transient one, start again from the claim.
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), ApplyError> {
+        loop {
+            self.launch();
+            if self.barrier.is_some() && self.in_flight.is_none() {
+                self.pass_barrier().await?;
+                continue;
+            }
+            let has_room = self.barrier.is_none() && !self.is_full();
+            tokio::select! {
+                biased;
+                // 1. stop
+                () = stop.cancelled() => return self.drain().await,
+                // 2. completion
+                done = completion(&mut self.in_flight), if self.in_flight.is_some() => {
+                    self.complete(done)?;
+                }
+                // 3. intake
+                merged = self.merge.next(), if has_room => self.take(merged)?,
+            }
+        }
+    }
+
+    /// Goes on where a crash left the snapshot.
+    async fn resume(&mut self) -> Result<(), ApplyError> {
+        let checkpoint = self.merge.checkpoint().clone();
+        self.status.send_modify(|it| it.is_live = checkpoint.state == PipelineState::Live);
+        if checkpoint.generation == 0 {
+            return Ok(());
+        }
+        match checkpoint.state {
+            PipelineState::Snapshot => {
+                self.sink()?.stage(checkpoint.generation, &checkpoint.tables).await?;
+            }
+            PipelineState::Swapping => self.swap().await?,
+            PipelineState::Live => {}
+        }
+        info!(state = ?checkpoint.state, position = ?checkpoint.position, "going on");
+        Ok(())
+    }
+
+    fn take(&mut self, merged: Result<Merged, MergeError>) -> Result<(), ApplyError> {
+        match merged? {
+            Merged::Rows(rows) => self.push(&rows)?,
+            Merged::Barrier(barrier) => {
+                self.barrier = Some(barrier);
+                return Ok(());
+            }
+            Merged::Heartbeat => {}
+        }
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    fn push(&mut self, rows: &Rows) -> Result<(), ApplyError> {
+        let checkpoint = self.merge.checkpoint();
+        let staging =
+            (checkpoint.state == PipelineState::Snapshot).then_some(checkpoint.generation);
+        for (table, record) in &rows.records {
+            let Some(table) = checkpoint.tables.get(*table) else { continue };
+            self.events.push(&mut self.batch, &table.name, staging, record)?;
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.operations() >= self.limits.operations || self.batch.bytes() >= self.limits.bytes
+    }
+
+    /// Hands the group to the sink, if there is one and the sink is free.
+    fn launch(&mut self) {
+        if !self.is_dirty || self.in_flight.is_some() {
+            return;
+        }
+        let Some(mut sink) = self.sink.take() else { return };
+        let batch = std::mem::replace(&mut self.batch, sink.batch());
+        let checkpoint = self.merge.checkpoint().clone();
+        let sent = checkpoint.clone();
+        let task = self.tasks.spawn(async move {
+            let applied = sink.apply(batch, &sent).await;
+            (sink, applied)
+        });
+        self.in_flight = Some(InFlight { task, checkpoint, rows: std::mem::take(&mut self.rows) });
+        self.is_dirty = false;
+    }
+
+    fn complete(&mut self, done: Result<Finished<S>, ApplyError>) -> Result<(), ApplyError> {
+        let Finished { sink, applied, checkpoint, rows } = done?;
+        self.sink = Some(sink);
+        let repaired = applied?.repaired;
+        if repaired > 0 {
+            warn!(repaired, position = ?checkpoint.position, "operations were mended");
+        }
+        debug!(rows, position = ?checkpoint.position, "applied");
+        self.merge.publish_offsets(&checkpoint);
+        self.status.send_modify(|status| {
+            status.rows += rows;
+            status.groups += 1;
+            status.repaired += repaired;
+        });
+        Ok(())
+    }
+
+    /// Passes a barrier: everything before it is applied (rule 18).
+    async fn pass_barrier(&mut self) -> Result<(), ApplyError> {
+        let Some(barrier) = self.barrier.take() else { return Ok(()) };
+        self.merge.pass();
+        let checkpoint = self.merge.checkpoint().clone();
+        // Fenced first: a writer that was overtaken must not touch a collection.
+        let batch = self.sink()?.batch();
+        self.sink()?.apply(batch, &checkpoint).await?;
+        match barrier {
+            Barrier::Generation(generation) => {
+                self.status.send_modify(|status| status.is_live = false);
+                info!(generation = generation.generation, "loading the snapshot into staging");
+                self.sink()?.stage(checkpoint.generation, &checkpoint.tables).await?;
+                Ok(())
+            }
+            Barrier::SnapshotEnd(_) => self.swap().await,
+        }
+    }
+
+    /// Renames the staging collections, then says that the stream may be read.
+    async fn swap(&mut self) -> Result<(), ApplyError> {
+        let checkpoint = self.merge.checkpoint().clone();
+        self.sink()?.swap(checkpoint.generation, &checkpoint.tables).await?;
+        self.merge.checkpoint_mut().state = PipelineState::Live;
+        let checkpoint = self.merge.checkpoint().clone();
+        let batch = self.sink()?.batch();
+        self.sink()?.apply(batch, &checkpoint).await?;
+        self.status.send_modify(|status| status.is_live = true);
+        info!(generation = checkpoint.generation, "the snapshot is in, applying the stream");
+        Ok(())
+    }
+
+    fn sink(&mut self) -> Result<&mut S, ApplyError> {
+        self.sink.as_mut().ok_or(ApplyError::Lost)
+    }
+
+    /// Ends in order: what is in flight and what was gathered is applied, nothing more is read.
+    async fn drain(&mut self) -> Result<(), ApplyError> {
+        while self.in_flight.is_some() {
+            let done = completion(&mut self.in_flight).await;
+            self.complete(done)?;
+            self.launch();
+        }
+        info!(position = ?self.merge.checkpoint().position, "stopped applying");
+        Ok(())
+    }
+}
+
+/// Waits for the group in flight; never when there is none.
+///
+/// # Cancel safety
+/// Cancel safe: the group goes on.
+async fn completion<S>(in_flight: &mut Option<InFlight<S>>) -> Result<Finished<S>, ApplyError> {
+    let Some(flight) = in_flight else { return std::future::pending().await };
+    let (sink, applied) = (&mut flight.task).await.map_err(|_| ApplyError::Lost)?;
+    let Some(InFlight { checkpoint, rows, .. }) = in_flight.take() else {
+        return Err(ApplyError::Lost);
+    };
+    Ok(Finished { sink, applied, checkpoint, rows })
+}

@@ -1,0 +1,133 @@
+//! The reader: from the source's log to the commit log and the row topics.
+//!
+//! - Nothing is produced before the term's `open` is acknowledged and the log's tail was checked.
+//! - The slot is confirmed only to what the log has acknowledged.
+//! - Whatever fails ends the term; the next one sends everything unconfirmed again.
+
+mod confirm;
+mod error;
+mod records;
+mod snapshot;
+mod start;
+mod stream;
+mod tail;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use walferry_core::{Log, Source};
+use walferry_schema::envelope::Template;
+use walferry_schema::{ServerIdentity, TableName, TableSpec, Term};
+
+use crate::merge::Announced;
+
+pub use error::CaptureError;
+
+/// What a reader is told by the configuration.
+#[derive(Clone)]
+pub struct CaptureOptions {
+    /// The replication slot's name, for errors and the `generation` record.
+    pub slot: String,
+    /// The publication's name, for errors.
+    pub publication: String,
+    /// The topic prefix.
+    pub prefix: String,
+    /// Partitions of a table's topic.
+    pub partitions: i32,
+    /// Whether a delete is followed by a tombstone.
+    pub tombstones: bool,
+    /// How long an idle position may wait for its heartbeat.
+    pub heartbeat: Duration,
+    /// Which tables are streamed.
+    pub selects: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
+}
+
+/// How far a reader has come, for whoever waits for it or shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaptureStatus {
+    /// Whether the slot is owned; set once and kept, so that a sink may claim its pipeline.
+    pub is_owner: bool,
+    /// The generation that this process began, if it did.
+    pub began: Option<Announced>,
+}
+
+/// The reader of one pipeline.
+pub struct Capture<S, L> {
+    source: S,
+    log: L,
+    options: CaptureOptions,
+    template: Template,
+    status: watch::Sender<CaptureStatus>,
+    stop: CancellationToken,
+    is_new_snapshot_wanted: bool,
+}
+
+/// The generation that a term goes on with.
+struct Lineage {
+    generation: u64,
+    server: ServerIdentity,
+    tables: Vec<TableSpec>,
+}
+
+/// A term whose `open` stands in the log.
+struct Opened {
+    term: Term,
+    lineage: Lineage,
+    start_lsn: walferry_schema::Lsn,
+    last_commit: Option<walferry_schema::Lsn>,
+}
+
+// === impl Capture ===
+
+impl<S: Source, L: Log> Capture<S, L> {
+    /// A reader; `stop` ends it in order. With `is_new_snapshot_wanted` the first term begins a new
+    /// generation whatever the log says.
+    pub fn new(
+        source: S,
+        log: L,
+        options: CaptureOptions,
+        stop: CancellationToken,
+        is_new_snapshot_wanted: bool,
+    ) -> Self {
+        let template = Template {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: options.prefix.clone(),
+            database: String::new(),
+        };
+        let status = watch::Sender::default();
+        Self { source, log, options, template, status, stop, is_new_snapshot_wanted }
+    }
+
+    /// Follows what the reader has come to.
+    pub fn status(&self) -> watch::Receiver<CaptureStatus> {
+        self.status.subscribe()
+    }
+
+    /// Reads one term: until it is told to stop, or until something fails.
+    ///
+    /// # Errors
+    /// Whatever ended the term; its class says whether another one may follow.
+    pub async fn run_term(&mut self) -> Result<(), CaptureError> {
+        let stop = self.stop.clone();
+        let opened = tokio::select! {
+            biased;
+            // An opening that is given up is one that crashed: the next one copes with either.
+            () = stop.cancelled() => return Ok(()),
+            opened = self.open() => opened?,
+        };
+        stream::Stream::new(self, opened).run().await
+    }
+
+    /// The commit log's topic.
+    fn log_topic(&self) -> String {
+        format!("{}.commits", self.options.prefix)
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now_nanos() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,165 @@
+//! What can end a reader, and what to do about it.
+
+use walferry_core::{Class, Classify, Fault};
+use walferry_schema::{HeaderError, Lsn, TableName, envelope::EnvelopeError};
+
+/// The remedy that all losses of continuity share.
+const NEW_SNAPSHOT: &str = "run `walferry run --new-snapshot` to make the slot anew and copy the \
+                            streamed tables again";
+
+/// Why the reader stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A connector failed.
+    #[error("{0}")]
+    Connector(Fault),
+    /// Nothing in the publication matches a `mode = "stream"` table of the configuration.
+    #[error(
+        "no table of publication {publication} is configured with mode = \"stream\": add a \
+         [[table]] for one, or add tables to the publication"
+    )]
+    NoTables {
+        /// The publication.
+        publication: String,
+    },
+    /// A streamed table whose rows cannot be told apart.
+    #[error(
+        "table {table} has neither a primary key nor a replica identity index: add one \
+         (ALTER TABLE {table} ADD PRIMARY KEY …) or configure the table as \"batch\" or \"ignore\""
+    )]
+    NoKey {
+        /// The table.
+        table: TableName,
+    },
+    /// A table that appeared after the generation's snapshot.
+    #[error(
+        "table {table} matches mode = \"stream\" but is not part of generation {generation} \
+         (change at {lsn}): configure it as \"ignore\", or {NEW_SNAPSHOT}"
+    )]
+    TableNotInGeneration {
+        /// The table.
+        table: TableName,
+        /// The generation.
+        generation: u64,
+        /// Where its first change stands.
+        lsn: Lsn,
+    },
+    /// There is a slot, but no commit log that knows it.
+    #[error(
+        "replication slot {slot} exists, but the commit log {log} does not know it: it belongs to \
+         something else, or Kafka was emptied. Choose another slot, or {NEW_SNAPSHOT}"
+    )]
+    SlotWithoutLog {
+        /// The slot.
+        slot: String,
+        /// The topic of the commit log.
+        log: String,
+    },
+    /// The slot of a complete generation is gone.
+    #[error("replication slot {slot} is gone, and with it the changes since {covered}: {NEW_SNAPSHOT}")]
+    SlotMissing {
+        /// The slot.
+        slot: String,
+        /// How far the log holds the changes.
+        covered: Lsn,
+    },
+    /// The server removed log that the slot needed.
+    #[error(
+        "PostgreSQL removed WAL that replication slot {slot} still needed \
+         (max_slot_wal_keep_size): {NEW_SNAPSHOT}"
+    )]
+    SlotLost {
+        /// The slot.
+        slot: String,
+    },
+    /// The slot lives on another server or timeline than the generation.
+    #[error(
+        "the source is another server or timeline ({found}) than the one generation {generation} \
+         was read from ({expected}), so positions mean nothing there: {NEW_SNAPSHOT}"
+    )]
+    OtherServer {
+        /// The generation.
+        generation: u64,
+        /// System identifier and timeline of the generation.
+        expected: String,
+        /// Those of the server now.
+        found: String,
+    },
+    /// The server's log ends before what the commit log already holds.
+    #[error(
+        "the source's WAL ends at {flushed}, before {covered}, which the commit log already holds: \
+         the server was restored from an older state. {NEW_SNAPSHOT}"
+    )]
+    ServerBehind {
+        /// Where the server's log ends.
+        flushed: Lsn,
+        /// How far the commit log goes.
+        covered: Lsn,
+    },
+    /// The slot was confirmed beyond what the commit log holds.
+    #[error(
+        "replication slot {slot} is confirmed to {confirmed}, but the commit log ends at {covered}: \
+         Kafka lost records that it had acknowledged (or something else moved the slot). \
+         {NEW_SNAPSHOT}"
+    )]
+    LogForgot {
+        /// The slot.
+        slot: String,
+        /// Where the slot stands.
+        confirmed: Lsn,
+        /// How far the log goes.
+        covered: Lsn,
+    },
+    /// Another reader began a generation in the meantime.
+    #[error(
+        "another reader began generation {found} while this one went on with {expected}: only one \
+         walferry may read a slot; stop the other or this one"
+    )]
+    OtherGeneration {
+        /// This reader's generation.
+        expected: u64,
+        /// The newest in the log.
+        found: u64,
+    },
+    /// A change that has no record form.
+    #[error("table {table}, change at {lsn}")]
+    Row {
+        /// The table.
+        table: TableName,
+        /// LSN of the change.
+        lsn: Lsn,
+        /// What is wrong.
+        source: EnvelopeError,
+    },
+    /// A change whose record Kafka does not take.
+    #[error("table {table}, change at {lsn}: {fault}")]
+    Record {
+        /// The table.
+        table: TableName,
+        /// LSN of the change.
+        lsn: Lsn,
+        /// What the log said.
+        fault: Fault,
+    },
+    /// A record of the commit log that is not understood.
+    #[error("reading the commit log")]
+    Header(#[from] HeaderError),
+}
+
+// === impl CaptureError ===
+
+impl Classify for CaptureError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Connector(fault) | Self::Record { fault, .. } => fault.class(),
+            Self::Row { .. } => Class::Poison,
+            _ => Class::Fatal,
+        }
+    }
+}
+
+impl From<Fault> for CaptureError {
+    fn from(fault: Fault) -> Self {
+        Self::Connector(fault)
+    }
+}

@@ -1,0 +1,363 @@
+//! Changes to records: key, envelope and headers, written into buffers that are used again.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use walferry_core::TopicSpec;
+use walferry_schema::envelope::{
+    self, Before, EnvelopeError, Meta, Op, SnapshotMark, Template, TransactionMark,
+};
+use walferry_schema::{
+    Cell, Columns, Lsn, Phase, Relation, ReplicaIdentity, Row, RowOp, Stamp, TableName, TableSpec,
+    Term, header,
+};
+
+/// What one table version's records have in common.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) relation: Arc<Relation>,
+    pub(super) topic: Arc<TopicSpec>,
+    columns: Vec<u8>,
+    key: Vec<usize>,
+}
+
+/// The tables that are streamed, by name and, once seen, by relation.
+#[derive(Debug)]
+pub(super) struct Tables {
+    streamed: HashMap<TableName, Arc<TopicSpec>>,
+    seen: HashMap<u32, (Arc<Relation>, Option<Arc<Table>>)>,
+}
+
+/// The place of a row within its transaction or chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) term: Term,
+    pub(super) phase: Phase,
+    pub(super) ordinal: u64,
+}
+
+/// What all rows of a transaction or chunk share in their envelopes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) committed_at: i64,
+    pub(super) last_commit_lsn: Option<Lsn>,
+    pub(super) lsn: Lsn,
+    pub(super) xid: u32,
+    pub(super) snapshot: SnapshotMark,
+    pub(super) transaction: Option<TransactionMark>,
+    pub(super) processed_at: i64,
+}
+
+/// One record, in buffers that the next one reuses.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) stamp: String,
+    pub(super) unchanged: Option<Vec<u8>>,
+    pub(super) other_key: Option<(&'static str, Vec<u8>)>,
+}
+
+/// The records of one change: at most a delete, its tombstone and an insert.
+#[derive(Debug)]
+pub(super) struct Drafts {
+    drafts: Vec<Draft>,
+    used: usize,
+    tombstones: bool,
+}
+
+// === impl Tables ===
+
+impl Tables {
+    /// The generation's tables.
+    pub(super) fn new(tables: &[TableSpec]) -> Self {
+        let topic = |table: &TableSpec| {
+            Arc::new(TopicSpec { name: table.topic.clone(), partitions: table.partitions })
+        };
+        let streamed = tables.iter().map(|table| (table.name.clone(), topic(table))).collect();
+        Self { streamed, seen: HashMap::new() }
+    }
+
+    /// The table of a relation; none when it is not one of the generation's.
+    pub(super) fn get(&mut self, relation: &Arc<Relation>) -> Option<Arc<Table>> {
+        if let Some((known, table)) = self.seen.get(&relation.oid)
+            && Arc::ptr_eq(known, relation)
+        {
+            return table.clone();
+        }
+        let topic = self.streamed.get(&relation.name).cloned();
+        let table = topic.map(|topic| {
+            Arc::new(Table {
+                topic,
+                columns: Columns(relation.columns.clone()).to_bytes(),
+                key: relation.key_columns(),
+                relation: relation.clone(),
+            })
+        });
+        self.seen.insert(relation.oid, (relation.clone(), table.clone()));
+        table
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Whether an update gave the row another key.
+    fn changes_key(&self, old: &Row, new: &Row) -> bool {
+        self.key.iter().any(|&i| {
+            let new = new.cell(i);
+            new != Cell::Unchanged && new != old.cell(i)
+        })
+    }
+
+    fn before<'a>(&self, old: &'a Row) -> Before<'a> {
+        match self.relation.identity {
+            ReplicaIdentity::Full => Before::Full(old),
+            _ => Before::Key(old),
+        }
+    }
+}
+
+// === impl Context ===
+
+impl Context {
+    fn meta(&self, op: Op) -> Meta {
+        Meta {
+            op,
+            snapshot: self.snapshot,
+            committed_at: self.committed_at,
+            last_commit_lsn: self.last_commit_lsn,
+            lsn: self.lsn,
+            xid: self.xid,
+            transaction: self.transaction,
+            processed_at: self.processed_at,
+        }
+    }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    /// The record's headers, and how many of the array are in use.
+    pub(super) fn headers<'a>(&'a self, table: &'a Table) -> ([(&'a str, &'a [u8]); 4], usize) {
+        let mut headers: [(&str, &[u8]); 4] = [
+            (header::POSITION, self.stamp.as_bytes()),
+            (header::COLUMNS, &table.columns),
+            ("", &[]),
+            ("", &[]),
+        ];
+        let unchanged = self.unchanged.as_deref().map(|names| (header::UNCHANGED, names));
+        let other_key = self.other_key.as_ref().map(|(name, key)| (*name, key.as_slice()));
+        let mut used = 2;
+        for header in [unchanged, other_key].into_iter().flatten() {
+            headers[used] = header;
+            used += 1;
+        }
+        (headers, used)
+    }
+
+    fn clear(&mut self, place: Place) {
+        self.stamp.clear();
+        let stamp = Stamp { term: place.term, phase: place.phase, ordinal: place.ordinal };
+        write!(self.stamp, "{stamp}").expect("writing to a string does not fail");
+        self.unchanged = None;
+        self.other_key = None;
+        self.key.get_or_insert_default().clear();
+        self.value.get_or_insert_default().clear();
+    }
+}
+
+// === impl Drafts ===
+
+impl Drafts {
+    /// No records yet; deletes are followed by a tombstone when `tombstones` says so.
+    pub(super) fn new(tombstones: bool) -> Self {
+        Self { drafts: Vec::new(), used: 0, tombstones }
+    }
+
+    /// The records that were written last.
+    pub(super) fn records(&self) -> &[Draft] {
+        &self.drafts[..self.used]
+    }
+
+    /// Writes the records of a row's change; `place.ordinal` is the first of its two ordinals.
+    pub(super) fn write_row(
+        &mut self,
+        template: &Template,
+        table: &Table,
+        place: Place,
+        context: &Context,
+        op: &RowOp,
+    ) -> Result<(), EnvelopeError> {
+        self.used = 0;
+        let rest = Place { ordinal: place.ordinal + 1, ..place };
+        match op {
+            RowOp::Insert { new } => {
+                self.write_image(template, table, rest, context, Op::Create, (Before::None, new))
+            }
+            RowOp::Delete { old } => {
+                self.write_delete(template, table, place, context, old)?;
+                self.write_tombstone(place);
+                Ok(())
+            }
+            RowOp::Update { old: Some(old), new } if table.changes_key(old, new) => {
+                self.write_key_change(template, table, place, context, (old, new))
+            }
+            RowOp::Update { old, new } => {
+                let before = match old {
+                    Some(old) if table.relation.identity == ReplicaIdentity::Full => {
+                        Before::Full(old)
+                    }
+                    _ => Before::None,
+                };
+                let key_unchanged = table.key.iter().any(|&i| new.cell(i) == Cell::Unchanged);
+                match old {
+                    Some(old) if key_unchanged => {
+                        let new = with_key_of(old, new, &table.key);
+                        self.write_image(template, table, rest, context, Op::Update, (before, &new))
+                    }
+                    _ => self.write_image(template, table, rest, context, Op::Update, (before, new)),
+                }
+            }
+        }
+    }
+
+    /// Writes the record of a snapshot row.
+    pub(super) fn write_read(
+        &mut self,
+        template: &Template,
+        table: &Table,
+        place: Place,
+        context: &Context,
+        row: &Row,
+    ) -> Result<(), EnvelopeError> {
+        self.used = 0;
+        self.write_image(template, table, place, context, Op::Read, (Before::None, row))
+    }
+
+    /// Writes the record of a truncate.
+    pub(super) fn write_truncate(
+        &mut self,
+        template: &Template,
+        table: &Table,
+        place: Place,
+        context: &Context,
+    ) -> Result<(), EnvelopeError> {
+        self.used = 0;
+        let draft = self.next(place);
+        draft.key = None;
+        let value = draft.value.get_or_insert_default();
+        let meta = context.meta(Op::Truncate);
+        envelope::write_value(value, template, &table.relation, &meta, Before::None, None)
+    }
+
+    fn write_key_change(
+        &mut self,
+        template: &Template,
+        table: &Table,
+        place: Place,
+        context: &Context,
+        (old, new): (&Row, &Row),
+    ) -> Result<(), EnvelopeError> {
+        let new = &with_key_of(old, new, &table.key);
+        let (mut old_key, mut new_key) = (Vec::new(), Vec::new());
+        envelope::write_key(&mut old_key, &table.relation, old)?;
+        envelope::write_key(&mut new_key, &table.relation, new)?;
+        let unchanged = envelope::unchanged_names(&table.relation, new);
+
+        let delete = self.write_delete(template, table, place, context, old)?;
+        delete.other_key = Some((header::NEW_KEY, new_key));
+        delete.unchanged = unchanged;
+        self.write_tombstone(place);
+        let rest = Place { ordinal: place.ordinal + 1, ..place };
+        let next = context.transaction.map(|mark| TransactionMark {
+            total_order: mark.total_order + 1,
+            data_collection_order: mark.data_collection_order + 1,
+            ..mark
+        });
+        let context = Context { transaction: next, ..*context };
+        self.write_image(template, table, rest, &context, Op::Create, (Before::None, new))?;
+        self.drafts[self.used - 1].other_key = Some((header::OLD_KEY, old_key));
+        Ok(())
+    }
+
+    fn write_image(
+        &mut self,
+        template: &Template,
+        table: &Table,
+        place: Place,
+        context: &Context,
+        op: Op,
+        (before, after): (Before<'_>, &Row),
+    ) -> Result<(), EnvelopeError> {
+        let draft = self.next(place);
+        draft.unchanged = envelope::unchanged_names(&table.relation, after);
+        envelope::write_key(draft.key.get_or_insert_default(), &table.relation, after)?;
+        let value = draft.value.get_or_insert_default();
+        let meta = context.meta(op);
+        envelope::write_value(value, template, &table.relation, &meta, before, Some(after))
+    }
+
+    fn write_delete(
+        &mut self,
+        template: &Template,
+        table: &Table,
+        place: Place,
+        context: &Context,
+        old: &Row,
+    ) -> Result<&mut Draft, EnvelopeError> {
+        let draft = self.next(place);
+        envelope::write_key(draft.key.get_or_insert_default(), &table.relation, old)?;
+        let value = draft.value.get_or_insert_default();
+        let meta = context.meta(Op::Delete);
+        envelope::write_value(value, template, &table.relation, &meta, table.before(old), None)?;
+        Ok(draft)
+    }
+
+    /// The tombstone of the delete that was written just before.
+    fn write_tombstone(&mut self, place: Place) {
+        if !self.tombstones {
+            return;
+        }
+        let key = self.drafts[self.used - 1].key.clone();
+        let draft = self.next(place);
+        draft.key = key;
+        draft.value = None;
+    }
+
+    fn next(&mut self, place: Place) -> &mut Draft {
+        if self.used == self.drafts.len() {
+            self.drafts.push(Draft::default());
+        }
+        let draft = &mut self.drafts[self.used];
+        self.used += 1;
+        draft.clear(place);
+        draft
+    }
+}
+
+/// The new row with the key cells that an update left unchanged taken from the old one: a key may
+/// be TOASTed too, and PostgreSQL then sends it in the old tuple.
+fn with_key_of(old: &Row, new: &Row, key: &[usize]) -> Row {
+    if key.iter().all(|&i| new.cell(i) != Cell::Unchanged) {
+        return new.clone();
+    }
+    let mut data = Vec::with_capacity(new.text_bytes() + old.text_bytes());
+    let mut row = walferry_schema::RowBuilder::with_capacity(new.len());
+    for i in 0..new.len() {
+        let cell = match new.cell(i) {
+            Cell::Unchanged if key.contains(&i) => old.cell(i),
+            cell => cell,
+        };
+        match cell {
+            Cell::Null => row.null(),
+            Cell::Unchanged => row.unchanged(),
+            Cell::Text(text) => {
+                row.text(data.len(), text.len());
+                data.extend_from_slice(text);
+            }
+        }
+    }
+    row.build(data.into())
+}

@@ -1,0 +1,214 @@
+//! How a term begins (protocol rules 1, 3, 5 and 8).
+//!
+//! - The slot is owned before its confirmed LSN is read, and that is in the log before it is judged.
+//! - Only a complete snapshot is gone on from; an interrupted one starts over as a new generation.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::info;
+use walferry_core::{Log, Source, SourceState, TopicSpec};
+use walferry_schema::{Generation, LogRecord, Open, ServerIdentity, TableName, TableSpec, Term};
+
+use super::tail::Tail;
+use crate::merge::Announced;
+use super::{Capture, CaptureError, Lineage, Opened};
+
+// === impl Capture ===
+
+impl<S: Source, L: Log> Capture<S, L> {
+    /// Begins a term, after a new snapshot where one is due.
+    pub(super) async fn open(&mut self) -> Result<Opened, CaptureError> {
+        self.log.begin().await?;
+        self.log.ensure_topics(&[]).await?;
+        let mut state = self.source.inspect().await?;
+        self.template.database.clone_from(&state.database);
+        let (mut tail, mut end) = Tail::read(&mut self.log).await?;
+        if self.is_new_snapshot_wanted || self.is_snapshot_due(&state, &tail)? {
+            let generation = self.begin_generation(&state, &tail, end).await?;
+            self.is_new_snapshot_wanted = false;
+            // The entries of a term begin at 0 again, and the slot is another one now.
+            self.log.begin().await?;
+            state = self.source.inspect().await?;
+            (tail, end) = Tail::read(&mut self.log).await?;
+            check_generation(generation, &tail)?;
+        }
+        let lineage = self.lineage(&state, &tail)?;
+        let topics: Vec<_> = lineage.tables.iter().map(topic_of).collect();
+        self.log.ensure_topics(&topics).await?;
+        self.own(lineage, tail, end).await
+    }
+
+    /// Whether the pipeline needs a snapshot before it can go on.
+    fn is_snapshot_due(&self, state: &SourceState, tail: &Tail) -> Result<bool, CaptureError> {
+        if tail.generation() == 0 {
+            return match state.slot {
+                None => Ok(true),
+                Some(_) => Err(CaptureError::SlotWithoutLog {
+                    slot: self.options.slot.clone(),
+                    log: self.log_topic(),
+                }),
+            };
+        }
+        if tail.covered().is_none() {
+            info!(generation = tail.generation(), "the snapshot was interrupted: starting over");
+        }
+        Ok(tail.covered().is_none())
+    }
+
+    /// The generation to go on with, once server and slot are seen to be the ones it speaks of.
+    fn lineage(&self, state: &SourceState, tail: &Tail) -> Result<Lineage, CaptureError> {
+        let slot = || self.options.slot.clone();
+        let generation = tail.generation();
+        let covered = tail.covered().unwrap_or_default();
+        let Some((server, tables)) = tail.identity().cloned() else {
+            return Err(CaptureError::SlotWithoutLog { slot: slot(), log: self.log_topic() });
+        };
+        if server != state.server {
+            return Err(CaptureError::OtherServer {
+                generation,
+                expected: describe(&server),
+                found: describe(&state.server),
+            });
+        }
+        match state.slot {
+            None => return Err(CaptureError::SlotMissing { slot: slot(), covered }),
+            Some(it) if it.is_lost => return Err(CaptureError::SlotLost { slot: slot() }),
+            Some(_) => {}
+        }
+        if state.flush_lsn < covered {
+            return Err(CaptureError::ServerBehind { flushed: state.flush_lsn, covered });
+        }
+        Ok(Lineage { generation, server, tables })
+    }
+
+    /// Owns the slot, writes `open` and checks the log up to it (rule 5).
+    async fn own(
+        &mut self,
+        lineage: Lineage,
+        mut tail: Tail,
+        end: i64,
+    ) -> Result<Opened, CaptureError> {
+        self.source.set_keys(&keys_of(&lineage.tables));
+        let start_lsn = self.source.start().await?;
+        let open = LogRecord::Open(Open {
+            generation: lineage.generation,
+            start_lsn,
+            server: lineage.server.clone(),
+            tables: lineage.tables.clone(),
+        });
+        let offset = self.log.append(&open).await?;
+        tail.read_on(&mut self.log, end, offset).await?;
+        check_generation(lineage.generation, &tail)?;
+        let covered = tail.covered().unwrap_or_default();
+        if start_lsn > covered {
+            let slot = self.options.slot.clone();
+            return Err(CaptureError::LogForgot { slot, confirmed: start_lsn, covered });
+        }
+        self.status.send_modify(|status| status.is_owner = true);
+        let term = Term { generation: lineage.generation, number: offset };
+        info!(%start_lsn, generation = term.generation, term = term.number, "reading the stream");
+        Ok(Opened { term, lineage, start_lsn, last_commit: tail.last_commit() })
+    }
+
+    /// Announces a generation, makes its slot and copies its tables.
+    async fn begin_generation(
+        &mut self,
+        state: &SourceState,
+        tail: &Tail,
+        end: i64,
+    ) -> Result<u64, CaptureError> {
+        let tables = self.choose_tables().await?;
+        let topics: Vec<_> = tables.iter().map(topic_of).collect();
+        self.log.ensure_topics(&topics).await?;
+        let generation = (tail.generation() + 1).max(unix_seconds());
+        let announced = LogRecord::Generation(Generation {
+            generation,
+            server: state.server.clone(),
+            slot: self.options.slot.clone(),
+            tables: tables.clone(),
+        });
+        let offset = self.log.append(&announced).await?;
+        let term = Term { generation, number: offset };
+        let mut tail = tail.clone();
+        tail.read_on(&mut self.log, end, offset + 1).await?;
+        if tail.term() != Some(term) {
+            let found = tail.generation();
+            return Err(CaptureError::OtherGeneration { expected: generation, found });
+        }
+        self.source.set_keys(&keys_of(&tables));
+        let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
+        let start = self.source.create_slot(&names).await?;
+        self.status.send_modify(|status| {
+            status.is_owner = true;
+            status.began = Some(Announced { generation, offset });
+        });
+        info!(generation, lsn = %start.consistent_lsn, tables = names.len(), "copying the snapshot");
+        self.copy_snapshot(term, &tables, start).await?;
+        Ok(generation)
+    }
+
+    /// The publication's tables that the configuration streams, with the columns of their `_id`.
+    async fn choose_tables(&mut self) -> Result<Vec<TableSpec>, CaptureError> {
+        let mut chosen = Vec::new();
+        for table in self.source.tables().await? {
+            if !(self.options.selects)(&table.name) {
+                continue;
+            }
+            if table.key.is_empty() {
+                return Err(CaptureError::NoKey { table: table.name });
+            }
+            chosen.push(TableSpec {
+                topic: topic_name(&self.options.prefix, &table.name).into(),
+                name: table.name,
+                key: table.key,
+                partitions: self.options.partitions,
+            });
+        }
+        if chosen.is_empty() {
+            return Err(CaptureError::NoTables { publication: self.options.publication.clone() });
+        }
+        Ok(chosen)
+    }
+}
+
+/// Whether the log still ends in the generation that this reader goes on with.
+fn check_generation(expected: u64, tail: &Tail) -> Result<(), CaptureError> {
+    let found = tail.generation();
+    if found == expected {
+        return Ok(());
+    }
+    Err(CaptureError::OtherGeneration { expected, found })
+}
+
+fn topic_of(table: &TableSpec) -> TopicSpec {
+    TopicSpec { name: table.topic.clone(), partitions: table.partitions }
+}
+
+fn keys_of(tables: &[TableSpec]) -> Vec<(TableName, Vec<String>)> {
+    tables.iter().map(|table| (table.name.clone(), table.key.clone())).collect()
+}
+
+/// `<prefix>.<schema>.<table>`, with `_` for what Kafka does not allow in a topic's name.
+fn topic_name(prefix: &str, table: &TableName) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    format!("{prefix}.{table}").chars().map(allowed).collect()
+}
+
+fn describe(server: &ServerIdentity) -> String {
+    format!("system {}, timeline {}", server.system_id, server.timeline)
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_named_after_its_table_with_odd_characters_replaced() {
+        let table = TableName::new("public", "große Tabelle");
+        assert_eq!(topic_name("shop", &table), "shop.public.gro_e_Tabelle");
+    }
+}

@@ -1,0 +1,377 @@
+//! A term's stream: events in, records out, confirmations back.
+//!
+//! - A keepalive inside a transaction confirms nothing, and an idle one only through a heartbeat.
+//! - While the log has no room nothing is read, but the old LSN is repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tracing::{debug, info};
+use walferry_core::{Accepted, Log, Record, Source, SourceEvent};
+use walferry_schema::envelope::{SnapshotMark, TransactionMark};
+use walferry_schema::{
+    Change, Commit, Heartbeat, LogRecord, Lsn, PartitionCount, Phase, Relation, RowOp, Term,
+};
+
+use super::confirm::ConfirmQueue;
+use super::records::{Context, Drafts, Place, Table, Tables};
+use super::snapshot::record_error;
+use super::{Capture, CaptureError, Opened, now_nanos};
+
+/// How often the server hears what is confirmed, even when that is nothing new.
+const FEEDBACK: Duration = Duration::from_secs(1);
+/// How long an orderly stop waits for the log's acknowledgements.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How many events are handled before acknowledgements and the clock are looked at again.
+const BURST: usize = 1_000;
+/// A term is begun anew after this long, so that its `open` stays within the log's retention.
+const LONGEST_TERM: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The stream of one term.
+pub(super) struct Stream<'a, S, L> {
+    capture: &'a mut Capture<S, L>,
+    term: Term,
+    tables: Tables,
+    drafts: Drafts,
+    queue: ConfirmQueue,
+    transaction: Option<Transaction>,
+    last_commit: Option<Lsn>,
+    /// How far the source has been read between transactions.
+    idle: Lsn,
+    /// How far the log's records, once acknowledged, cover the source.
+    covered: Lsn,
+    last_heartbeat: Instant,
+    opened_at: Instant,
+    feedback: Interval,
+    is_reply_wanted: bool,
+}
+
+/// The open source transaction.
+struct Transaction {
+    xid: u32,
+    commit_lsn: Lsn,
+    committed_at: i64,
+    events: u64,
+    /// Events by topic: few, so a list.
+    events_of: Vec<(Arc<str>, u64)>,
+    records: Vec<PartitionCount>,
+}
+
+// === impl Stream ===
+
+impl<'a, S: Source, L: Log> Stream<'a, S, L> {
+    pub(super) fn new(capture: &'a mut Capture<S, L>, opened: Opened) -> Self {
+        let mut feedback = interval(FEEDBACK);
+        feedback.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = Instant::now();
+        Self {
+            tables: Tables::new(&opened.lineage.tables),
+            drafts: Drafts::new(capture.options.tombstones),
+            capture,
+            term: opened.term,
+            queue: ConfirmQueue::new(opened.start_lsn),
+            transaction: None,
+            last_commit: opened.last_commit,
+            idle: opened.start_lsn,
+            covered: opened.start_lsn,
+            last_heartbeat: now,
+            opened_at: now,
+            feedback,
+            is_reply_wanted: false,
+        }
+    }
+
+    /// Reads until told to stop, or until something fails.
+    pub(super) async fn run(mut self) -> Result<(), CaptureError> {
+        let stop = self.capture.stop.clone();
+        loop {
+            let is_waiting = self.capture.log.outstanding().is_some();
+            tokio::select! {
+                biased;
+                // 1. stop
+                () = stop.cancelled() => return self.drain().await,
+                // 2. acknowledgements
+                progress = self.capture.log.progress(), if is_waiting => progress?,
+                // 3. feedback and heartbeats
+                _ = self.feedback.tick() => {
+                    self.beat().await?;
+                    self.confirm().await?;
+                    if self.is_term_over() {
+                        info!("beginning a new term");
+                        return self.drain().await;
+                    }
+                }
+                // 4. intake
+                event = self.capture.source.next() => {
+                    let event = event?;
+                    tokio::select! {
+                        biased;
+                        // What is given up here was not closed, so it is not confirmed.
+                        () = stop.cancelled() => return self.drain().await,
+                        taken = self.take(event) => taken?,
+                    }
+                }
+            }
+            self.queue.settle(self.capture.log.outstanding());
+        }
+    }
+
+    /// Handles an event and those that came with it.
+    async fn take(&mut self, event: SourceEvent) -> Result<(), CaptureError> {
+        self.handle(event).await?;
+        for _ in 0..BURST {
+            if self.is_reply_wanted {
+                break;
+            }
+            let Some(event) = self.capture.source.buffered()? else { break };
+            self.handle(event).await?;
+        }
+        if self.is_reply_wanted {
+            self.confirm().await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, event: SourceEvent) -> Result<(), CaptureError> {
+        match event {
+            SourceEvent::Begin { xid, commit_lsn, committed_at } => {
+                self.transaction = Some(Transaction::new(xid, commit_lsn, committed_at));
+            }
+            SourceEvent::Change { lsn, ordinal, change } => match change {
+                Change::Row { relation, op } => self.row(lsn, ordinal, &relation, &op).await?,
+                Change::Truncate { relations } => self.truncate(lsn, ordinal, &relations).await?,
+            },
+            SourceEvent::Message { prefix, lsn, .. } => {
+                debug!(%lsn, prefix, "logical messages are not forwarded");
+            }
+            SourceEvent::Commit { commit_lsn, end_lsn } => self.commit(commit_lsn, end_lsn).await?,
+            SourceEvent::Keepalive { lsn, wants_reply } => {
+                self.is_reply_wanted |= wants_reply;
+                if self.transaction.is_none() {
+                    self.idle = self.idle.max(lsn);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn row(
+        &mut self,
+        lsn: Lsn,
+        ordinal: u64,
+        relation: &Arc<Relation>,
+        op: &RowOp,
+    ) -> Result<(), CaptureError> {
+        let Some(table) = self.streamed(relation, lsn)? else { return Ok(()) };
+        let Some((place, context)) = self.place(&table, lsn, ordinal) else { return Ok(()) };
+        self.drafts
+            .write_row(&self.capture.template, &table, place, &context, op)
+            .map_err(|source| CaptureError::Row { table: relation.name.clone(), lsn, source })?;
+        self.send_drafts(&table, lsn, &context).await
+    }
+
+    async fn truncate(
+        &mut self,
+        lsn: Lsn,
+        ordinal: u64,
+        relations: &[Arc<Relation>],
+    ) -> Result<(), CaptureError> {
+        for (relation, ordinal) in relations.iter().zip((ordinal..).step_by(2)) {
+            let Some(table) = self.streamed(relation, lsn)? else { continue };
+            let Some((place, context)) = self.place(&table, lsn, ordinal) else { continue };
+            self.drafts
+                .write_truncate(&self.capture.template, &table, place, &context)
+                .map_err(|source| CaptureError::Row { table: relation.name.clone(), lsn, source })?;
+            self.send_drafts(&table, lsn, &context).await?;
+        }
+        Ok(())
+    }
+
+    /// The table that a relation's changes go to; none for a table that is not streamed.
+    fn streamed(
+        &mut self,
+        relation: &Arc<Relation>,
+        lsn: Lsn,
+    ) -> Result<Option<Arc<Table>>, CaptureError> {
+        let table = self.tables.get(relation);
+        if table.is_none() && (self.capture.options.selects)(&relation.name) {
+            let (table, generation) = (relation.name.clone(), self.term.generation);
+            return Err(CaptureError::TableNotInGeneration { table, generation, lsn });
+        }
+        Ok(table)
+    }
+
+    /// Where a change stands; none outside a transaction, which the source never sends.
+    fn place(&mut self, table: &Table, lsn: Lsn, ordinal: u64) -> Option<(Place, Context)> {
+        let transaction = self.transaction.as_mut()?;
+        let phase = Phase::Stream(transaction.commit_lsn);
+        let mark = TransactionMark {
+            commit_lsn: transaction.commit_lsn,
+            total_order: transaction.events + 1,
+            data_collection_order: *transaction.events_of(&table.topic.name) + 1,
+        };
+        let context = Context {
+            committed_at: transaction.committed_at,
+            last_commit_lsn: self.last_commit,
+            lsn,
+            xid: transaction.xid,
+            snapshot: SnapshotMark::False,
+            transaction: Some(mark),
+            processed_at: now_nanos(),
+        };
+        Some((Place { term: self.term, phase, ordinal }, context))
+    }
+
+    async fn send_drafts(
+        &mut self,
+        table: &Table,
+        lsn: Lsn,
+        context: &Context,
+    ) -> Result<(), CaptureError> {
+        let mut events = 0;
+        let entry = self.queue.open_entry();
+        for index in 0..self.drafts.records().len() {
+            let partition = loop {
+                let draft = &self.drafts.records()[index];
+                let (headers, used) = draft.headers(table);
+                let record = Record {
+                    topic: &table.topic,
+                    key: draft.key.as_deref(),
+                    value: draft.value.as_deref(),
+                    timestamp: context.processed_at / 1_000_000,
+                    headers: &headers[..used],
+                };
+                let sent = self.capture.log.send_row(entry, &record);
+                match sent.map_err(|fault| record_error(&table.relation.name, lsn, fault))? {
+                    Accepted::Partition(partition) => break partition,
+                    Accepted::Full => self.wait_for_room().await?,
+                }
+            };
+            events += u64::from(self.drafts.records()[index].value.is_some());
+            if let Some(transaction) = &mut self.transaction {
+                transaction.count(&table.topic.name, partition);
+            }
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.events += events;
+            *transaction.events_of(&table.topic.name) += events;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, commit_lsn: Lsn, end_lsn: Lsn) -> Result<(), CaptureError> {
+        self.idle = self.idle.max(end_lsn);
+        let Some(transaction) = self.transaction.take() else { return Ok(()) };
+        if transaction.records.is_empty() {
+            return Ok(());
+        }
+        let record = LogRecord::Commit(Commit {
+            term: self.term,
+            xid: transaction.xid,
+            commit_lsn,
+            end_lsn,
+            committed_at: transaction.committed_at,
+            records: transaction.records,
+        });
+        self.send_closing(&record, end_lsn).await?;
+        self.last_commit = Some(commit_lsn);
+        Ok(())
+    }
+
+    /// Sends the log record that closes the open entry.
+    async fn send_closing(&mut self, record: &LogRecord, lsn: Lsn) -> Result<(), CaptureError> {
+        let bytes = record.to_bytes();
+        while self.capture.log.send_log(self.queue.open_entry(), &bytes)? == Accepted::Full {
+            self.wait_for_room().await?;
+        }
+        self.queue.close(lsn);
+        self.covered = self.covered.max(lsn);
+        Ok(())
+    }
+
+    /// Puts an idle position into the log, so that the slot may move past what is of no interest.
+    async fn beat(&mut self) -> Result<(), CaptureError> {
+        let is_due = self.last_heartbeat.elapsed() >= self.capture.options.heartbeat;
+        if self.transaction.is_some() || self.idle <= self.covered || !is_due {
+            return Ok(());
+        }
+        self.last_heartbeat = Instant::now();
+        let lsn = self.idle;
+        let record = LogRecord::Heartbeat(Heartbeat { term: self.term, lsn });
+        self.send_closing(&record, lsn).await
+    }
+
+    /// Waits for room in the log; nothing is read meanwhile, but the server still hears of us.
+    async fn wait_for_room(&mut self) -> Result<(), CaptureError> {
+        let is_due = tokio::select! {
+            biased;
+            progress = self.capture.log.progress() => {
+                progress?;
+                false
+            }
+            _ = self.feedback.tick() => true,
+        };
+        self.queue.settle(self.capture.log.outstanding());
+        if is_due {
+            self.confirm().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the server what is confirmed.
+    async fn confirm(&mut self) -> Result<(), CaptureError> {
+        self.is_reply_wanted = false;
+        let confirmed = self.queue.settle(self.capture.log.outstanding());
+        Ok(self.capture.source.confirm(confirmed).await?)
+    }
+
+    fn is_term_over(&self) -> bool {
+        self.transaction.is_none() && self.opened_at.elapsed() >= LONGEST_TERM
+    }
+
+    /// Ends the term in order: waits for the acknowledgements, confirms, leaves.
+    async fn drain(&mut self) -> Result<(), CaptureError> {
+        let deadline = Instant::now() + DRAIN;
+        while !self.queue.is_settled() {
+            match tokio::time::timeout_at(deadline, self.capture.log.progress()).await {
+                Ok(progress) => progress?,
+                Err(_) => break,
+            }
+            self.queue.settle(self.capture.log.outstanding());
+        }
+        self.confirm().await?;
+        self.capture.source.stop().await?;
+        info!(confirmed = %self.queue.confirmed(), "stopped reading");
+        Ok(())
+    }
+}
+
+// === impl Transaction ===
+
+impl Transaction {
+    fn new(xid: u32, commit_lsn: Lsn, committed_at: i64) -> Self {
+        let (events_of, records) = (Vec::new(), Vec::new());
+        Self { xid, commit_lsn, committed_at, events: 0, events_of, records }
+    }
+
+    fn events_of(&mut self, topic: &Arc<str>) -> &mut u64 {
+        let known = self.events_of.iter().position(|(name, _)| Arc::ptr_eq(name, topic));
+        let index = known.unwrap_or_else(|| {
+            self.events_of.push((topic.clone(), 0));
+            self.events_of.len() - 1
+        });
+        &mut self.events_of[index].1
+    }
+
+    fn count(&mut self, topic: &Arc<str>, partition: i32) {
+        let is_same =
+            |it: &&mut PartitionCount| it.partition == partition && Arc::ptr_eq(&it.topic, topic);
+        match self.records.iter_mut().find(is_same) {
+            Some(known) => known.count += 1,
+            None => {
+                self.records.push(PartitionCount { topic: topic.clone(), partition, count: 1 });
+            }
+        }
+    }
+}

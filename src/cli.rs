@@ -1,0 +1,186 @@
+//! The command line: what is asked for, and how the answer is shown.
+//!
+//! - Results go to stdout, everything else to stderr.
+//! - The first SIGTERM or Ctrl-C stops in order, the second at once.
+//! - An error shows its message, its causes and what to do; the exit code says of which kind it is.
+
+mod backfill;
+mod error;
+mod exit;
+mod help;
+mod output;
+mod progress;
+mod signals;
+mod verify;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+use walferry_core::Tasks;
+
+use self::error::CliError;
+pub use self::exit::Exit;
+use self::output::Output;
+use self::signals::Signals;
+use crate::config::Config;
+use crate::pipeline::{self, RunOptions};
+use crate::telemetry::{self, LogFormat};
+
+/// How long tasks that were told to stop are waited for.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Ferries PostgreSQL's changes through Kafka into MongoDB: exactly once, in commit order.
+#[derive(Debug, Parser)]
+#[command(name = "walferry", version, after_help = help::OVERVIEW, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration
+    #[arg(
+        long,
+        global = true,
+        env = "WALFERRY_CONFIG",
+        default_value = "walferry.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    /// Results as one JSON object on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// How log lines are written to stderr
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// More log lines; twice for all (RUST_LOG, when set, decides instead)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Streams changes until it is told to stop
+    #[command(long_about = help::RUN, after_long_help = help::RUN_EXAMPLES)]
+    Run {
+        /// Copy the streamed tables anew before streaming, under a new generation
+        #[arg(long)]
+        new_snapshot: bool,
+    },
+    /// Loads batch tables as they are now
+    #[command(long_about = help::BACKFILL, after_long_help = help::BACKFILL_EXAMPLES)]
+    Backfill {
+        /// Tables, as `public.customers` or `customers`; all batch tables when none is named
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+    },
+    /// Compares MongoDB with PostgreSQL
+    #[command(long_about = help::VERIFY, after_long_help = help::VERIFY_EXAMPLES)]
+    Verify {
+        /// Tables, as `public.customers` or `customers`; all streamed and batch tables when none
+        /// is named
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+    },
+    /// Shows the version
+    #[command(long_about = help::VERSION, after_long_help = help::VERSION_EXAMPLES)]
+    Version,
+}
+
+/// Runs a command to its end, on a runtime of its own.
+pub fn main(cli: Cli) -> Exit {
+    telemetry::start(cli.common.log_format, cli.level());
+    let output = Output::new(cli.common.json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(execute(cli, &output)),
+        Err(error) => Err(CliError::Runtime(error)),
+    };
+    result.unwrap_or_else(|error| output.error(&error))
+}
+
+// === impl Cli ===
+
+impl Cli {
+    fn level(&self) -> LevelFilter {
+        match (self.common.verbose, &self.command) {
+            (0, Command::Run { .. }) => LevelFilter::INFO,
+            // Their progress and their results say enough.
+            (0, _) => LevelFilter::WARN,
+            (1, _) => LevelFilter::DEBUG,
+            (_, _) => LevelFilter::TRACE,
+        }
+    }
+}
+
+async fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
+    if let Command::Version = cli.command {
+        return output.version();
+    }
+    let config = Config::load(&cli.common.config)?;
+    let tasks = Tasks::default();
+    let signals = Signals::watch(&tasks)?;
+    let exit = command(cli.command, &config, &tasks, output).await;
+    tasks.stop();
+    if tokio::time::timeout(STOP_DEADLINE, tasks.finished()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    signals.stop();
+    exit
+}
+
+async fn command(
+    command: Command,
+    config: &Config,
+    tasks: &Tasks,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    match command {
+        Command::Run { new_snapshot } => run(config, new_snapshot, tasks).await,
+        Command::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
+        Command::Verify { tables } => verify::run(config, &tables, tasks, output).await,
+        Command::Version => output.version(),
+    }
+}
+
+async fn run(config: &Config, new_snapshot: bool, tasks: &Tasks) -> Result<Exit, CliError> {
+    tracing::info!(pipeline = config.pipeline(), version = env!("CARGO_PKG_VERSION"), "starting");
+    pipeline::run(config, RunOptions { new_snapshot }, tasks).await?;
+    tracing::info!("stopped");
+    Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["walferry", "run", "--config", "a.toml", "-vv"]).unwrap();
+        assert_eq!(cli.common.config, PathBuf::from("a.toml"));
+        assert_eq!(cli.level(), LevelFilter::TRACE);
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_and_the_exit_codes() {
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            for part in ["Examples:", "Exit codes:", "  2  "] {
+                assert!(help.contains(part), "{part} in:\n{help}");
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Why a command failed, as the operator reads it.
+
+use std::error::Error;
+use std::io;
+
+use walferry_core::{Class, Fault};
+use walferry_etl::PlanError;
+
+use super::Exit;
+use crate::backfill::BackfillError;
+use crate::config::ConfigError;
+use crate::verify::VerifyError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The configuration is mistaken.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Tables were named that cannot be used.
+    #[error(transparent)]
+    Tables(#[from] PlanError),
+    /// The engine or a connector failed.
+    #[error("{}", .0.error())]
+    Fault(Fault),
+    /// The runtime could not be made.
+    #[error("starting the runtime")]
+    Runtime(#[source] io::Error),
+    /// Nobody reads the results.
+    #[error("writing to stdout")]
+    Output(#[source] io::Error),
+    /// Signals cannot be heard.
+    #[error("listening to signals")]
+    Signals(#[from] io::Error),
+}
+
+// === impl CliError ===
+
+impl CliError {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Tables(_) => Exit::Usage,
+            Self::Fault(fault) if fault.class() == Class::Fenced => Exit::Fenced,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// What caused it, the nearest cause first; each only once.
+    pub(super) fn causes(&self) -> Vec<String> {
+        let mut next = match self {
+            Self::Fault(fault) => fault.error().source(),
+            other => other.source(),
+        };
+        let mut causes: Vec<String> = Vec::new();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if causes.last().is_none_or(|last| !last.contains(&text)) {
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+
+    /// What to do, where the message does not say it already.
+    pub(super) fn remedy(&self) -> Option<&'static str> {
+        let Self::Fault(fault) = self else { return None };
+        match fault.class() {
+            Class::Fenced => Some("nothing here: the pipeline goes on in the other process"),
+            Class::Transient => Some("see that the servers are up and reachable, then start again"),
+            Class::Poison | Class::Fatal => None,
+        }
+    }
+}
+
+impl From<BackfillError> for CliError {
+    fn from(error: BackfillError) -> Self {
+        match error {
+            BackfillError::Tables(error) => Self::Tables(error),
+            BackfillError::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Tables(error) => Self::Tables(error),
+            VerifyError::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
+impl From<Fault> for CliError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}

@@ -1,0 +1,87 @@
+//! What `--help` says beyond the options.
+
+pub(super) const OVERVIEW: &str = "\
+Configuration: walferry.toml, every key overridable by the environment: WALFERRY__SOURCE__URL
+is `url` of [source]. `walferry <command> --help` tells more.
+
+Exit codes:
+  0  done, or stopped in order
+  1  failed; the message says what to do
+  2  the command line or the configuration is mistaken
+  3  verify found differences
+  4  another process has taken over the pipeline; do not restart this one";
+
+pub(super) const RUN: &str = "\
+Streams the changes of the tables with mode = \"stream\" until it is told to stop.
+
+The first start makes the replication slot, the topics and the collections, and copies the tables as
+they are at that moment; a later start goes on where the last one stopped, whatever ended it. The
+changes of one PostgreSQL transaction become visible in MongoDB together and in commit order.
+
+SIGTERM or Ctrl-C stops in order: what was read is written, positions are stored, the slot is freed.
+A second signal leaves at once; the next start then repeats a little, and no change is lost or
+applied twice.";
+
+pub(super) const RUN_EXAMPLES: &str = "\
+Examples:
+  walferry run
+  walferry run --config /etc/walferry.toml --log-format json
+  walferry run --new-snapshot        copy everything anew, readers keep the old tables until then
+
+Exit codes:
+  0  stopped in order
+  1  failed; the message says what to do
+  2  the command line or the configuration is mistaken
+  4  another process has taken over this pipeline; do not restart this one";
+
+pub(super) const BACKFILL: &str = "\
+Loads the tables with mode = \"batch\" as they are now, all from one snapshot.
+
+Each table goes into a staging collection; when its count is PostgreSQL's and the indexes of the
+collection in use are copied, it takes that collection's place at once. Readers never see half a
+load, a load that fails leaves the old collection as it was, and a rerun changes nothing. The other
+tables go on when one fails.
+
+Streamed tables are refused: a load would undo what the stream has applied.";
+
+pub(super) const BACKFILL_EXAMPLES: &str = "\
+Examples:
+  walferry backfill                          all batch tables, the biggest first
+  walferry backfill customers sales.zones    these two
+  walferry backfill --json | jq .rows
+
+Exit codes:
+  0  every table was loaded
+  1  a table was not loaded; the message names it and says why
+  2  the command line or the configuration is mistaken, or a named table cannot be loaded";
+
+pub(super) const VERIFY: &str = "\
+Compares MongoDB with PostgreSQL, row by row and field by field, for streamed and batch tables.
+
+Every row is read from one snapshot of PostgreSQL, made into the document that it should be and
+compared with the one that MongoDB holds; then documents without a row are looked for. Rows that
+change meanwhile may show as different: stop the writers, or look again.";
+
+pub(super) const VERIFY_EXAMPLES: &str = "\
+Examples:
+  walferry verify
+  walferry verify inventory customers
+  walferry verify --json | jq .tables
+
+Exit codes:
+  0  no difference
+  1  failed; the message says what to do
+  2  the command line or the configuration is mistaken
+  3  there are differences; up to 10 of them are shown";
+
+pub(super) const VERSION: &str = "\
+Shows the version of walferry, and of the format in which it keeps positions and its commit log.";
+
+pub(super) const VERSION_EXAMPLES: &str = "\
+Examples:
+  walferry version
+  walferry version --json
+
+Exit codes:
+  0  done
+  2  the command line is mistaken";

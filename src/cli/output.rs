@@ -1,0 +1,145 @@
+//! Results on stdout, errors on stderr.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::{CliError, Exit};
+use crate::telemetry::is_coloured;
+
+/// Where results and errors go, and in which form.
+pub(super) struct Output {
+    is_json: bool,
+}
+
+/// Rows of text under a heading, in columns.
+pub(super) struct Grid {
+    rows: Vec<Vec<String>>,
+}
+
+// === impl Output ===
+
+impl Output {
+    pub(super) fn new(is_json: bool) -> Self {
+        Self { is_json }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// Whether something that moves can be shown on stderr.
+    pub(super) fn is_live(&self) -> bool {
+        !self.is_json && io::stderr().is_terminal()
+    }
+
+    /// Writes one JSON object.
+    pub(super) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string(value).map_err(io::Error::from).map_err(CliError::Output)?;
+        self.text(&format!("{text}\n"))
+    }
+
+    /// Writes text as it is.
+    #[allow(clippy::unused_self, reason = "what is written goes through the one who knows where")]
+    pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::Output)
+    }
+
+    pub(super) fn version(&self) -> Result<Exit, CliError> {
+        let (version, format) = (env!("CARGO_PKG_VERSION"), walferry_schema::FORMAT);
+        if self.is_json {
+            self.json(&json!({ "version": version, "format": format }))?;
+        } else {
+            self.text(&format!("walferry {version} (format {format})\n"))?;
+        }
+        Ok(Exit::Success)
+    }
+
+    /// Shows an error on stderr; its exit code.
+    #[allow(clippy::unused_self, reason = "as the results, errors go through one place")]
+    pub(super) fn error(&self, error: &CliError) -> Exit {
+        let mut stderr = io::stderr().lock();
+        let (red, plain) = if is_coloured(&stderr) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let mut text = format!("{red}error:{plain} {error}\n");
+        for cause in error.causes() {
+            text.push_str(&format!("  cause: {cause}\n"));
+        }
+        if let Some(remedy) = error.remedy() {
+            text.push_str(&format!("  to do: {remedy}\n"));
+        }
+        // Nobody is left to tell when stderr is gone.
+        stderr.write_all(text.as_bytes()).unwrap_or_default();
+        error.exit()
+    }
+}
+
+// === impl Grid ===
+
+impl Grid {
+    pub(super) fn new(heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
+    }
+
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+}
+
+/// The first column to the left, the others to the right, as numbers stand.
+impl std::fmt::Display for Grid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let length = |row: &Vec<String>, at: usize| row.get(at).map_or(0, |cell| cell.chars().count());
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column| self.rows.iter().map(|row| length(row, column)).max().unwrap_or(0);
+        let widths: Vec<_> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                if column == 0 {
+                    line.push_str(&format!("{cell:<width$}"));
+                } else {
+                    line.push_str(&format!("  {cell:>width$}"));
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_under_one_another() {
+        let mut grid = Grid::new(&["table", "rows"]);
+        grid.row(["public.customers".into(), thousands(3_848)]);
+        grid.row(["a".into(), thousands(7)]);
+        let expected = "table              rows\npublic.customers  3,848\na                     7\n";
+        assert_eq!(grid.to_string(), expected);
+    }
+
+    #[test]
+    fn thousands_are_apart() {
+        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
+        for (number, text) in cases {
+            assert_eq!(thousands(number), text);
+        }
+    }
+}

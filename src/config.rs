@@ -1,0 +1,141 @@
+//! The configuration: `walferry.toml`, with every key overridable from the environment.
+//!
+//! - A key that does not exist is a mistake, and so is a value that cannot be used.
+//! - All mistakes are told at once, each with its key.
+//! - The environment wins over the file: `WALFERRY__SOURCE__URL` is `url` of `[source]`.
+//! - Secrets come from the environment, a file or a connection URL, and no `Debug` shows them.
+
+mod admin;
+mod environment;
+mod error;
+mod kafka;
+mod section;
+mod setting;
+mod sink;
+mod source;
+mod tables;
+mod url;
+
+use std::path::Path;
+
+use config::{File, FileFormat, Map, Value};
+use walferry_etl::Selection;
+
+pub use self::admin::Admin;
+use self::environment::Environment;
+pub use self::error::{ConfigError, Problem};
+pub use self::kafka::{Compression, Kafka, Properties};
+use self::section::Section;
+pub use self::sink::{Microseconds, NumericOverflow, Sink};
+pub use self::source::Source;
+pub use self::url::ConnectionUrl;
+
+/// Everything that an operator can decide.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[source]`: the PostgreSQL that is read.
+    pub source: Source,
+    /// `[kafka]`: the log between.
+    pub kafka: Kafka,
+    /// `[sink]`: the MongoDB that is written.
+    pub sink: Sink,
+    /// `[admin]`: the status page.
+    pub admin: Admin,
+    /// `[[table]]`: what becomes of each table.
+    pub tables: Selection,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads a file and what the process's environment overrides.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and all mistakes in it.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        // A variable that is not UTF-8 cannot be one of ours.
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+        Self::parse(file, &text, variables)
+    }
+
+    /// What a file's text and the given variables say; `file` is for errors and for relative paths.
+    ///
+    /// # Errors
+    /// All mistakes in them.
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let environment = Environment::new(variables);
+        let root = merge(file, text, environment, &mut problems)?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        match read(root, folder, &mut problems) {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(ConfigError::Invalid {
+                file: file.to_owned(),
+                problems,
+            }),
+        }
+    }
+
+    /// The name under which this pipeline keeps its state, so that several can share one Kafka and
+    /// one MongoDB.
+    pub fn pipeline(&self) -> String {
+        format!("{}/{}", self.source.slot, self.kafka.prefix)
+    }
+}
+
+fn merge(
+    file: &Path,
+    text: &str,
+    environment: Environment,
+    problems: &mut Vec<Problem>,
+) -> Result<Map<String, Value>, ConfigError> {
+    let syntax = |error| ConfigError::syntax(file, &error);
+    // By itself first: a mistake in the file is not one in the environment.
+    let toml = config::Config::builder().add_source(File::from_str(text, FileFormat::Toml));
+    let toml = toml.build().map_err(syntax)?;
+    let builder = environment.override_in(config::Config::builder().add_source(toml), problems);
+    let mut root = builder
+        .build()
+        .and_then(|config| config.cache.into_table())
+        .map_err(syntax)?;
+    environment.add_properties(&mut root);
+    Ok(root)
+}
+
+fn read(
+    mut root: Map<String, Value>,
+    folder: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<Config> {
+    let tables = tables::read(root.remove("table"), problems);
+    let source = Source::read(Section::take("source", &mut root, problems), folder);
+    let kafka = Kafka::read(Section::take("kafka", &mut root, problems));
+    let sink = Sink::read(Section::take("sink", &mut root, problems), folder);
+    let admin = Admin::read(Section::take("admin", &mut root, problems));
+    problems.extend(root.into_keys().map(|key| {
+        Problem::new(
+            key,
+            "no such section; there are source, kafka, sink, admin and table",
+        )
+    }));
+    Some(Config {
+        source: source?,
+        kafka: kafka?,
+        sink: sink?,
+        admin: admin?,
+        tables: tables?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! `[admin]`: where status and metrics are shown.
+
+use std::net::SocketAddr;
+
+use super::Section;
+
+/// Where status and metrics are shown. Accepted and checked; nothing listens there yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// `listen`: the address and port; none by default.
+    pub listen: Option<SocketAddr>,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+        let listen = section.optional("listen");
+        section.finish();
+        Some(Self { listen })
+    }
+}

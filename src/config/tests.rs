@@ -1,0 +1,255 @@
+use std::time::Duration;
+
+use walferry_etl::Mode;
+use walferry_schema::TableName;
+
+use super::*;
+
+const RETAIL: &str = r#"
+[source]
+url = "postgres://walferry:s3cret@localhost:5432/walmart"
+slot = "walmart_slot"
+publication = "walmart_publication"
+[kafka]
+brokers = "localhost:9092"
+prefix = "walmartdb"
+[sink]
+url = "mongodb://walferry:s3cret@localhost:27017/?replicaSet=rs0"
+database = "walmart_realtime"
+[admin]
+listen = "127.0.0.1:9187"
+[[table]]
+name = "public.{transactions,transactiondetails,inventory}"
+mode = "stream"
+[[table]]
+name = "public.*"
+mode = "batch"
+"#;
+
+fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
+    Config::parse(Path::new("walferry.toml"), text, variables)
+}
+
+fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    match parse(text, variables).unwrap_err() {
+        ConfigError::Invalid { problems, .. } => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+fn changed(from: &str, to: &str) -> String {
+    assert!(RETAIL.contains(from), "{from}");
+    RETAIL.replace(from, to)
+}
+
+#[test]
+fn the_smallest_configuration_has_the_documented_defaults() {
+    let config = parse(RETAIL, &[]).unwrap();
+    assert_eq!(
+        config.source.url.expose(),
+        "postgres://walferry:s3cret@localhost:5432/walmart"
+    );
+    assert_eq!(config.source.copy_connections, 2);
+    assert_eq!((config.kafka.partitions, config.kafka.replication), (1, -1));
+    assert_eq!(config.kafka.retention, Duration::from_secs(604_800));
+    assert_eq!(config.kafka.compression, Compression::Lz4);
+    assert_eq!(config.kafka.min_insync_replicas, None);
+    assert!(config.kafka.tombstones && !config.kafka.transaction_topic);
+    assert_eq!(
+        (config.sink.group_rows, config.sink.group_bytes),
+        (20_000, 8_388_608)
+    );
+    assert_eq!(config.admin.listen, "127.0.0.1:9187".parse().ok());
+    assert_eq!(
+        config.tables.mode(&TableName::new("public", "stores")),
+        Mode::Batch
+    );
+    assert_eq!(config.pipeline(), "walmart_slot/walmartdb");
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let variables = [
+        ("WALFERRY__SOURCE__SLOT", "other"),
+        ("WALFERRY__KAFKA__PARTITIONS", "3"),
+        ("WALFERRY__KAFKA__TOMBSTONES", "false"),
+        ("WALFERRY__KAFKA__RETENTION", "2h"),
+        ("WALFERRY__KAFKA__PROPERTIES__SASL_PASSWORD", "s3cret"),
+        ("WALFERRY__SINK__GROUP_BYTES", "1MiB"),
+        ("WALFERRY__TABLE__1__MODE", "ignore"),
+        ("WALFERRY__TABLE__2__NAME", "sales.*"),
+        ("WALFERRY__TABLE__2__MODE", "stream"),
+        ("WALFERRY_CONFIG", "not ours"),
+        ("PATH", "/bin"),
+    ];
+    let config = parse(RETAIL, &variables).unwrap();
+    assert_eq!(config.source.slot, "other");
+    assert_eq!(
+        (config.kafka.partitions, config.kafka.tombstones),
+        (3, false)
+    );
+    assert_eq!(config.kafka.retention, Duration::from_secs(7_200));
+    assert_eq!(config.kafka.properties.0["sasl.password"], "s3cret");
+    assert_eq!(config.sink.group_bytes, 1 << 20);
+    assert_eq!(
+        config.tables.mode(&TableName::new("public", "stores")),
+        Mode::Ignore
+    );
+    assert_eq!(
+        config.tables.mode(&TableName::new("sales", "a")),
+        Mode::Stream
+    );
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_key() {
+    let text = r#"
+[source]
+slot = "Walmart-Slot"
+publicaton = "typo"
+copy_connections = 0
+[kafka]
+brokers = "localhost"
+prefix = "a b"
+retention = 7
+compression = "brotli"
+properties = { "enable.idempotence" = "false" }
+[sink]
+url = "postgres://localhost"
+database = "a.b"
+group_bytes = "8 parsecs"
+microseconds = "drop"
+[admin]
+listen = "9187"
+[[table]]
+name = "orders"
+mode = "stream"
+[[table]]
+name = "public.*"
+mode = "sometimes"
+[[tables]]
+"#;
+    let expected_keys = [
+        "table[1].mode",
+        "source.url",
+        "source.slot",
+        "source.publication",
+        "source.copy_connections",
+        "source.publicaton",
+        "kafka.brokers",
+        "kafka.prefix",
+        "kafka.retention",
+        "kafka.compression",
+        "kafka.properties",
+        "sink.url",
+        "sink.database",
+        "sink.group_bytes",
+        "sink.microseconds",
+        "admin.listen",
+        "tables",
+    ];
+    let problems = problems(text, &[]);
+    let keys: Vec<_> = problems
+        .iter()
+        .filter_map(|p| Some(p.split_once(": ")?.0))
+        .collect();
+    assert_eq!(keys, expected_keys, "{problems:#?}");
+    let has = |text: &str| problems.iter().any(|problem| problem == text);
+    assert!(has(
+        "source.publicaton: no such key; [source] has url, url_file, slot, publication, copy_connections"
+    ));
+    assert!(has(
+        "kafka.compression: must be one of \"none\", \"lz4\", \"zstd\""
+    ));
+}
+
+#[test]
+fn unusable_patterns_are_mistakes() {
+    let text = changed("public.*", "customers") + "[[table]]\nname = \"a.{b\"\nmode = \"batch\"";
+    let problems = problems(&text, &[]);
+    assert!(
+        problems[0].starts_with("table[1].name: \"customers\" names no schema"),
+        "{problems:?}"
+    );
+    assert!(
+        problems[1].starts_with("table[2].name: \"a.{b\" is not a pattern"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn mistakes_in_the_environment_are_told_with_those_of_the_file() {
+    let variables = [
+        ("WALFERRY__SINK__GROUP_ROWS", "many"),
+        ("WALFERRY__SINC__URL", "x"),
+        ("WALFERRY__A B", "x"),
+    ];
+    let expected = [
+        "WALFERRY__A B: names no key of the configuration",
+        "sink.group_rows: must be a whole number from 1 to 100000",
+        "sinc: no such section; there are source, kafka, sink, admin and table",
+    ];
+    assert_eq!(problems(RETAIL, &variables), expected);
+}
+
+#[test]
+fn without_kafka_it_says_that_this_version_needs_it() {
+    let text = changed(
+        "[kafka]\nbrokers = \"localhost:9092\"\nprefix = \"walmartdb\"\n",
+        "",
+    );
+    let problems = problems(&text, &[]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("running without Kafka is not in this version"));
+}
+
+#[test]
+fn a_url_may_stand_in_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("url"), "postgres://u:p@h/db\n").unwrap();
+    let from = "url = \"postgres://walferry:s3cret@localhost:5432/walmart\"";
+    let file = folder.path().join("walferry.toml");
+    let config = Config::parse(&file, &changed(from, "url_file = \"url\""), []).unwrap();
+    assert_eq!(config.source.url.expose(), "postgres://u:p@h/db");
+
+    let both = changed(from, &format!("{from}\nurl_file = \"url\""));
+    let error = Config::parse(&file, &both, []).unwrap_err().to_string();
+    assert!(
+        error.contains("source.url_file: is given beside url"),
+        "{error}"
+    );
+    let missing = changed(from, "url_file = \"nowhere\"");
+    let error = Config::parse(&file, &missing, []).unwrap_err().to_string();
+    assert!(
+        error.contains("source.url_file: reading nowhere"),
+        "{error}"
+    );
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let password = [("WALFERRY__KAFKA__PROPERTIES__SASL_PASSWORD", "s3cret")];
+    let config = parse(RETAIL, &password).unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    for broken in ["\npublication =", "\nslot ="] {
+        let text = changed(broken, "\nother =").replace("mongodb://", "mongo://");
+        let error = parse(&text, &password).unwrap_err();
+        assert!(
+            !format!("{error} {error:?}").contains("s3cret"),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named() {
+    let error = parse("[source\nurl = 1", &[]).unwrap_err();
+    assert!(matches!(error, ConfigError::Syntax { .. }));
+    assert!(
+        error.to_string().contains("walferry.toml as TOML"),
+        "{error}"
+    );
+}

@@ -1,0 +1,17 @@
+//! walferry ferries PostgreSQL's write-ahead log through Kafka into MongoDB.
+//!
+//! The engine and its command line. What a change is stands in `walferry_schema`, the seams to the
+//! servers in `walferry_core`; here the two are put together.
+
+pub mod apply;
+pub mod backfill;
+pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod merge;
+pub mod pipeline;
+pub mod progress;
+pub(crate) mod snapshot;
+mod supervise;
+pub mod telemetry;
+pub mod verify;

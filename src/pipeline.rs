@@ -1,0 +1,188 @@
+//! The daemon: a reader and a sink in one process, each restarted for itself.
+//!
+//! - The slot is owned before the pipeline is claimed, so that a second daemon changes nothing.
+//! - Stopping goes in order: the reader drains and confirms, then the sink applies what it has.
+
+pub(crate) mod connect;
+
+use std::future::Future;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
+
+use crate::apply::{Apply, ApplyStatus, GroupLimits};
+use crate::capture::{Capture, CaptureStatus};
+use crate::config::Config;
+use crate::supervise::Supervisor;
+
+/// What `walferry run` was asked for beside the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Begin a new generation, whatever the log says.
+    pub new_snapshot: bool,
+}
+
+/// Streams changes until the tasks are told to stop.
+///
+/// # Errors
+/// What an operator must act on, or that another writer took the pipeline over.
+pub async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
+    let stop = Stops::under(tasks.stop_signal());
+    let capture = Capture::new(
+        connect::source(config, tasks)?,
+        connect::log(config),
+        connect::capture_options(config),
+        stop.reader.clone(),
+        options.new_snapshot,
+    );
+    let reader_status = capture.status();
+    let sink = SinkHalf {
+        connect: connect::Downstream::new(config)?,
+        limits: GroupLimits {
+            operations: config.sink.group_rows,
+            bytes: config.sink.group_bytes,
+        },
+        status: watch::Sender::default(),
+        tasks: tasks.clone(),
+    };
+    ferry(capture, sink, reader_status, stop, tasks).await
+}
+
+/// Makes what a sink needs, afresh for each attempt.
+pub(crate) trait Connect: Send + Sync + 'static {
+    /// Reads the log.
+    type Reader: LogReader + 'static;
+    /// Writes the documents.
+    type Sink: Sink;
+
+    /// New connections.
+    fn connect(
+        &self,
+    ) -> impl Future<Output = Result<(Self::Reader, Self::Sink), Fault>> + Send;
+}
+
+/// The sink with all that restarting it takes.
+pub(crate) struct SinkHalf<C> {
+    connect: C,
+    limits: GroupLimits,
+    status: watch::Sender<ApplyStatus>,
+    tasks: Tasks,
+}
+
+/// When each half stops; both stop when the process does, the sink after the reader.
+struct Stops {
+    reader: CancellationToken,
+    sink: CancellationToken,
+}
+
+// === impl Stops ===
+
+impl Stops {
+    fn under(process: &CancellationToken) -> Self {
+        Self { reader: process.child_token(), sink: CancellationToken::new() }
+    }
+}
+
+/// Runs both halves until one fails for good or the process is told to stop.
+async fn ferry<S, L, C>(
+    capture: Capture<S, L>,
+    sink: SinkHalf<C>,
+    reader_status: watch::Receiver<CaptureStatus>,
+    stop: Stops,
+    tasks: &Tasks,
+) -> Result<(), Fault>
+where
+    S: Source + 'static,
+    L: Log + 'static,
+    C: Connect,
+{
+    let mut reading = tasks.spawn(read(capture, stop.reader.clone()));
+    let mut writing = tasks.spawn(sink.write(reader_status, stop.sink.clone()));
+    let (read, written) = tokio::select! {
+        read = &mut reading => {
+            stop.sink.cancel();
+            (read, writing.await)
+        }
+        written = &mut writing => {
+            stop.reader.cancel();
+            (reading.await, written)
+        }
+    };
+    let ended = |result: Result<Result<(), Fault>, _>| result.unwrap_or(Err(Ended.into()));
+    ended(read).and(ended(written))
+}
+
+/// Reads term after term.
+async fn read<S: Source, L: Log>(
+    mut capture: Capture<S, L>,
+    stop: CancellationToken,
+) -> Result<(), Fault> {
+    let mut supervisor = Supervisor::new("reader");
+    while !stop.is_cancelled() {
+        if let Err(error) = capture.run_term().await {
+            supervisor.after(error.into(), &stop).await?;
+        }
+    }
+    Ok(())
+}
+
+// === impl SinkHalf ===
+
+impl<C: Connect> SinkHalf<C> {
+    /// Applies, claiming the pipeline again after each passing error.
+    async fn write(
+        self,
+        mut reader: watch::Receiver<CaptureStatus>,
+        stop: CancellationToken,
+    ) -> Result<(), Fault> {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            owner = reader.wait_for(|status| status.is_owner) => {
+                // The reader ended without owning the slot: its own error says why.
+                if owner.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        let mut supervisor = Supervisor::new("sink");
+        while !stop.is_cancelled() {
+            let announced = reader.borrow().began;
+            if let Err(fault) = self.attempt(announced, &stop).await {
+                supervisor.after(fault, &stop).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(
+        &self,
+        announced: Option<crate::merge::Announced>,
+        stop: &CancellationToken,
+    ) -> Result<(), Fault> {
+        let start = async {
+            let (reader, sink) = self.connect.connect().await?;
+            let (status, tasks) = (self.status.clone(), self.tasks.clone());
+            let apply = Apply::start(sink, reader, announced, self.limits, status, tasks).await?;
+            Ok::<_, Fault>(apply)
+        };
+        let apply = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            apply = start => apply?,
+        };
+        info!("applying");
+        Ok(apply.run(stop).await?)
+    }
+}
+
+/// A half of the pipeline that ended without saying how.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the pipeline ended unexpectedly; this is a defect in walferry")]
+struct Ended;
+
+impl walferry_core::Classify for Ended {
+    fn class(&self) -> walferry_core::Class {
+        walferry_core::Class::Fatal
+    }
+}

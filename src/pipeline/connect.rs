@@ -1,0 +1,113 @@
+//! The configuration as settings of the connectors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use walferry_core::{Fault, Tasks};
+use walferry_etl::Mode;
+use walferry_kafka::{KafkaLog, KafkaLogReader};
+use walferry_mongodb::{MongoSink, Policies};
+use walferry_postgres::ReplicationSource;
+
+use super::Connect;
+use crate::capture::CaptureOptions;
+use crate::config::{self, Config};
+
+/// How long an idle position waits for its heartbeat in the log.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Makes readers of the log and sinks.
+pub(super) struct Downstream {
+    kafka: walferry_kafka::Settings,
+    mongodb: walferry_mongodb::Settings,
+}
+
+// === impl Downstream ===
+
+impl Downstream {
+    pub(super) fn new(config: &Config) -> Result<Self, Fault> {
+        let kafka = kafka_settings(config);
+        kafka.check()?;
+        Ok(Self {
+            kafka,
+            mongodb: mongodb_settings(config),
+        })
+    }
+}
+
+impl Connect for Downstream {
+    type Reader = KafkaLogReader;
+    type Sink = MongoSink;
+
+    async fn connect(&self) -> Result<(KafkaLogReader, MongoSink), Fault> {
+        let sink = MongoSink::connect(self.mongodb.clone()).await?;
+        Ok((KafkaLogReader::new(self.kafka.clone()), sink))
+    }
+}
+
+pub(super) fn source(config: &Config, tasks: &Tasks) -> Result<ReplicationSource, Fault> {
+    let from = &config.source;
+    let mut settings =
+        walferry_postgres::Settings::new(from.url.expose(), &from.slot, &from.publication);
+    settings.copy_connections = from.copy_connections;
+    Ok(ReplicationSource::new(settings, tasks.clone())?)
+}
+
+pub(super) fn log(config: &Config) -> KafkaLog {
+    KafkaLog::new(kafka_settings(config))
+}
+
+pub(super) fn capture_options(config: &Config) -> CaptureOptions {
+    let tables = config.tables.clone();
+    CaptureOptions {
+        slot: config.source.slot.clone(),
+        publication: config.source.publication.clone(),
+        prefix: config.kafka.prefix.clone(),
+        partitions: config.kafka.partitions,
+        tombstones: config.kafka.tombstones,
+        heartbeat: HEARTBEAT,
+        selects: Arc::new(move |table| tables.mode(table) == Mode::Stream),
+    }
+}
+
+/// What the batch load and the sink write with alike.
+pub(crate) fn mongodb_settings(config: &Config) -> walferry_mongodb::Settings {
+    let to = &config.sink;
+    let mut settings =
+        walferry_mongodb::Settings::new(to.url.expose(), &to.database, config.pipeline());
+    settings.policies = Policies {
+        numeric_overflow: match to.numeric_overflow {
+            config::NumericOverflow::String => walferry_mongodb::NumericOverflow::String,
+            config::NumericOverflow::Error => walferry_mongodb::NumericOverflow::Error,
+        },
+        microseconds: match to.microseconds {
+            config::Microseconds::Truncate => walferry_mongodb::Microseconds::Truncate,
+            config::Microseconds::Keep => walferry_mongodb::Microseconds::Keep,
+        },
+    };
+    settings
+}
+
+fn kafka_settings(config: &Config) -> walferry_kafka::Settings {
+    let kafka = &config.kafka;
+    let mut settings = walferry_kafka::Settings::new(&kafka.brokers, &kafka.prefix);
+    settings.group = format!("walferry-{}-{}", config.source.slot, kafka.prefix);
+    settings.replication = (kafka.replication > 0).then_some(kafka.replication);
+    settings.min_insync_replicas = kafka
+        .min_insync_replicas
+        .and_then(|n| u32::try_from(n).ok());
+    settings.retention = kafka.retention;
+    settings.compression = match kafka.compression {
+        config::Compression::None => walferry_kafka::Compression::None,
+        config::Compression::Zstd => walferry_kafka::Compression::Zstd,
+        config::Compression::Lz4 => walferry_kafka::Compression::Lz4,
+    };
+    settings.max_record_bytes = kafka.max_record_bytes;
+    settings.extra = properties(&kafka.properties);
+    settings
+}
+
+fn properties(properties: &config::Properties) -> BTreeMap<String, String> {
+    properties.0.clone()
+}

@@ -1,0 +1,92 @@
+//! What follows an error: the one place that decides it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use walferry_core::{Class, Fault};
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A part that ran for this long before it failed is taken to have worked.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Restarts one part of the pipeline after passing errors, each time a little later.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    part: &'static str,
+    failures: u32,
+    started_at: Instant,
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// A supervisor of the part with this name.
+    pub(crate) fn new(part: &'static str) -> Self {
+        Self { part, failures: 0, started_at: Instant::now() }
+    }
+
+    /// Waits until the part may be tried again; returns at once when told to stop.
+    ///
+    /// # Errors
+    /// The fault itself when trying again would not help.
+    pub(crate) async fn after(
+        &mut self,
+        fault: Fault,
+        stop: &CancellationToken,
+    ) -> Result<(), Fault> {
+        if fault.class() != Class::Transient {
+            return Err(fault);
+        }
+        if self.started_at.elapsed() >= SETTLED {
+            self.failures = 0;
+        }
+        let wait = wait_after(self.failures);
+        self.failures += 1;
+        warn!(part = self.part, error = %fault, ?wait, "trying again");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
+        self.started_at = Instant::now();
+        Ok(())
+    }
+}
+
+fn wait_after(failures: u32) -> Duration {
+    LONGEST_WAIT.min(FIRST_WAIT * 2_u32.pow(failures.min(10)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("scripted")]
+    struct Scripted(Class);
+
+    impl walferry_core::Classify for Scripted {
+        fn class(&self) -> Class {
+            self.0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_passing_error_is_tried_again() {
+        let stop = CancellationToken::new();
+        let mut supervisor = Supervisor::new("test");
+        assert!(supervisor.after(Scripted(Class::Transient).into(), &stop).await.is_ok());
+        for class in [Class::Poison, Class::Fatal, Class::Fenced] {
+            assert!(supervisor.after(Scripted(class).into(), &stop).await.is_err());
+        }
+    }
+
+    #[test]
+    fn the_wait_grows_to_a_bound() {
+        assert_eq!(wait_after(0), FIRST_WAIT);
+        assert_eq!(wait_after(3), Duration::from_millis(800));
+        assert_eq!(wait_after(u32::MAX), LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,184 @@
+//! A private MongoDB server: one mongod that is the primary of the replica set `rs0`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
+
+use crate::directory::Directory;
+use crate::process::{Process, Signal};
+use crate::{Error, Result, eventually, free_port, tools};
+
+const READY: Duration = Duration::from_mins(1);
+const STOPPED: Duration = Duration::from_mins(1);
+
+/// A private mongod with transactions (a replica set of one).
+#[derive(Debug)]
+pub struct Mongo {
+    process: Process,
+    port: u16,
+    mongod: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    _directory: Directory,
+}
+
+impl Mongo {
+    /// Starts a server below `root/mongo` and makes it primary.
+    ///
+    /// # Errors
+    /// When mongod is not installed or does not come up.
+    pub async fn start(root: &Path) -> Result<Self> {
+        let mongod = tools::mongod()?;
+        let directory = Directory::create(&root.join("mongo"))?;
+        let (data, log, port) = (
+            directory.path().join("data"),
+            directory.path().join("mongo.log"),
+            free_port()?,
+        );
+        std::fs::create_dir(&data).map_err(Error::io(format!("creating {}", data.display())))?;
+        let process = spawn(&mongod, &data, port, &log)?;
+        let server = Self {
+            process,
+            port,
+            mongod,
+            data,
+            log,
+            _directory: directory,
+        };
+        server.initiate().await?;
+        server.ready().await?;
+        Ok(server)
+    }
+
+    /// The connection URL.
+    pub fn url(&self) -> String {
+        format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
+    }
+
+    /// The port of 127.0.0.1 it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// A new client; it belongs to the runtime that asks for it.
+    ///
+    /// # Errors
+    /// When the driver refuses the URL.
+    pub async fn client(&self) -> Result<mongodb::Client> {
+        Ok(mongodb::Client::with_uri_str(self.url()).await?)
+    }
+
+    /// Stops the server in order, keeping its data.
+    ///
+    /// # Errors
+    /// When it still runs after a minute.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.stop(Signal::TERM, STOPPED).await.map(drop)
+    }
+
+    /// Kills the server at once, keeping its data.
+    ///
+    /// # Errors
+    /// When it still runs afterwards.
+    pub async fn kill(&self) -> Result<()> {
+        self.process.kill();
+        self.process.wait(STOPPED).await.map(drop)
+    }
+
+    /// Starts a stopped or killed server again, on the same port with the same data; a running one is stopped first.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop().await?;
+        self.process = spawn(&self.mongod, &self.data, self.port, &self.log)?;
+        self.ready().await
+    }
+
+    async fn initiate(&self) -> Result<()> {
+        let host = format!("127.0.0.1:{}", self.port);
+        let members = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": host }] };
+        self.until(
+            "mongod to accept its configuration",
+            doc! { "replSetInitiate": members },
+            |_| true,
+        )
+        .await
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let is_primary = |hello: &Document| hello.get_bool("isWritablePrimary").unwrap_or_default();
+        self.until("mongod to be primary", doc! { "hello": 1 }, is_primary)
+            .await
+    }
+
+    /// Repeats a command until its answer is as wanted.
+    async fn until(
+        &self,
+        what: &str,
+        command: Document,
+        wanted: impl Fn(&Document) -> bool,
+    ) -> Result<()> {
+        let mut options = ClientOptions::parse(format!(
+            "mongodb://127.0.0.1:{}/?directConnection=true",
+            self.port
+        ))
+        .await?;
+        options.server_selection_timeout = Some(Duration::from_millis(500));
+        let admin = mongodb::Client::with_options(options)?.database("admin");
+        eventually(READY, what, async || {
+            if let Err(exited) = self.process.check_running() {
+                return Ok(Err(exited));
+            }
+            let answer = admin
+                .run_command(command.clone())
+                .await
+                .map_err(|e| e.to_string())?;
+            if wanted(&answer) {
+                Ok(Ok(()))
+            } else {
+                Err(answer.to_string())
+            }
+        })
+        .await?
+    }
+}
+
+fn spawn(mongod: &Path, data: &Path, port: u16, log: &Path) -> Result<Process> {
+    let mut command = Command::new(mongod);
+    command.arg("--dbpath").arg(data).args([
+        "--port",
+        &port.to_string(),
+        "--bind_ip",
+        "127.0.0.1",
+        "--nounixsocket",
+    ]);
+    command.args([
+        "--replSet",
+        "rs0",
+        "--oplogSize",
+        "512",
+        "--wiredTigerCacheSizeGB",
+        "0.5",
+    ]);
+    command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+    // A set of one has nobody to hand over to.
+    command.args([
+        "--setParameter",
+        "shutdownTimeoutMillisForSignaledShutdown=0",
+    ]);
+    Process::spawn(&command, log)
+}

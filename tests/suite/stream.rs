@@ -1,0 +1,73 @@
+//! The whole way of a change, on real servers.
+
+use std::time::Duration;
+
+use crate::daemon::Pipeline;
+use crate::workload;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_workload_ends_with_equal_sides() {
+    let pipeline = Pipeline::new("random", workload::SCHEMA, "public.*").await;
+    workload::run(&pipeline.sql, 1, 0, 30).await;
+    let daemon = pipeline.start();
+    pipeline.equal(&workload::TABLES).await;
+    let (one, two) = (pipeline.database.sql().await.unwrap(), pipeline.database.sql().await.unwrap());
+    tokio::join!(workload::run(&one, 2, 1, 150), workload::run(&two, 3, 2, 150));
+    pipeline.equal(&workload::TABLES).await;
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_taken_while_writes_go_on_loses_and_repeats_nothing() {
+    let pipeline = Pipeline::new("handover", workload::SCHEMA, "public.*").await;
+    pipeline
+        .sql
+        .batch_execute(
+            "insert into paired select i, 'seed', i from generate_series(100000, 160000) i",
+        )
+        .await
+        .unwrap();
+    let (one, two) = (pipeline.database.sql().await.unwrap(), pipeline.database.sql().await.unwrap());
+    let daemon = pipeline.start();
+    tokio::join!(workload::run(&one, 4, 1, 400), workload::run(&two, 5, 2, 400));
+    pipeline.equal(&workload::TABLES).await;
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_killing_and_starting_at_any_point_loses_and_repeats_nothing() {
+    let pipeline = Pipeline::new("restarts", workload::SCHEMA, "public.*").await;
+    let one = pipeline.database.sql().await.unwrap();
+    let writing = tokio::task::spawn(async move { workload::run(&one, 6, 1, 1500).await });
+    for round in 0..10_u64 {
+        let daemon = pipeline.start();
+        tokio::time::sleep(Duration::from_millis(150 + 131 * round)).await;
+        if round % 3 == 0 {
+            assert!(daemon.stop().await.success());
+        } else {
+            daemon.kill().await;
+        }
+    }
+    let daemon = pipeline.start();
+    writing.await.unwrap();
+    pipeline.equal(&workload::TABLES).await;
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncates_take_effect_in_order() {
+    let pipeline = Pipeline::new("truncate", workload::SCHEMA, "public.*").await;
+    let daemon = pipeline.start();
+    workload::run(&pipeline.sql, 7, 0, 40).await;
+    pipeline
+        .sql
+        .batch_execute(
+            "begin; insert into plain (id) values (-1); truncate plain, paired; \
+             insert into plain (id) values (-2); commit; insert into paired values (1, 'x', 2)",
+        )
+        .await
+        .unwrap();
+    workload::run(&pipeline.sql, 8, 0, 10).await;
+    pipeline.equal(&workload::TABLES).await;
+    assert!(daemon.stop().await.success());
+}
