@@ -17,7 +17,7 @@ setup: ## install what demo and test need; a second run asks the network nothing
 demo: setup ## private servers, the retail system, live sales, shown in the terminal (Ctrl-C ends it)
 	@echo "demo: building the release binaries"
 	@cargo build --release -p walferry -p walferry-retail -p walferry-demo
-	@target/release/demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DATA),--data $(DATA)) $(if $(RATE),--rate $(RATE))
+	@$(or $(CARGO_TARGET_DIR),target)/release/demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DATA),--data $(DATA)) $(if $(RATE),--rate $(RATE))
 
 test: setup ## the whole suite, on private servers below .run/
 	@echo "test: building and running every test of the workspace"

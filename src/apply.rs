@@ -6,14 +6,16 @@
 
 mod error;
 mod events;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use walferry_core::{
-    Applied, Batch, Checkpoint, Fault, LogReader, PipelineState, Sink, Tasks,
-};
+use walferry_core::{Applied, Batch, Checkpoint, Fault, LogReader, PipelineState, Sink, Tasks};
 
 use crate::merge::{Announced, Barrier, Merge, MergeError, Merged, Rows};
 
@@ -90,7 +92,13 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         status: watch::Sender<ApplyStatus>,
         tasks: Tasks,
     ) -> Result<Self, ApplyError> {
-        let checkpoint = sink.claim().await?;
+        let mut checkpoint = sink.claim().await?;
+        if let Some(it) = checkpoint
+            .as_mut()
+            .filter(|it| it.state == PipelineState::Swapping)
+        {
+            finish_swap(&mut sink, it).await?;
+        }
         let merge = Merge::open(reader, checkpoint, announced).await?;
         let (batch, events) = (sink.batch(), Events::default());
         let mut apply = Self {
@@ -139,16 +147,15 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
     /// Goes on where a crash left the snapshot.
     async fn resume(&mut self) -> Result<(), ApplyError> {
         let checkpoint = self.merge.checkpoint().clone();
-        self.status.send_modify(|it| it.is_live = checkpoint.state == PipelineState::Live);
+        self.status
+            .send_modify(|it| it.is_live = checkpoint.state == PipelineState::Live);
         if checkpoint.generation == 0 {
             return Ok(());
         }
-        match checkpoint.state {
-            PipelineState::Snapshot => {
-                self.sink()?.stage(checkpoint.generation, &checkpoint.tables).await?;
-            }
-            PipelineState::Swapping => self.swap().await?,
-            PipelineState::Live => {}
+        if checkpoint.state == PipelineState::Snapshot {
+            self.sink()?
+                .stage(checkpoint.generation, &checkpoint.tables)
+                .await?;
         }
         info!(state = ?checkpoint.state, position = ?checkpoint.position, "going on");
         Ok(())
@@ -172,8 +179,11 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         let staging =
             (checkpoint.state == PipelineState::Snapshot).then_some(checkpoint.generation);
         for (table, record) in &rows.records {
-            let Some(table) = checkpoint.tables.get(*table) else { continue };
-            self.events.push(&mut self.batch, &table.name, staging, record)?;
+            let Some(table) = checkpoint.tables.get(*table) else {
+                continue;
+            };
+            self.events
+                .push(&mut self.batch, &table.name, staging, record)?;
             self.rows += 1;
         }
         Ok(())
@@ -188,7 +198,9 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         if !self.is_dirty || self.in_flight.is_some() {
             return;
         }
-        let Some(mut sink) = self.sink.take() else { return };
+        let Some(mut sink) = self.sink.take() else {
+            return;
+        };
         let batch = std::mem::replace(&mut self.batch, sink.batch());
         let checkpoint = self.merge.checkpoint().clone();
         let sent = checkpoint.clone();
@@ -196,12 +208,21 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
             let applied = sink.apply(batch, &sent).await;
             (sink, applied)
         });
-        self.in_flight = Some(InFlight { task, checkpoint, rows: std::mem::take(&mut self.rows) });
+        self.in_flight = Some(InFlight {
+            task,
+            checkpoint,
+            rows: std::mem::take(&mut self.rows),
+        });
         self.is_dirty = false;
     }
 
     fn complete(&mut self, done: Result<Finished<S>, ApplyError>) -> Result<(), ApplyError> {
-        let Finished { sink, applied, checkpoint, rows } = done?;
+        let Finished {
+            sink,
+            applied,
+            checkpoint,
+            rows,
+        } = done?;
         self.sink = Some(sink);
         let repaired = applied?.repaired;
         if repaired > 0 {
@@ -219,7 +240,9 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
 
     /// Passes a barrier: everything before it is applied (rule 18).
     async fn pass_barrier(&mut self) -> Result<(), ApplyError> {
-        let Some(barrier) = self.barrier.take() else { return Ok(()) };
+        let Some(barrier) = self.barrier.take() else {
+            return Ok(());
+        };
         self.merge.pass();
         let checkpoint = self.merge.checkpoint().clone();
         // Fenced first: a writer that was overtaken must not touch a collection.
@@ -228,24 +251,24 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         match barrier {
             Barrier::Generation(generation) => {
                 self.status.send_modify(|status| status.is_live = false);
-                info!(generation = generation.generation, "loading the snapshot into staging");
-                self.sink()?.stage(checkpoint.generation, &checkpoint.tables).await?;
+                info!(
+                    generation = generation.generation,
+                    "loading the snapshot into staging"
+                );
+                self.sink()?
+                    .stage(checkpoint.generation, &checkpoint.tables)
+                    .await?;
                 Ok(())
             }
             Barrier::SnapshotEnd(_) => self.swap().await,
         }
     }
 
-    /// Renames the staging collections, then says that the stream may be read.
     async fn swap(&mut self) -> Result<(), ApplyError> {
-        let checkpoint = self.merge.checkpoint().clone();
-        self.sink()?.swap(checkpoint.generation, &checkpoint.tables).await?;
-        self.merge.checkpoint_mut().state = PipelineState::Live;
-        let checkpoint = self.merge.checkpoint().clone();
-        let batch = self.sink()?.batch();
-        self.sink()?.apply(batch, &checkpoint).await?;
+        let mut checkpoint = self.merge.checkpoint().clone();
+        finish_swap(self.sink()?, &mut checkpoint).await?;
+        self.merge.checkpoint_mut().state = checkpoint.state;
         self.status.send_modify(|status| status.is_live = true);
-        info!(generation = checkpoint.generation, "the snapshot is in, applying the stream");
         Ok(())
     }
 
@@ -265,15 +288,39 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
     }
 }
 
+/// Renames the staging collections, then says that the stream may be read. Needs nothing of the
+/// log, so that a swap that a crash cut short is finished whatever became of that.
+async fn finish_swap<S: Sink>(sink: &mut S, checkpoint: &mut Checkpoint) -> Result<(), Fault> {
+    sink.swap(checkpoint.generation, &checkpoint.tables).await?;
+    checkpoint.state = PipelineState::Live;
+    let batch = sink.batch();
+    sink.apply(batch, checkpoint).await?;
+    info!(
+        generation = checkpoint.generation,
+        "the snapshot is in, applying the stream"
+    );
+    Ok(())
+}
+
 /// Waits for the group in flight; never when there is none.
 ///
 /// # Cancel safety
 /// Cancel safe: the group goes on.
 async fn completion<S>(in_flight: &mut Option<InFlight<S>>) -> Result<Finished<S>, ApplyError> {
-    let Some(flight) = in_flight else { return std::future::pending().await };
+    let Some(flight) = in_flight else {
+        return std::future::pending().await;
+    };
     let (sink, applied) = (&mut flight.task).await.map_err(|_| ApplyError::Lost)?;
-    let Some(InFlight { checkpoint, rows, .. }) = in_flight.take() else {
+    let Some(InFlight {
+        checkpoint, rows, ..
+    }) = in_flight.take()
+    else {
         return Err(ApplyError::Lost);
     };
-    Ok(Finished { sink, applied, checkpoint, rows })
+    Ok(Finished {
+        sink,
+        applied,
+        checkpoint,
+        rows,
+    })
 }

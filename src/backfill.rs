@@ -88,7 +88,11 @@ pub async fn run(
     // A lock on a table may be waited for as long as somebody holds it.
     let stopped = || Fault::from(LoadError::StoppedEarly);
     let prepared = tasks.stop_signal().run_until_cancelled(prepared).await;
-    let Prepared { snapshot, loader, tables } = prepared.ok_or_else(stopped)??;
+    let Prepared {
+        snapshot,
+        loader,
+        tables,
+    } = prepared.ok_or_else(stopped)??;
     let load = |Described { name, rows, table }: Described| {
         let load = Load {
             snapshot: snapshot.clone(),
@@ -106,12 +110,20 @@ pub async fn run(
             let error = result.as_ref().err().map(ToString::to_string);
             load.progress.ended(&name, error.as_deref());
             let (rows, seconds) = (result.unwrap_or(0), since.elapsed().as_secs_f64());
-            TableLoad { table: name, rows, seconds, error }
+            TableLoad {
+                table: name,
+                rows,
+                seconds,
+                error,
+            }
         }
     };
     // As many tables at once as there are connections: their ranges share these in turn.
     let at_once = config.source.copy_connections;
-    let tables = stream::iter(tables.into_iter().map(load)).buffered(at_once).collect().await;
+    let tables = stream::iter(tables.into_iter().map(load))
+        .buffered(at_once)
+        .collect()
+        .await;
     Ok(Summary::new(tables, since.elapsed().as_secs_f64()))
 }
 
@@ -123,17 +135,32 @@ async fn prepare(
     let mut preparation = Preparation::begin(config, tasks).await?;
     let plan = Plan::new(&config.tables, &preparation.candidates(), names)?;
     // Streamed tables are checked too: their collections are as much in the way.
-    let is_ours =
-        |table: &&ListedTable| config.tables.mode(&table.name) != Mode::Ignore && !table.is_partition;
-    let ours = preparation.listed().iter().filter(is_ours).map(|table| &table.name);
+    let is_ours = |table: &&ListedTable| {
+        config.tables.mode(&table.name) != Mode::Ignore && !table.is_partition
+    };
+    let ours = preparation
+        .listed()
+        .iter()
+        .filter(is_ours)
+        .map(|table| &table.name);
     Naming.check(ours).map_err(Fault::from)?;
-    let loader = Box::pin(Loader::connect(mongodb_settings(config))).await.map_err(Fault::from)?;
+    let loader = Box::pin(Loader::connect(mongodb_settings(config)))
+        .await
+        .map_err(Fault::from)?;
     let mut tables = Vec::new();
     for name in plan.tables() {
         let table = preparation.describe(name, false).await;
-        tables.push(Described { name: name.clone(), rows: preparation.rows(name), table });
+        tables.push(Described {
+            name: name.clone(),
+            rows: preparation.rows(name),
+            table,
+        });
     }
-    Ok(Prepared { snapshot: preparation.finish(), loader, tables })
+    Ok(Prepared {
+        snapshot: preparation.finish(),
+        loader,
+        tables,
+    })
 }
 
 // === impl Summary ===
@@ -141,7 +168,12 @@ async fn prepare(
 impl Summary {
     fn new(tables: Vec<TableLoad>, seconds: f64) -> Self {
         let rows = tables.iter().map(|load| load.rows).sum();
-        Self { tables, rows, seconds, rows_per_second: rows_per_second(rows, seconds) }
+        Self {
+            tables,
+            rows,
+            seconds,
+            rows_per_second: rows_per_second(rows, seconds),
+        }
     }
 
     /// Whether every table was loaded.
@@ -158,5 +190,9 @@ impl Summary {
     reason = "a rate for people: what does not fit saturates, and no rate is negative"
 )]
 pub(crate) fn rows_per_second(rows: u64, seconds: f64) -> u64 {
-    if seconds > 0.0 { (rows as f64 / seconds) as u64 } else { rows }
+    if seconds > 0.0 {
+        (rows as f64 / seconds) as u64
+    } else {
+        rows
+    }
 }

@@ -11,6 +11,8 @@ mod snapshot;
 mod start;
 mod stream;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -97,7 +99,15 @@ impl<S: Source, L: Log> Capture<S, L> {
             database: String::new(),
         };
         let status = watch::Sender::default();
-        Self { source, log, options, template, status, stop, is_new_snapshot_wanted }
+        Self {
+            source,
+            log,
+            options,
+            template,
+            status,
+            stop,
+            is_new_snapshot_wanted,
+        }
     }
 
     /// Follows what the reader has come to.
@@ -128,6 +138,8 @@ impl<S: Source, L: Log> Capture<S, L> {
 
 /// Nanoseconds since 1970.
 fn now_nanos() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -28,8 +28,9 @@ use crate::config::Config;
 use crate::pipeline::{self, RunOptions};
 use crate::telemetry::{self, LogFormat};
 
-/// How long tasks that were told to stop are waited for.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long what is left after a command is waited for: connections that say goodbye. One of them
+/// may wait for a lock that nobody gives up.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Ferries PostgreSQL's changes through Kafka into MongoDB: exactly once, in commit order.
 #[derive(Debug, Parser)]
@@ -57,9 +58,15 @@ struct Common {
     #[arg(long, global = true)]
     json: bool,
     /// How log lines are written to stderr
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     log_format: LogFormat,
-    /// More log lines; twice for all (RUST_LOG, when set, decides instead)
+    /// More log lines; twice for all (`RUST_LOG`, when set, decides instead)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -97,7 +104,9 @@ enum Command {
 pub fn main(cli: Cli) -> Exit {
     telemetry::start(cli.common.log_format, cli.level());
     let output = Output::new(cli.common.json);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(execute(cli, &output)),
         Err(error) => Err(CliError::Runtime(error)),
@@ -128,8 +137,11 @@ async fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let signals = Signals::watch(&tasks)?;
     let exit = command(cli.command, &config, &tasks, output).await;
     tasks.stop();
-    if tokio::time::timeout(STOP_DEADLINE, tasks.finished()).await.is_err() {
-        tracing::warn!("some tasks did not end in time");
+    if tokio::time::timeout(STOP_DEADLINE, tasks.finished())
+        .await
+        .is_err()
+    {
+        tracing::debug!("some connections did not end in time");
     }
     signals.stop();
     exit
@@ -150,7 +162,11 @@ async fn command(
 }
 
 async fn run(config: &Config, new_snapshot: bool, tasks: &Tasks) -> Result<Exit, CliError> {
-    tracing::info!(pipeline = config.pipeline(), version = env!("CARGO_PKG_VERSION"), "starting");
+    tracing::info!(
+        pipeline = config.pipeline(),
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
     pipeline::run(config, RunOptions { new_snapshot }, tasks).await?;
     tracing::info!("stopped");
     Ok(Exit::Success)

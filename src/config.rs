@@ -132,7 +132,7 @@ fn read(
         source: source?,
         kafka: kafka?,
         sink: sink?,
-        admin: admin?,
+        admin,
         tables: tables?,
     })
 }

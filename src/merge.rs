@@ -7,6 +7,8 @@
 
 mod error;
 mod pull;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -89,20 +91,34 @@ impl<R: LogReader> Merge<R> {
         checkpoint: Option<Checkpoint>,
         announced: Option<Announced>,
     ) -> Result<Self, MergeError> {
-        let generation = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.generation);
+        let generation = checkpoint
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.generation);
         let announced = announced.filter(|new| new.generation > generation);
         let checkpoint = match (checkpoint, announced) {
-            (_, Some(new)) => Checkpoint { log_offset: new.offset, ..blank() },
+            (_, Some(new)) => Checkpoint {
+                log_offset: new.offset,
+                ..blank()
+            },
             (Some(checkpoint), None) => {
                 check_continuity(&mut reader, &checkpoint).await?;
                 checkpoint
             }
-            (None, None) => {
-                Checkpoint { log_offset: newest_generation(&mut reader).await?, ..blank() }
-            }
+            (None, None) => Checkpoint {
+                log_offset: newest_generation(&mut reader).await?,
+                ..blank()
+            },
         };
-        reader.assign(checkpoint.log_offset, &checkpoint.partitions).await?;
-        Ok(Self { reader, checkpoint, pull: None, barrier: None, skipping: None })
+        reader
+            .assign(checkpoint.log_offset, &checkpoint.partitions)
+            .await?;
+        Ok(Self {
+            reader,
+            checkpoint,
+            pull: None,
+            barrier: None,
+            skipping: None,
+        })
     }
 
     /// Gives the reader back, to begin again after a fault.
@@ -122,7 +138,8 @@ impl<R: LogReader> Merge<R> {
 
     /// Publishes the checkpoint's offsets for lag tools.
     pub fn publish_offsets(&mut self, checkpoint: &Checkpoint) {
-        self.reader.publish_offsets(checkpoint.log_offset, &checkpoint.partitions);
+        self.reader
+            .publish_offsets(checkpoint.log_offset, &checkpoint.partitions);
     }
 
     /// The next item of the source's history.
@@ -160,13 +177,18 @@ impl<R: LogReader> Merge<R> {
 
     /// Passes the barrier that [`next`](Self::next) showed, once everything before it is applied.
     pub fn pass(&mut self) {
-        let Some((barrier, offset, hash)) = self.barrier.take() else { return };
+        let Some((barrier, offset, hash)) = self.barrier.take() else {
+            return;
+        };
         self.skipping = None;
         self.move_to(offset, hash);
         match barrier {
             Barrier::Generation(new) => {
                 self.checkpoint.generation = new.generation;
-                self.checkpoint.term = Term { generation: new.generation, number: offset };
+                self.checkpoint.term = Term {
+                    generation: new.generation,
+                    number: offset,
+                };
                 self.checkpoint.end_lsn = Lsn::ZERO;
                 self.checkpoint.state = PipelineState::Snapshot;
                 self.checkpoint.tables = new.tables;
@@ -181,7 +203,11 @@ impl<R: LogReader> Merge<R> {
     /// Handles a log record: rows that it counts are pulled next, a barrier waits to be passed.
     /// Whether it was a heartbeat that counts.
     fn read(&mut self, entry: LogEntry) -> Result<bool, MergeError> {
-        let LogEntry { offset, record, hash } = entry;
+        let LogEntry {
+            offset,
+            record,
+            hash,
+        } = entry;
         let mut is_heartbeat = false;
         match record {
             LogRecord::Generation(new) if new.generation > self.checkpoint.generation => {
@@ -189,7 +215,10 @@ impl<R: LogReader> Merge<R> {
                 return Ok(false);
             }
             LogRecord::Generation(old) => {
-                debug!(generation = old.generation, "passing over an older generation");
+                debug!(
+                    generation = old.generation,
+                    "passing over an older generation"
+                );
             }
             LogRecord::Open(open) => self.read_open(offset, &open)?,
             LogRecord::Commit(commit) if self.counts(commit.term, offset)? => {
@@ -227,9 +256,15 @@ impl<R: LogReader> Merge<R> {
     }
 
     fn read_open(&mut self, offset: i64, open: &Open) -> Result<(), MergeError> {
-        let term = Term { generation: open.generation, number: offset };
+        let term = Term {
+            generation: open.generation,
+            number: offset,
+        };
         if open.generation > self.checkpoint.generation {
-            return Err(MergeError::UnknownGeneration { offset, generation: open.generation });
+            return Err(MergeError::UnknownGeneration {
+                offset,
+                generation: open.generation,
+            });
         }
         if term < self.checkpoint.term {
             debug!(offset, "passing over an open of an older generation");
@@ -251,7 +286,10 @@ impl<R: LogReader> Merge<R> {
     /// Whether a record of this term counts (rule 10).
     fn counts(&self, term: Term, offset: i64) -> Result<bool, MergeError> {
         if term.generation > self.checkpoint.generation {
-            return Err(MergeError::UnknownGeneration { offset, generation: term.generation });
+            return Err(MergeError::UnknownGeneration {
+                offset,
+                generation: term.generation,
+            });
         }
         if term > self.checkpoint.term {
             return Err(MergeError::UnknownTerm { offset, term });
@@ -289,7 +327,9 @@ impl<R: LogReader> Merge<R> {
     fn complete(&mut self) -> Option<Rows> {
         let pull = self.pull.take()?;
         for (name, partition) in pull.partitions() {
-            self.checkpoint.partitions.insert(name.clone(), self.reader.offset(partition));
+            self.checkpoint
+                .partitions
+                .insert(name.clone(), self.reader.offset(partition));
         }
         self.move_to(pull.offset, pull.hash);
         if let Some(lsn) = pull.end_lsn {
@@ -301,7 +341,11 @@ impl<R: LogReader> Merge<R> {
         let position = phase_end(pull.term, pull.phase);
         self.checkpoint.position = Some(position);
         let committed_at = pull.committed_at;
-        Some(Rows { position, committed_at, records: pull.into_records() })
+        Some(Rows {
+            position,
+            committed_at,
+            records: pull.into_records(),
+        })
     }
 
     /// Drops a void pull: nothing of its term counts any more, up to a newer `open`.
@@ -315,7 +359,11 @@ impl<R: LogReader> Merge<R> {
 
 /// The position after all of a transaction or chunk.
 fn phase_end(term: Term, phase: Phase) -> Position {
-    Position { generation: term.generation, phase, ordinal: u64::MAX >> 1 }
+    Position {
+        generation: term.generation,
+        phase,
+        ordinal: u64::MAX >> 1,
+    }
 }
 
 /// The checkpoint of a pipeline that has read nothing.
@@ -323,7 +371,10 @@ fn blank() -> Checkpoint {
     Checkpoint {
         state: PipelineState::Snapshot,
         generation: 0,
-        term: Term { generation: 0, number: 0 },
+        term: Term {
+            generation: 0,
+            number: 0,
+        },
         position: None,
         end_lsn: Lsn::ZERO,
         log_offset: 0,
@@ -342,7 +393,12 @@ async fn check_continuity<R: LogReader>(
     let offset = checkpoint.log_offset;
     if offset < log.first || offset > log.end {
         let (first, end) = (log.first, log.end);
-        return Err(MergeError::OutOfRange { partition: "the commit log".into(), offset, first, end });
+        return Err(MergeError::OutOfRange {
+            partition: "the commit log".into(),
+            offset,
+            first,
+            end,
+        });
     }
     if offset > log.first && checkpoint.log_check != 0 {
         let before = reader.look_ahead(offset - 1, 1).await?;
@@ -355,7 +411,12 @@ async fn check_continuity<R: LogReader>(
         if offset < bounds.first || offset > bounds.end {
             let partition = format!("{}/{}", name.topic, name.partition);
             let (first, end) = (bounds.first, bounds.end);
-            return Err(MergeError::OutOfRange { partition, offset, first, end });
+            return Err(MergeError::OutOfRange {
+                partition,
+                offset,
+                first,
+                end,
+            });
         }
     }
     Ok(())
@@ -378,6 +439,8 @@ async fn newest_generation<R: LogReader>(reader: &mut R) -> Result<i64, MergeErr
     match newest {
         Some(offset) => Ok(offset),
         None if bounds.end == 0 => Ok(0),
-        None => Err(MergeError::NoSnapshot { first: bounds.first }),
+        None => Err(MergeError::NoSnapshot {
+            first: bounds.first,
+        }),
     }
 }

@@ -58,9 +58,7 @@ pub(crate) trait Connect: Send + Sync + 'static {
     type Sink: Sink;
 
     /// New connections.
-    fn connect(
-        &self,
-    ) -> impl Future<Output = Result<(Self::Reader, Self::Sink), Fault>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<(Self::Reader, Self::Sink), Fault>> + Send;
 }
 
 /// The sink with all that restarting it takes.
@@ -81,7 +79,10 @@ struct Stops {
 
 impl Stops {
     fn under(process: &CancellationToken) -> Self {
-        Self { reader: process.child_token(), sink: CancellationToken::new() }
+        Self {
+            reader: process.child_token(),
+            sink: CancellationToken::new(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 use walferry_core::{Fault, Tasks};
 use walferry_etl::Candidate;
 use walferry_postgres::{Copier, ListedTable, SnapshotReader, SnapshotTable};
@@ -44,8 +45,16 @@ impl Preparation {
         let source = &config.source;
         let reader = Box::pin(SnapshotReader::export(source.url.expose(), tasks)).await?;
         let listed = reader.list(&source.publication).await?;
+        for rule in config.tables.unused(listed.iter().map(|table| &table.name)) {
+            warn!(pattern = rule.name, mode = %rule.mode, "decides about no table");
+        }
         let (publication, connections) = (source.publication.clone(), source.copy_connections);
-        Ok(Self { reader, listed, publication, connections })
+        Ok(Self {
+            reader,
+            listed,
+            publication,
+            connections,
+        })
     }
 
     /// The tables that are there, in name order.
@@ -57,8 +66,10 @@ impl Preparation {
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
         // The rows of a partition are loaded with its parent.
         let tables = self.listed.iter().filter(|table| !table.is_partition);
-        let candidate =
-            |table: &ListedTable| Candidate { name: table.name.clone(), bytes: table.bytes };
+        let candidate = |table: &ListedTable| Candidate {
+            name: table.name.clone(),
+            bytes: table.bytes,
+        };
         tables.map(candidate).collect()
     }
 
@@ -75,7 +86,10 @@ impl Preparation {
     ) -> Result<SnapshotTable, Fault> {
         // Asked before: an error of the server's would end the snapshot for all tables.
         if self.find(name).is_some_and(|table| !table.is_readable) {
-            return Err(Unreadable { table: name.clone() }.into());
+            return Err(Unreadable {
+                table: name.clone(),
+            }
+            .into());
         }
         let described = if is_streamed {
             Box::pin(self.reader.describe_in(name, &self.publication)).await?
@@ -83,7 +97,10 @@ impl Preparation {
             Box::pin(self.reader.describe(name)).await?
         };
         if described.relation().key_columns().is_empty() {
-            return Err(Keyless { table: name.clone() }.into());
+            return Err(Keyless {
+                table: name.clone(),
+            }
+            .into());
         }
         Ok(described)
     }
@@ -119,7 +136,11 @@ impl Snapshot {
             Some(copier) => copier,
             None => Box::pin(self.reader.copier()).await?,
         };
-        Ok(Lease { copier, idle: Arc::clone(&self.idle), _permit: permit })
+        Ok(Lease {
+            copier,
+            idle: Arc::clone(&self.idle),
+            _permit: permit,
+        })
     }
 }
 
@@ -138,7 +159,9 @@ fn lock(idle: &Mutex<Vec<Copier>>) -> std::sync::MutexGuard<'_, Vec<Copier>> {
 
 /// A table that we may not read.
 #[derive(Debug, thiserror::Error)]
-#[error("the source's user may not read {table}: run GRANT SELECT ON {table}, and USAGE on its schema")]
+#[error(
+    "the source's user may not read {table}: run GRANT SELECT ON {table}, and USAGE on its schema"
+)]
 struct Unreadable {
     table: TableName,
 }

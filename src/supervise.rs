@@ -25,7 +25,11 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// A supervisor of the part with this name.
     pub(crate) fn new(part: &'static str) -> Self {
-        Self { part, failures: 0, started_at: Instant::now() }
+        Self {
+            part,
+            failures: 0,
+            started_at: Instant::now(),
+        }
     }
 
     /// Waits until the part may be tried again; returns at once when told to stop.
@@ -77,9 +81,19 @@ mod tests {
     async fn only_a_passing_error_is_tried_again() {
         let stop = CancellationToken::new();
         let mut supervisor = Supervisor::new("test");
-        assert!(supervisor.after(Scripted(Class::Transient).into(), &stop).await.is_ok());
+        assert!(
+            supervisor
+                .after(Scripted(Class::Transient).into(), &stop)
+                .await
+                .is_ok()
+        );
         for class in [Class::Poison, Class::Fatal, Class::Fenced] {
-            assert!(supervisor.after(Scripted(class).into(), &stop).await.is_err());
+            assert!(
+                supervisor
+                    .after(Scripted(class).into(), &stop)
+                    .await
+                    .is_err()
+            );
         }
     }
 

@@ -23,7 +23,9 @@ pub enum LogFormat {
 pub fn start(format: LogFormat, level: LevelFilter) {
     let default = || EnvFilter::new(format!("warn,walferry={level}"));
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
-    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    let logs = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(filter);
     let started = match format {
         LogFormat::Human => logs.with_ansi(is_coloured(&io::stderr())).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

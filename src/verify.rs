@@ -127,7 +127,10 @@ pub async fn run(
         let failure = compared.as_ref().err().map(ToString::to_string);
         reading.progress.ended(&name, failure.as_deref());
         let (table, examples) = compared.unwrap_or_else(|_| (TableReport::of(name), Vec::new()));
-        report.tables.push(TableReport { error: failure, ..table });
+        report.tables.push(TableReport {
+            error: failure,
+            ..table
+        });
         report.examples.extend(examples);
     }
     Ok(report)
@@ -141,14 +144,28 @@ async fn prepare(
 ) -> Result<(Reading, Vec<Described>), VerifyError> {
     let mut preparation = Preparation::begin(config, tasks).await?;
     let chosen = choose(config, &preparation, names)?;
-    let loader = Box::pin(Loader::connect(mongodb_settings(config))).await.map_err(Fault::from)?;
+    let loader = Box::pin(Loader::connect(mongodb_settings(config)))
+        .await
+        .map_err(Fault::from)?;
     let mut tables = Vec::new();
     for (name, mode) in chosen {
         let table = preparation.describe(&name, mode == Mode::Stream).await;
-        tables.push(Described { rows: preparation.rows(&name), name, table });
+        tables.push(Described {
+            rows: preparation.rows(&name),
+            name,
+            table,
+        });
     }
     let (snapshot, tasks) = (preparation.finish(), tasks.clone());
-    Ok((Reading { snapshot, loader, tasks, progress }, tables))
+    Ok((
+        Reading {
+            snapshot,
+            loader,
+            tasks,
+            progress,
+        },
+        tables,
+    ))
 }
 
 /// The tables to compare, in name order.
@@ -184,13 +201,19 @@ fn named(
     preparation: &Preparation,
     names: &[String],
 ) -> Result<Vec<TableName>, PlanError> {
-    let candidate =
-        |table: &ListedTable| Candidate { name: table.name.clone(), bytes: table.bytes };
+    let candidate = |table: &ListedTable| Candidate {
+        name: table.name.clone(),
+        bytes: table.bytes,
+    };
     let all: Vec<_> = preparation.listed().iter().map(candidate).collect();
     let find = |name: &String| {
         let table = Candidate::find(&all, name)?.name.clone();
         let is_ours = ours.iter().any(|(ours, _)| *ours == table);
-        if is_ours { Ok(table) } else { Err(Refusal::Ignored(table)) }
+        if is_ours {
+            Ok(table)
+        } else {
+            Err(Refusal::Ignored(table))
+        }
     };
     let (mut named, mut refused) = (Vec::new(), Vec::new());
     for found in names.iter().map(find) {
@@ -199,7 +222,11 @@ fn named(
             Err(refusal) => refused.push(refusal),
         }
     }
-    if refused.is_empty() { Ok(named) } else { Err(PlanError(refused)) }
+    if refused.is_empty() {
+        Ok(named)
+    } else {
+        Err(PlanError(refused))
+    }
 }
 
 /// Compares one table, and shows up to `room` differences.
@@ -211,14 +238,26 @@ async fn compare(
     let table = Arc::new(table);
     let name = &table.relation().name;
     let collection = Naming.collection(name)?;
-    let Compared { rows, different, missing, mut examples } = reading.compare(&table, room).await?;
+    let Compared {
+        rows,
+        different,
+        missing,
+        mut examples,
+    } = reading.compare(&table, room).await?;
     let documents = Box::pin(reading.loader.count(&collection)).await?;
     // Every row with a document has one of its own; what is left over has no row.
     let extra = documents.saturating_sub(rows - missing);
     let left = room.saturating_sub(examples.len());
     let wanted = left.min(usize::try_from(extra).unwrap_or(left));
     examples.extend(extra::find(reading, &table, rows, wanted).await?);
-    let report = TableReport { rows, documents, different, missing, extra, ..TableReport::of(name.clone()) };
+    let report = TableReport {
+        rows,
+        documents,
+        different,
+        missing,
+        extra,
+        ..TableReport::of(name.clone())
+    };
     Ok((report, examples))
 }
 
@@ -245,7 +284,15 @@ impl TableReport {
     }
 
     fn of(table: TableName) -> Self {
-        Self { table, rows: 0, documents: 0, different: 0, missing: 0, extra: 0, error: None }
+        Self {
+            table,
+            rows: 0,
+            documents: 0,
+            different: 0,
+            missing: 0,
+            extra: 0,
+            error: None,
+        }
     }
 }
 
@@ -259,7 +306,11 @@ impl fmt::Display for Difference {
         match kind {
             DifferenceKind::Missing => f.write_str("no document"),
             DifferenceKind::Extra => f.write_str("no row"),
-            DifferenceKind::Different { column, postgres, mongodb } => {
+            DifferenceKind::Different {
+                column,
+                postgres,
+                mongodb,
+            } => {
                 let (postgres, mongodb) = (shown(postgres), shown(mongodb));
                 write!(f, "{column} should be {postgres}, is {mongodb}")
             }

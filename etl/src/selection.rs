@@ -91,11 +91,12 @@ impl Selection {
         let mut errors = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             let mut refuse = |kind| {
+                let pattern = rule.name.clone();
                 errors.push(RuleError {
                     index,
-                    pattern: rule.name.clone(),
+                    pattern,
                     kind,
-                })
+                });
             };
             if !rule.name.contains('.') {
                 refuse(RuleErrorKind::NoSchema);

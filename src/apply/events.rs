@@ -31,10 +31,20 @@ impl Events {
         record: &RowRecord,
     ) -> Result<(), ApplyError> {
         // A tombstone says nothing that its delete has not said.
-        let Some(value) = &record.value else { return Ok(()) };
+        let Some(value) = &record.value else {
+            return Ok(());
+        };
         let at = || record.stamp.to_string();
-        let of = |source| ApplyError::Record { table: table.clone(), at: at(), source };
-        let malformed = |missing| ApplyError::Malformed { table: table.clone(), at: at(), missing };
+        let of = |source| ApplyError::Record {
+            table: table.clone(),
+            at: at(),
+            source,
+        };
+        let malformed = |missing| ApplyError::Malformed {
+            table: table.clone(),
+            at: at(),
+            missing,
+        };
 
         let columns = self.columns(table, record)?;
         let envelope = Envelope::from_bytes(value).map_err(of)?;
@@ -45,7 +55,10 @@ impl Events {
                 let to = read_image(&columns.0, after()?).map_err(of)?;
                 match &record.old_key {
                     _ if to.is_complete() => RowEvent::Insert(to),
-                    Some(old) => RowEvent::Move { from: key_image(columns, old).map_err(of)?, to },
+                    Some(old) => RowEvent::Move {
+                        from: key_image(columns, old).map_err(of)?,
+                        to,
+                    },
                     None => return Err(malformed("a column's value")),
                 }
             }
@@ -55,7 +68,11 @@ impl Events {
             Op::Delete => RowEvent::Delete(key_image(columns, key()?).map_err(of)?),
             Op::Truncate => RowEvent::Truncate,
         };
-        let target = Target { table, staging, position: record.stamp.position() };
+        let target = Target {
+            table,
+            staging,
+            position: record.stamp.position(),
+        };
         Ok(batch.push(&target, event)?)
     }
 
@@ -63,7 +80,11 @@ impl Events {
         if !self.columns.contains_key(&record.columns) {
             let columns = Columns::from_bytes(&record.columns).map_err(|source| {
                 let at = record.stamp.to_string();
-                ApplyError::Header { table: table.clone(), at, source }
+                ApplyError::Header {
+                    table: table.clone(),
+                    at,
+                    source,
+                }
             })?;
             if self.columns.len() >= VERSIONS {
                 self.columns.clear();

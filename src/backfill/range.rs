@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 2;
 /// A range with all that it takes to load it.
 pub(super) struct Range {
     pub(super) table: Arc<SnapshotTable>,
-    pub(super) range: BlockRange,
+    pub(super) blocks: BlockRange,
     pub(super) target: Arc<LoadTarget>,
     pub(super) snapshot: Snapshot,
     pub(super) loader: Loader,
@@ -57,8 +57,10 @@ impl Range {
             () = self.stop.cancelled() => return Ok(Ending::Stopped),
             lease = self.snapshot.lease() => lease?,
         };
-        let mut inserts =
-            Inserts { table: self.name().clone(), in_flight: VecDeque::with_capacity(IN_FLIGHT + 1) };
+        let mut inserts = Inserts {
+            table: self.name().clone(),
+            in_flight: VecDeque::with_capacity(IN_FLIGHT + 1),
+        };
         let copied = self.pump(&mut lease.copier, &mut inserts).await;
         let inserted = inserts.drain().await;
         let ending = copied.and_then(|ending| inserted.map(|()| ending))?;
@@ -69,7 +71,7 @@ impl Range {
     }
 
     async fn pump(&self, copier: &mut Copier, inserts: &mut Inserts) -> Result<Ending, Fault> {
-        copier.start(&self.table, self.range).await?;
+        copier.start(&self.table, self.blocks).await?;
         let mut block = self.loader.block(self.name())?;
         loop {
             let rows = tokio::select! {
@@ -92,8 +94,10 @@ impl Range {
 
     fn encode(&self, block: &mut DocumentBlock, row: &Row) -> Result<(), Fault> {
         let relation = self.table.relation();
-        let image = row_image(&relation.columns, row)
-            .map_err(|source| LoadError::Row { table: relation.name.clone(), source })?;
+        let image = row_image(&relation.columns, row).map_err(|source| LoadError::Row {
+            table: relation.name.clone(),
+            source,
+        })?;
         Ok(block.push(&image)?)
     }
 
@@ -121,8 +125,15 @@ impl Range {
 
 impl Inserts {
     async fn oldest(&mut self) -> Result<(), Fault> {
-        let Some(insert) = self.in_flight.pop_front() else { return Ok(()) };
-        insert.await.unwrap_or_else(|_| Err(LoadError::Lost { table: self.table.clone() }.into()))
+        let Some(insert) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        insert.await.unwrap_or_else(|_| {
+            Err(LoadError::Lost {
+                table: self.table.clone(),
+            }
+            .into())
+        })
     }
 
     /// Waits for every insert, whatever becomes of each.

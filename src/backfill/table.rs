@@ -38,7 +38,9 @@ impl Load {
         let table = Arc::new(table);
         let target = Arc::new(Box::pin(self.loader.begin(&name)).await?);
         let filled = self.fill(&table, &target).await;
-        let target = Arc::into_inner(target).ok_or(LoadError::Lost { table: name.clone() })?;
+        let target = Arc::into_inner(target).ok_or(LoadError::Lost {
+            table: name.clone(),
+        })?;
         if let Err(fault) = filled {
             if let Err(error) = Box::pin(target.abandon()).await {
                 tracing::warn!(table = %name, %error, "a failed load left its staging collection");
@@ -56,9 +58,9 @@ impl Load {
     ) -> Result<(), Fault> {
         let name = &table.relation().name;
         let stop = self.tasks.stop_signal().child_token();
-        let ranges = table.ranges(RANGE_BYTES).into_iter().map(|range| Range {
+        let ranges = table.ranges(RANGE_BYTES).into_iter().map(|blocks| Range {
             table: Arc::clone(table),
-            range,
+            blocks,
             target: Arc::clone(target),
             snapshot: self.snapshot.clone(),
             loader: self.loader.clone(),
@@ -69,7 +71,12 @@ impl Load {
         let ranges: Vec<_> = ranges.map(|range| self.tasks.spawn(copy(range))).collect();
         let (mut failure, mut is_stopped) = (None, false);
         for range in ranges {
-            let lost = |_| Err(LoadError::Lost { table: name.clone() }.into());
+            let lost = |_| {
+                Err(LoadError::Lost {
+                    table: name.clone(),
+                }
+                .into())
+            };
             match range.await.unwrap_or_else(lost) {
                 Ok(ending) => is_stopped |= ending == Ending::Stopped,
                 Err(fault) => failure = failure.or(Some(fault)),
@@ -78,12 +85,22 @@ impl Load {
         // A failure stops the other ranges: it is told, not what follows from it.
         match failure {
             Some(fault) => return Err(fault),
-            None if is_stopped => return Err(LoadError::Stopped { table: name.clone() }.into()),
+            None if is_stopped => {
+                return Err(LoadError::Stopped {
+                    table: name.clone(),
+                }
+                .into());
+            }
             None => {}
         }
         let (rows, documents) = (self.snapshot.count(table).await?, target.inserted());
         if rows != documents {
-            return Err(LoadError::Count { table: name.clone(), rows, documents }.into());
+            return Err(LoadError::Count {
+                table: name.clone(),
+                rows,
+                documents,
+            }
+            .into());
         }
         Ok(())
     }

@@ -20,7 +20,11 @@ pub(super) struct ConfirmQueue {
 impl ConfirmQueue {
     /// A queue for a slot that stands at `confirmed`.
     pub(super) fn new(confirmed: Lsn) -> Self {
-        Self { next_entry: 0, closed: VecDeque::new(), confirmed }
+        Self {
+            next_entry: 0,
+            closed: VecDeque::new(),
+            confirmed,
+        }
     }
 
     /// The number of the entry that is open; records are sent under it until it is closed.

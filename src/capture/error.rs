@@ -56,7 +56,9 @@ pub enum CaptureError {
         log: String,
     },
     /// The slot of a complete generation is gone.
-    #[error("replication slot {slot} is gone, and with it the changes since {covered}: {NEW_SNAPSHOT}")]
+    #[error(
+        "replication slot {slot} is gone, and with it the changes since {covered}: {NEW_SNAPSHOT}"
+    )]
     SlotMissing {
         /// The slot.
         slot: String,

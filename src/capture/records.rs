@@ -62,7 +62,7 @@ pub(super) struct Draft {
 /// The records of one change: at most a delete, its tombstone and an insert.
 #[derive(Debug)]
 pub(super) struct Drafts {
-    drafts: Vec<Draft>,
+    all: Vec<Draft>,
     used: usize,
     tombstones: bool,
 }
@@ -73,10 +73,19 @@ impl Tables {
     /// The generation's tables.
     pub(super) fn new(tables: &[TableSpec]) -> Self {
         let topic = |table: &TableSpec| {
-            Arc::new(TopicSpec { name: table.topic.clone(), partitions: table.partitions })
+            Arc::new(TopicSpec {
+                name: table.topic.clone(),
+                partitions: table.partitions,
+            })
         };
-        let streamed = tables.iter().map(|table| (table.name.clone(), topic(table))).collect();
-        Self { streamed, seen: HashMap::new() }
+        let streamed = tables
+            .iter()
+            .map(|table| (table.name.clone(), topic(table)))
+            .collect();
+        Self {
+            streamed,
+            seen: HashMap::new(),
+        }
     }
 
     /// The table of a relation; none when it is not one of the generation's.
@@ -95,7 +104,8 @@ impl Tables {
                 relation: relation.clone(),
             })
         });
-        self.seen.insert(relation.oid, (relation.clone(), table.clone()));
+        self.seen
+            .insert(relation.oid, (relation.clone(), table.clone()));
         table
     }
 }
@@ -147,8 +157,14 @@ impl Draft {
             ("", &[]),
             ("", &[]),
         ];
-        let unchanged = self.unchanged.as_deref().map(|names| (header::UNCHANGED, names));
-        let other_key = self.other_key.as_ref().map(|(name, key)| (*name, key.as_slice()));
+        let unchanged = self
+            .unchanged
+            .as_deref()
+            .map(|names| (header::UNCHANGED, names));
+        let other_key = self
+            .other_key
+            .as_ref()
+            .map(|(name, key)| (*name, key.as_slice()));
         let mut used = 2;
         for header in [unchanged, other_key].into_iter().flatten() {
             headers[used] = header;
@@ -159,7 +175,11 @@ impl Draft {
 
     fn clear(&mut self, place: Place) {
         self.stamp.clear();
-        let stamp = Stamp { term: place.term, phase: place.phase, ordinal: place.ordinal };
+        let stamp = Stamp {
+            term: place.term,
+            phase: place.phase,
+            ordinal: place.ordinal,
+        };
         write!(self.stamp, "{stamp}").expect("writing to a string does not fail");
         self.unchanged = None;
         self.other_key = None;
@@ -173,12 +193,16 @@ impl Draft {
 impl Drafts {
     /// No records yet; deletes are followed by a tombstone when `tombstones` says so.
     pub(super) fn new(tombstones: bool) -> Self {
-        Self { drafts: Vec::new(), used: 0, tombstones }
+        Self {
+            all: Vec::new(),
+            used: 0,
+            tombstones,
+        }
     }
 
     /// The records that were written last.
     pub(super) fn records(&self) -> &[Draft] {
-        &self.drafts[..self.used]
+        &self.all[..self.used]
     }
 
     /// Writes the records of a row's change; `place.ordinal` is the first of its two ordinals.
@@ -191,17 +215,28 @@ impl Drafts {
         op: &RowOp,
     ) -> Result<(), EnvelopeError> {
         self.used = 0;
-        let rest = Place { ordinal: place.ordinal + 1, ..place };
+        let rest = Place {
+            ordinal: place.ordinal + 1,
+            ..place
+        };
         match op {
-            RowOp::Insert { new } => {
-                self.write_image(template, table, rest, context, Op::Create, (Before::None, new))
-            }
+            RowOp::Insert { new } => self.write_image(
+                template,
+                table,
+                rest,
+                context,
+                Op::Create,
+                (Before::None, new),
+            ),
             RowOp::Delete { old } => {
                 self.write_delete(template, table, place, context, old)?;
                 self.write_tombstone(place);
                 Ok(())
             }
-            RowOp::Update { old: Some(old), new } if table.changes_key(old, new) => {
+            RowOp::Update {
+                old: Some(old),
+                new,
+            } if table.changes_key(old, new) => {
                 self.write_key_change(template, table, place, context, (old, new))
             }
             RowOp::Update { old, new } => {
@@ -217,7 +252,9 @@ impl Drafts {
                         let new = with_key_of(old, new, &table.key);
                         self.write_image(template, table, rest, context, Op::Update, (before, &new))
                     }
-                    _ => self.write_image(template, table, rest, context, Op::Update, (before, new)),
+                    _ => {
+                        self.write_image(template, table, rest, context, Op::Update, (before, new))
+                    }
                 }
             }
         }
@@ -233,7 +270,14 @@ impl Drafts {
         row: &Row,
     ) -> Result<(), EnvelopeError> {
         self.used = 0;
-        self.write_image(template, table, place, context, Op::Read, (Before::None, row))
+        self.write_image(
+            template,
+            table,
+            place,
+            context,
+            Op::Read,
+            (Before::None, row),
+        )
     }
 
     /// Writes the record of a truncate.
@@ -270,15 +314,28 @@ impl Drafts {
         delete.other_key = Some((header::NEW_KEY, new_key));
         delete.unchanged = unchanged;
         self.write_tombstone(place);
-        let rest = Place { ordinal: place.ordinal + 1, ..place };
+        let rest = Place {
+            ordinal: place.ordinal + 1,
+            ..place
+        };
         let next = context.transaction.map(|mark| TransactionMark {
             total_order: mark.total_order + 1,
             data_collection_order: mark.data_collection_order + 1,
             ..mark
         });
-        let context = Context { transaction: next, ..*context };
-        self.write_image(template, table, rest, &context, Op::Create, (Before::None, new))?;
-        self.drafts[self.used - 1].other_key = Some((header::OLD_KEY, old_key));
+        let context = Context {
+            transaction: next,
+            ..*context
+        };
+        self.write_image(
+            template,
+            table,
+            rest,
+            &context,
+            Op::Create,
+            (Before::None, new),
+        )?;
+        self.all[self.used - 1].other_key = Some((header::OLD_KEY, old_key));
         Ok(())
     }
 
@@ -311,7 +368,14 @@ impl Drafts {
         envelope::write_key(draft.key.get_or_insert_default(), &table.relation, old)?;
         let value = draft.value.get_or_insert_default();
         let meta = context.meta(Op::Delete);
-        envelope::write_value(value, template, &table.relation, &meta, table.before(old), None)?;
+        envelope::write_value(
+            value,
+            template,
+            &table.relation,
+            &meta,
+            table.before(old),
+            None,
+        )?;
         Ok(draft)
     }
 
@@ -320,17 +384,17 @@ impl Drafts {
         if !self.tombstones {
             return;
         }
-        let key = self.drafts[self.used - 1].key.clone();
+        let key = self.all[self.used - 1].key.clone();
         let draft = self.next(place);
         draft.key = key;
         draft.value = None;
     }
 
     fn next(&mut self, place: Place) -> &mut Draft {
-        if self.used == self.drafts.len() {
-            self.drafts.push(Draft::default());
+        if self.used == self.all.len() {
+            self.all.push(Draft::default());
         }
-        let draft = &mut self.drafts[self.used];
+        let draft = &mut self.all[self.used];
         self.used += 1;
         draft.clear(place);
         draft
@@ -338,7 +402,7 @@ impl Drafts {
 }
 
 /// The new row with the key cells that an update left unchanged taken from the old one: a key may
-/// be TOASTed too, and PostgreSQL then sends it in the old tuple.
+/// be a TOAST value too, and PostgreSQL then sends it in the old tuple.
 fn with_key_of(old: &Row, new: &Row, key: &[usize]) -> Row {
     if key.iter().all(|&i| new.cell(i) != Cell::Unchanged) {
         return new.clone();

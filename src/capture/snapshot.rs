@@ -33,7 +33,13 @@ impl<S: Source, L: Log> Capture<S, L> {
         start: SnapshotStart,
     ) -> Result<(), CaptureError> {
         let drafts = Drafts::new(self.options.tombstones);
-        let mut sending = Sending { term, chunk: 0, tables: Tables::new(tables), drafts, start };
+        let mut sending = Sending {
+            term,
+            chunk: 0,
+            tables: Tables::new(tables),
+            drafts,
+            start,
+        };
         let mut rows = 0;
         while let Some(chunk) = self.source.next_chunk().await? {
             rows += chunk.rows.len();
@@ -44,7 +50,11 @@ impl<S: Source, L: Log> Capture<S, L> {
             self.log.progress().await?;
         }
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
-        let end = SnapshotEnd { term, lsn: start.consistent_lsn, tables: names };
+        let end = SnapshotEnd {
+            term,
+            lsn: start.consistent_lsn,
+            tables: names,
+        };
         self.log.append(&LogRecord::SnapshotEnd(end)).await?;
         info!(rows, chunks = sending.chunk, "the snapshot is in Kafka");
         Ok(())
@@ -56,7 +66,9 @@ impl<S: Source, L: Log> Capture<S, L> {
         chunk: &SnapshotChunk,
     ) -> Result<(), CaptureError> {
         let name = &chunk.relation.name;
-        let Some(table) = sending.tables.get(&chunk.relation) else { return Ok(()) };
+        let Some(table) = sending.tables.get(&chunk.relation) else {
+            return Ok(());
+        };
         let lsn = sending.start.consistent_lsn;
         let processed_at = now_nanos();
         let context = Context {
@@ -71,11 +83,19 @@ impl<S: Source, L: Log> Capture<S, L> {
         let mut counts = std::collections::BTreeMap::<i32, u64>::new();
         for (row, ordinal) in chunk.rows.iter().zip(0..) {
             let phase = Phase::Snapshot(sending.chunk);
-            let place = Place { term: sending.term, phase, ordinal };
+            let place = Place {
+                term: sending.term,
+                phase,
+                ordinal,
+            };
             sending
                 .drafts
                 .write_read(&self.template, &table, place, &context, row)
-                .map_err(|source| CaptureError::Row { table: name.clone(), lsn, source })?;
+                .map_err(|source| CaptureError::Row {
+                    table: name.clone(),
+                    lsn,
+                    source,
+                })?;
             for draft in sending.drafts.records() {
                 let (headers, used) = draft.headers(&table);
                 let record = Record {
@@ -97,11 +117,18 @@ impl<S: Source, L: Log> Capture<S, L> {
         }
         let records = counts
             .into_iter()
-            .map(|(partition, count)| {
-                PartitionCount { topic: table.topic.name.clone(), partition, count }
+            .map(|(partition, count)| PartitionCount {
+                topic: table.topic.name.clone(),
+                partition,
+                count,
             })
             .collect();
-        let closing = Chunk { term: sending.term, chunk: sending.chunk, table: name.clone(), records };
+        let closing = Chunk {
+            term: sending.term,
+            chunk: sending.chunk,
+            table: name.clone(),
+            records,
+        };
         let closing = LogRecord::Chunk(closing).to_bytes();
         while self.log.send_log(sending.chunk, &closing)? == Accepted::Full {
             self.log.progress().await?;
@@ -115,5 +142,9 @@ pub(super) fn record_error(
     lsn: walferry_schema::Lsn,
     fault: walferry_core::Fault,
 ) -> CaptureError {
-    CaptureError::Record { table: table.clone(), lsn, fault }
+    CaptureError::Record {
+        table: table.clone(),
+        lsn,
+        fault,
+    }
 }

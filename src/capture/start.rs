@@ -7,11 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::info;
 use walferry_core::{Log, Source, SourceState, TopicSpec};
-use walferry_schema::{Generation, LogRecord, Open, ServerIdentity, TableName, TableSpec, Term};
+use walferry_schema::{
+    Generation, LogRecord, Lsn, Open, ServerIdentity, TableName, TableSpec, Term,
+};
 
 use super::tail::Tail;
-use crate::merge::Announced;
 use super::{Capture, CaptureError, Lineage, Opened};
+use crate::merge::Announced;
 
 // === impl Capture ===
 
@@ -49,8 +51,20 @@ impl<S: Source, L: Log> Capture<S, L> {
                 }),
             };
         }
+        if tail.covered().is_none() && tail.is_opened() {
+            let slot = self.options.slot.clone();
+            let confirmed = state.slot.map_or(Lsn::ZERO, |slot| slot.confirmed_lsn);
+            return Err(CaptureError::LogForgot {
+                slot,
+                confirmed,
+                covered: Lsn::ZERO,
+            });
+        }
         if tail.covered().is_none() {
-            info!(generation = tail.generation(), "the snapshot was interrupted: starting over");
+            info!(
+                generation = tail.generation(),
+                "the snapshot was interrupted: starting over"
+            );
         }
         Ok(tail.covered().is_none())
     }
@@ -61,7 +75,10 @@ impl<S: Source, L: Log> Capture<S, L> {
         let generation = tail.generation();
         let covered = tail.covered().unwrap_or_default();
         let Some((server, tables)) = tail.identity().cloned() else {
-            return Err(CaptureError::SlotWithoutLog { slot: slot(), log: self.log_topic() });
+            return Err(CaptureError::SlotWithoutLog {
+                slot: slot(),
+                log: self.log_topic(),
+            });
         };
         if server != state.server {
             return Err(CaptureError::OtherServer {
@@ -71,14 +88,26 @@ impl<S: Source, L: Log> Capture<S, L> {
             });
         }
         match state.slot {
-            None => return Err(CaptureError::SlotMissing { slot: slot(), covered }),
+            None => {
+                return Err(CaptureError::SlotMissing {
+                    slot: slot(),
+                    covered,
+                });
+            }
             Some(it) if it.is_lost => return Err(CaptureError::SlotLost { slot: slot() }),
             Some(_) => {}
         }
         if state.flush_lsn < covered {
-            return Err(CaptureError::ServerBehind { flushed: state.flush_lsn, covered });
+            return Err(CaptureError::ServerBehind {
+                flushed: state.flush_lsn,
+                covered,
+            });
         }
-        Ok(Lineage { generation, server, tables })
+        Ok(Lineage {
+            generation,
+            server,
+            tables,
+        })
     }
 
     /// Owns the slot, writes `open` and checks the log up to it (rule 5).
@@ -102,12 +131,24 @@ impl<S: Source, L: Log> Capture<S, L> {
         let covered = tail.covered().unwrap_or_default();
         if start_lsn > covered {
             let slot = self.options.slot.clone();
-            return Err(CaptureError::LogForgot { slot, confirmed: start_lsn, covered });
+            return Err(CaptureError::LogForgot {
+                slot,
+                confirmed: start_lsn,
+                covered,
+            });
         }
         self.status.send_modify(|status| status.is_owner = true);
-        let term = Term { generation: lineage.generation, number: offset };
+        let term = Term {
+            generation: lineage.generation,
+            number: offset,
+        };
         info!(%start_lsn, generation = term.generation, term = term.number, "reading the stream");
-        Ok(Opened { term, lineage, start_lsn, last_commit: tail.last_commit() })
+        Ok(Opened {
+            term,
+            lineage,
+            start_lsn,
+            last_commit: tail.last_commit(),
+        })
     }
 
     /// Announces a generation, makes its slot and copies its tables.
@@ -128,12 +169,18 @@ impl<S: Source, L: Log> Capture<S, L> {
             tables: tables.clone(),
         });
         let offset = self.log.append(&announced).await?;
-        let term = Term { generation, number: offset };
+        let term = Term {
+            generation,
+            number: offset,
+        };
         let mut tail = tail.clone();
         tail.read_on(&mut self.log, end, offset + 1).await?;
         if tail.term() != Some(term) {
             let found = tail.generation();
-            return Err(CaptureError::OtherGeneration { expected: generation, found });
+            return Err(CaptureError::OtherGeneration {
+                expected: generation,
+                found,
+            });
         }
         self.source.set_keys(&keys_of(&tables));
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
@@ -165,7 +212,9 @@ impl<S: Source, L: Log> Capture<S, L> {
             });
         }
         if chosen.is_empty() {
-            return Err(CaptureError::NoTables { publication: self.options.publication.clone() });
+            return Err(CaptureError::NoTables {
+                publication: self.options.publication.clone(),
+            });
         }
         Ok(chosen)
     }
@@ -181,16 +230,28 @@ fn check_generation(expected: u64, tail: &Tail) -> Result<(), CaptureError> {
 }
 
 fn topic_of(table: &TableSpec) -> TopicSpec {
-    TopicSpec { name: table.topic.clone(), partitions: table.partitions }
+    TopicSpec {
+        name: table.topic.clone(),
+        partitions: table.partitions,
+    }
 }
 
 fn keys_of(tables: &[TableSpec]) -> Vec<(TableName, Vec<String>)> {
-    tables.iter().map(|table| (table.name.clone(), table.key.clone())).collect()
+    tables
+        .iter()
+        .map(|table| (table.name.clone(), table.key.clone()))
+        .collect()
 }
 
 /// `<prefix>.<schema>.<table>`, with `_` for what Kafka does not allow in a topic's name.
 fn topic_name(prefix: &str, table: &TableName) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
     format!("{prefix}.{table}").chars().map(allowed).collect()
 }
 
@@ -199,7 +260,10 @@ fn describe(server: &ServerIdentity) -> String {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How many events are handled before acknowledgements and the clock are looked at again.
 const BURST: usize = 1_000;
 /// A term is begun anew after this long, so that its `open` stays within the log's retention.
-const LONGEST_TERM: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_TERM: Duration = Duration::from_hours(24);
 
 /// The stream of one term.
 pub(super) struct Stream<'a, S, L> {
@@ -65,16 +65,22 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         let mut feedback = interval(FEEDBACK);
         feedback.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now();
+        let Opened {
+            term,
+            lineage,
+            start_lsn,
+            last_commit,
+        } = opened;
         Self {
-            tables: Tables::new(&opened.lineage.tables),
+            tables: Tables::new(&lineage.tables),
             drafts: Drafts::new(capture.options.tombstones),
             capture,
-            term: opened.term,
-            queue: ConfirmQueue::new(opened.start_lsn),
+            term,
+            queue: ConfirmQueue::new(start_lsn),
             transaction: None,
-            last_commit: opened.last_commit,
-            idle: opened.start_lsn,
-            covered: opened.start_lsn,
+            last_commit,
+            idle: start_lsn,
+            covered: start_lsn,
             last_heartbeat: now,
             opened_at: now,
             feedback,
@@ -124,7 +130,9 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             if self.is_reply_wanted {
                 break;
             }
-            let Some(event) = self.capture.source.buffered()? else { break };
+            let Some(event) = self.capture.source.buffered()? else {
+                break;
+            };
             self.handle(event).await?;
         }
         if self.is_reply_wanted {
@@ -135,17 +143,28 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
     async fn handle(&mut self, event: SourceEvent) -> Result<(), CaptureError> {
         match event {
-            SourceEvent::Begin { xid, commit_lsn, committed_at } => {
+            SourceEvent::Begin {
+                xid,
+                commit_lsn,
+                committed_at,
+            } => {
                 self.transaction = Some(Transaction::new(xid, commit_lsn, committed_at));
             }
-            SourceEvent::Change { lsn, ordinal, change } => match change {
+            SourceEvent::Change {
+                lsn,
+                ordinal,
+                change,
+            } => match change {
                 Change::Row { relation, op } => self.row(lsn, ordinal, &relation, &op).await?,
                 Change::Truncate { relations } => self.truncate(lsn, ordinal, &relations).await?,
             },
             SourceEvent::Message { prefix, lsn, .. } => {
                 debug!(%lsn, prefix, "logical messages are not forwarded");
             }
-            SourceEvent::Commit { commit_lsn, end_lsn } => self.commit(commit_lsn, end_lsn).await?,
+            SourceEvent::Commit {
+                commit_lsn,
+                end_lsn,
+            } => self.commit(commit_lsn, end_lsn).await?,
             SourceEvent::Keepalive { lsn, wants_reply } => {
                 self.is_reply_wanted |= wants_reply;
                 if self.transaction.is_none() {
@@ -163,11 +182,19 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         relation: &Arc<Relation>,
         op: &RowOp,
     ) -> Result<(), CaptureError> {
-        let Some(table) = self.streamed(relation, lsn)? else { return Ok(()) };
-        let Some((place, context)) = self.place(&table, lsn, ordinal) else { return Ok(()) };
+        let Some(table) = self.streamed(relation, lsn)? else {
+            return Ok(());
+        };
+        let Some((place, context)) = self.place(&table, lsn, ordinal) else {
+            return Ok(());
+        };
         self.drafts
             .write_row(&self.capture.template, &table, place, &context, op)
-            .map_err(|source| CaptureError::Row { table: relation.name.clone(), lsn, source })?;
+            .map_err(|source| CaptureError::Row {
+                table: relation.name.clone(),
+                lsn,
+                source,
+            })?;
         self.send_drafts(&table, lsn, &context).await
     }
 
@@ -178,11 +205,19 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         relations: &[Arc<Relation>],
     ) -> Result<(), CaptureError> {
         for (relation, ordinal) in relations.iter().zip((ordinal..).step_by(2)) {
-            let Some(table) = self.streamed(relation, lsn)? else { continue };
-            let Some((place, context)) = self.place(&table, lsn, ordinal) else { continue };
+            let Some(table) = self.streamed(relation, lsn)? else {
+                continue;
+            };
+            let Some((place, context)) = self.place(&table, lsn, ordinal) else {
+                continue;
+            };
             self.drafts
                 .write_truncate(&self.capture.template, &table, place, &context)
-                .map_err(|source| CaptureError::Row { table: relation.name.clone(), lsn, source })?;
+                .map_err(|source| CaptureError::Row {
+                    table: relation.name.clone(),
+                    lsn,
+                    source,
+                })?;
             self.send_drafts(&table, lsn, &context).await?;
         }
         Ok(())
@@ -197,7 +232,11 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         let table = self.tables.get(relation);
         if table.is_none() && (self.capture.options.selects)(&relation.name) {
             let (table, generation) = (relation.name.clone(), self.term.generation);
-            return Err(CaptureError::TableNotInGeneration { table, generation, lsn });
+            return Err(CaptureError::TableNotInGeneration {
+                table,
+                generation,
+                lsn,
+            });
         }
         Ok(table)
     }
@@ -220,7 +259,14 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             transaction: Some(mark),
             processed_at: now_nanos(),
         };
-        Some((Place { term: self.term, phase, ordinal }, context))
+        Some((
+            Place {
+                term: self.term,
+                phase,
+                ordinal,
+            },
+            context,
+        ))
     }
 
     async fn send_drafts(
@@ -262,7 +308,9 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
     async fn commit(&mut self, commit_lsn: Lsn, end_lsn: Lsn) -> Result<(), CaptureError> {
         self.idle = self.idle.max(end_lsn);
-        let Some(transaction) = self.transaction.take() else { return Ok(()) };
+        let Some(transaction) = self.transaction.take() else {
+            return Ok(());
+        };
         if transaction.records.is_empty() {
             return Ok(());
         }
@@ -298,7 +346,10 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         }
         self.last_heartbeat = Instant::now();
         let lsn = self.idle;
-        let record = LogRecord::Heartbeat(Heartbeat { term: self.term, lsn });
+        let record = LogRecord::Heartbeat(Heartbeat {
+            term: self.term,
+            lsn,
+        });
         self.send_closing(&record, lsn).await
     }
 
@@ -352,11 +403,21 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 impl Transaction {
     fn new(xid: u32, commit_lsn: Lsn, committed_at: i64) -> Self {
         let (events_of, records) = (Vec::new(), Vec::new());
-        Self { xid, commit_lsn, committed_at, events: 0, events_of, records }
+        Self {
+            xid,
+            commit_lsn,
+            committed_at,
+            events: 0,
+            events_of,
+            records,
+        }
     }
 
     fn events_of(&mut self, topic: &Arc<str>) -> &mut u64 {
-        let known = self.events_of.iter().position(|(name, _)| Arc::ptr_eq(name, topic));
+        let known = self
+            .events_of
+            .iter()
+            .position(|(name, _)| Arc::ptr_eq(name, topic));
         let index = known.unwrap_or_else(|| {
             self.events_of.push((topic.clone(), 0));
             self.events_of.len() - 1
@@ -370,7 +431,11 @@ impl Transaction {
         match self.records.iter_mut().find(is_same) {
             Some(known) => known.count += 1,
             None => {
-                self.records.push(PartitionCount { topic: topic.clone(), partition, count: 1 });
+                self.records.push(PartitionCount {
+                    topic: topic.clone(),
+                    partition,
+                    count: 1,
+                });
             }
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct Tail {
     judged_from: i64,
     /// The newest generation's server and tables, as far as they were seen.
     identity: Option<(ServerIdentity, Vec<TableSpec>)>,
+    /// Whether the stream was begun, which only a complete snapshot allows.
+    is_opened: bool,
     /// How far the source's log is covered; none while a snapshot is incomplete.
     covered: Option<Lsn>,
     last_commit: Option<Lsn>,
@@ -38,7 +40,10 @@ impl Tail {
             let from = bounds.first.max(bounds.end - reach);
             let is_last = from == bounds.first || reach >= FAR_BACK;
             let judged_from = if is_last { 0 } else { from };
-            let mut tail = Self { judged_from, ..Self::default() };
+            let mut tail = Self {
+                judged_from,
+                ..Self::default()
+            };
             tail.read_on(log, from, bounds.end).await?;
             if is_last || tail.covered.is_some() {
                 tail.recall_identity(log, from).await?;
@@ -61,7 +66,10 @@ impl Tail {
             let entries = log.read(next, 10_000).await?;
             let Some(last) = entries.last() else { break };
             next = last.offset + 1;
-            entries.iter().filter(|entry| entry.offset < end).for_each(|entry| self.add(entry));
+            entries
+                .iter()
+                .filter(|entry| entry.offset < end)
+                .for_each(|entry| self.add(entry));
         }
         Ok(())
     }
@@ -86,6 +94,11 @@ impl Tail {
         self.covered
     }
 
+    /// Whether the newest generation was streamed, so that its snapshot was complete once.
+    pub(super) fn is_opened(&self) -> bool {
+        self.is_opened
+    }
+
     /// The commit LSN of the last transaction that counts.
     pub(super) fn last_commit(&self) -> Option<Lsn> {
         self.last_commit
@@ -93,7 +106,9 @@ impl Tail {
 
     /// Reads the one record that began the term when the window did not reach it.
     async fn recall_identity<L: Log>(&mut self, log: &mut L, from: i64) -> Result<(), Fault> {
-        let Some(term) = self.term.filter(|term| self.identity.is_none() && term.number < from)
+        let Some(term) = self
+            .term
+            .filter(|term| self.identity.is_none() && term.number < from)
         else {
             return Ok(());
         };
@@ -107,15 +122,26 @@ impl Tail {
     fn add(&mut self, entry: &LogEntry) {
         match &entry.record {
             LogRecord::Generation(new) if new.generation > self.generation() => {
-                let term = Term { generation: new.generation, number: entry.offset };
+                let term = Term {
+                    generation: new.generation,
+                    number: entry.offset,
+                };
                 let judged_from = self.judged_from;
-                *self = Self { term: Some(term), judged_from, ..Self::default() };
+                *self = Self {
+                    term: Some(term),
+                    judged_from,
+                    ..Self::default()
+                };
                 self.identity = identity_of(&entry.record);
             }
             LogRecord::Open(open) => {
-                let term = Term { generation: open.generation, number: entry.offset };
+                let term = Term {
+                    generation: open.generation,
+                    number: entry.offset,
+                };
                 if self.reaches(term) {
                     self.identity = identity_of(&entry.record);
+                    self.is_opened = true;
                 }
             }
             LogRecord::Commit(commit) if self.reaches(commit.term) => {

@@ -22,7 +22,11 @@ pub(super) async fn run(
     } else {
         output.text(&shown(&summary))?;
     }
-    Ok(if summary.is_complete() { Exit::Success } else { Exit::Failed })
+    Ok(if summary.is_complete() {
+        Exit::Success
+    } else {
+        Exit::Failed
+    })
 }
 
 fn shown(summary: &Summary) -> String {
@@ -52,7 +56,11 @@ fn shown(summary: &Summary) -> String {
     for load in &summary.tables {
         if let Some(error) = &load.error {
             // Writing to a string never fails.
-            let _ = writeln!(text, "\n{} was not loaded, its collection is as it was: {error}", load.table);
+            let _ = writeln!(
+                text,
+                "\n{} was not loaded, its collection is as it was: {error}",
+                load.table
+            );
         }
     }
     text

@@ -64,7 +64,9 @@ impl CliError {
 
     /// What to do, where the message does not say it already.
     pub(super) fn remedy(&self) -> Option<&'static str> {
-        let Self::Fault(fault) = self else { return None };
+        let Self::Fault(fault) = self else {
+            return None;
+        };
         match fault.class() {
             Class::Fenced => Some("nothing here: the pipeline goes on in the other process"),
             Class::Transient => Some("see that the servers are up and reachable, then start again"),

@@ -1,5 +1,6 @@
 //! Results on stdout, errors on stderr.
 
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
@@ -36,15 +37,23 @@ impl Output {
 
     /// Writes one JSON object.
     pub(super) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string(value).map_err(io::Error::from).map_err(CliError::Output)?;
+        let text = serde_json::to_string(value)
+            .map_err(io::Error::from)
+            .map_err(CliError::Output)?;
         self.text(&format!("{text}\n"))
     }
 
     /// Writes text as it is.
-    #[allow(clippy::unused_self, reason = "what is written goes through the one who knows where")]
+    #[allow(
+        clippy::unused_self,
+        reason = "what is written goes through the one who knows where"
+    )]
     pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::Output)
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(CliError::Output)
     }
 
     pub(super) fn version(&self) -> Result<Exit, CliError> {
@@ -58,16 +67,24 @@ impl Output {
     }
 
     /// Shows an error on stderr; its exit code.
-    #[allow(clippy::unused_self, reason = "as the results, errors go through one place")]
+    #[allow(
+        clippy::unused_self,
+        reason = "as the results, errors go through one place"
+    )]
     pub(super) fn error(&self, error: &CliError) -> Exit {
         let mut stderr = io::stderr().lock();
-        let (red, plain) = if is_coloured(&stderr) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let (red, plain) = if is_coloured(&stderr) {
+            ("\x1b[1;31m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        // Writing to a string never fails.
         let mut text = format!("{red}error:{plain} {error}\n");
         for cause in error.causes() {
-            text.push_str(&format!("  cause: {cause}\n"));
+            let _ = writeln!(text, "  cause: {cause}");
         }
         if let Some(remedy) = error.remedy() {
-            text.push_str(&format!("  to do: {remedy}\n"));
+            let _ = writeln!(text, "  to do: {remedy}");
         }
         // Nobody is left to tell when stderr is gone.
         stderr.write_all(text.as_bytes()).unwrap_or_default();
@@ -79,7 +96,9 @@ impl Output {
 
 impl Grid {
     pub(super) fn new(heading: &[&str]) -> Self {
-        Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
+        Self {
+            rows: vec![heading.iter().map(ToString::to_string).collect()],
+        }
     }
 
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
@@ -88,19 +107,26 @@ impl Grid {
 }
 
 /// The first column to the left, the others to the right, as numbers stand.
-impl std::fmt::Display for Grid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let length = |row: &Vec<String>, at: usize| row.get(at).map_or(0, |cell| cell.chars().count());
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length =
+            |row: &Vec<String>, at: usize| row.get(at).map_or(0, |cell| cell.chars().count());
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column| self.rows.iter().map(|row| length(row, column)).max().unwrap_or(0);
+        let width = |column| {
+            self.rows
+                .iter()
+                .map(|row| length(row, column))
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<_> = (0..columns).map(width).collect();
         for row in &self.rows {
             let mut line = String::new();
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
                 if column == 0 {
-                    line.push_str(&format!("{cell:<width$}"));
+                    write!(line, "{cell:<width$}")?;
                 } else {
-                    line.push_str(&format!("  {cell:>width$}"));
+                    write!(line, "  {cell:>width$}")?;
                 }
             }
             writeln!(f, "{}", line.trim_end())?;
@@ -131,13 +157,19 @@ mod tests {
         let mut grid = Grid::new(&["table", "rows"]);
         grid.row(["public.customers".into(), thousands(3_848)]);
         grid.row(["a".into(), thousands(7)]);
-        let expected = "table              rows\npublic.customers  3,848\na                     7\n";
+        let expected =
+            "table              rows\npublic.customers  3,848\na                     7\n";
         assert_eq!(grid.to_string(), expected);
     }
 
     #[test]
     fn thousands_are_apart() {
-        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ];
         for (number, text) in cases {
             assert_eq!(thousands(number), text);
         }

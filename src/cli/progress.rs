@@ -47,7 +47,8 @@ struct Line {
 
 impl Progress for Bars {
     fn started(&self, table: &TableName, rows: u64) {
-        let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.all.add(ProgressBar::new(rows.max(1)));
         bar.set_style(style);
         bar.set_prefix(table.to_string());
@@ -64,7 +65,9 @@ impl Progress for Bars {
     }
 
     fn ended(&self, table: &TableName, failure: Option<&str>) {
-        let Some(bar) = lock(&self.bars).remove(table) else { return };
+        let Some(bar) = lock(&self.bars).remove(table) else {
+            return;
+        };
         match failure {
             None => {
                 bar.set_length(bar.position());
@@ -79,7 +82,13 @@ impl Progress for Bars {
 
 impl Progress for Lines {
     fn started(&self, table: &TableName, _: u64) {
-        lock(&self.tables).insert(table.clone(), Line { rows: 0, since: Instant::now() });
+        lock(&self.tables).insert(
+            table.clone(),
+            Line {
+                rows: 0,
+                since: Instant::now(),
+            },
+        );
     }
 
     fn advanced(&self, table: &TableName, rows: u64) {
@@ -89,11 +98,17 @@ impl Progress for Lines {
     }
 
     fn ended(&self, table: &TableName, failure: Option<&str>) {
-        let Some(line) = lock(&self.tables).remove(table) else { return };
+        let Some(line) = lock(&self.tables).remove(table) else {
+            return;
+        };
         let (rows, seconds) = (thousands(line.rows), line.since.elapsed().as_secs_f64());
         let end = failure.map_or("done", |_| "failed");
         // Progress is for whoever listens: nobody may.
-        writeln!(io::stderr(), "{table}: {end}, {rows} rows in {seconds:.1} s").unwrap_or_default();
+        writeln!(
+            io::stderr(),
+            "{table}: {end}, {rows} rows in {seconds:.1} s"
+        )
+        .unwrap_or_default();
     }
 }
 

@@ -25,7 +25,8 @@ impl Signals {
         let watcher = Tasks::default();
         let (tasks, stop) = (tasks.clone(), watcher.stop_signal().clone());
         watcher.spawn(async move {
-            stop.run_until_cancelled(listen(interrupt, terminate, &tasks)).await;
+            stop.run_until_cancelled(listen(interrupt, terminate, &tasks))
+                .await;
         });
         Ok(Self { watcher })
     }

@@ -33,14 +33,27 @@ fn shown(report: &Report) -> String {
     if report.tables.is_empty() {
         return "no table is selected: nothing to compare\n".to_owned();
     }
-    let mut grid = Grid::new(&["table", "rows", "documents", "different", "missing", "extra"]);
+    let mut grid = Grid::new(&[
+        "table",
+        "rows",
+        "documents",
+        "different",
+        "missing",
+        "extra",
+    ]);
     for table in &report.tables {
         let name = table.table.to_string();
         if table.error.is_some() {
             grid.row([name, "not compared".to_owned()]);
             continue;
         }
-        let counts = [table.rows, table.documents, table.different, table.missing, table.extra];
+        let counts = [
+            table.rows,
+            table.documents,
+            table.different,
+            table.missing,
+            table.extra,
+        ];
         grid.row(std::iter::once(name).chain(counts.map(thousands)));
     }
     let mut text = grid.to_string();

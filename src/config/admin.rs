@@ -14,9 +14,9 @@ pub struct Admin {
 // === impl Admin ===
 
 impl Admin {
-    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
         let listen = section.optional("listen");
         section.finish();
-        Some(Self { listen })
+        Self { listen }
     }
 }

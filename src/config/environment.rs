@@ -69,7 +69,7 @@ impl Environment {
             match builder.clone().set_override(path, value.as_str()) {
                 Ok(overridden) => builder = overridden,
                 Err(_) => {
-                    problems.push(Problem::new(variable, "names no key of the configuration"))
+                    problems.push(Problem::new(variable, "names no key of the configuration"));
                 }
             }
         }

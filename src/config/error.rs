@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, all of it at once.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A configuration that cannot be used.
@@ -49,7 +49,10 @@ impl ConfigError {
         let text = error.to_string();
         let is_message = |line: &&str| !line.is_empty() && !line.contains('|');
         let lines: Vec<_> = text.lines().map(str::trim).filter(is_message).collect();
-        Self::Syntax { file: file.to_owned(), message: lines.join(": ") }
+        Self::Syntax {
+            file: file.to_owned(),
+            message: lines.join(": "),
+        }
     }
 }
 
@@ -75,9 +78,10 @@ fn listed(file: &Path, problems: &[Problem]) -> String {
         1 => "a mistake".to_owned(),
         many => format!("{many} mistakes"),
     };
-    let lines: String = problems
-        .iter()
-        .map(|problem| format!("\n  {problem}"))
-        .collect();
-    format!("the configuration {} has {count}:{lines}", file.display())
+    let mut text = format!("the configuration {} has {count}:", file.display());
+    for problem in problems {
+        // Writing to a string never fails.
+        let _ = write!(text, "\n  {problem}");
+    }
+    text
 }

@@ -152,7 +152,7 @@ mod tests {
         );
         assert_eq!(
             Duration::from_value(value("7d")),
-            Ok(Duration::from_secs(7 * 86_400))
+            Ok(Duration::from_hours(7 * 24))
         );
         assert!(Duration::from_value(value(5_i64)).is_err());
         assert!(Duration::from_value(value("5")).is_err());

@@ -54,7 +54,7 @@ fn the_smallest_configuration_has_the_documented_defaults() {
     );
     assert_eq!(config.source.copy_connections, 2);
     assert_eq!((config.kafka.partitions, config.kafka.replication), (1, -1));
-    assert_eq!(config.kafka.retention, Duration::from_secs(604_800));
+    assert_eq!(config.kafka.retention, Duration::from_hours(168));
     assert_eq!(config.kafka.compression, Compression::Lz4);
     assert_eq!(config.kafka.min_insync_replicas, None);
     assert!(config.kafka.tombstones && !config.kafka.transaction_topic);
@@ -91,7 +91,7 @@ fn the_environment_wins_over_the_file() {
         (config.kafka.partitions, config.kafka.tombstones),
         (3, false)
     );
-    assert_eq!(config.kafka.retention, Duration::from_secs(7_200));
+    assert_eq!(config.kafka.retention, Duration::from_hours(2));
     assert_eq!(config.kafka.properties.0["sasl.password"], "s3cret");
     assert_eq!(config.sink.group_bytes, 1 << 20);
     assert_eq!(

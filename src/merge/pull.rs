@@ -86,14 +86,26 @@ impl Pull {
 
     /// Adds rows to take.
     pub(super) fn want(&mut self, count: &PartitionCount, table: usize) {
-        let name = PartitionOffset { topic: count.topic.clone(), partition: count.partition };
+        let name = PartitionOffset {
+            topic: count.topic.clone(),
+            partition: count.partition,
+        };
         let left = count.count;
-        self.wants.push(Want { name, partition: None, table, left, last: None, end: None });
+        self.wants.push(Want {
+            name,
+            partition: None,
+            table,
+            left,
+            last: None,
+            end: None,
+        });
     }
 
     /// The partitions that rows were taken from.
     pub(super) fn partitions(&self) -> impl Iterator<Item = (&PartitionOffset, Partition)> {
-        self.wants.iter().filter_map(|want| Some((&want.name, want.partition?)))
+        self.wants
+            .iter()
+            .filter_map(|want| Some((&want.name, want.partition?)))
     }
 
     /// Takes rows until all are here or some are known never to come.
@@ -142,11 +154,17 @@ impl Pull {
         index: usize,
     ) -> Result<Look, MergeError> {
         let want = &mut self.wants[index];
-        let Some(partition) = want.partition else { return Ok(Look::Waiting) };
+        let Some(partition) = want.partition else {
+            return Ok(Look::Waiting);
+        };
         while want.left > 0 {
             let Some(row) = reader.peek(partition)? else {
                 let is_past_end = want.end.is_some_and(|end| reader.offset(partition) >= end);
-                return Ok(if is_past_end { Look::Void } else { Look::Waiting });
+                return Ok(if is_past_end {
+                    Look::Void
+                } else {
+                    Look::Waiting
+                });
             };
             let (stamp, offset, is_tombstone) = (row.stamp, row.offset, row.value.is_none());
             if stamp.term > self.term {
@@ -172,7 +190,11 @@ impl Pull {
             self.find_next_open(reader).await?;
         }
         if self.is_term_over {
-            for want in self.wants.iter_mut().filter(|want| want.left > 0 && want.end.is_none()) {
+            for want in self
+                .wants
+                .iter_mut()
+                .filter(|want| want.left > 0 && want.end.is_none())
+            {
                 want.end = Some(reader.bounds(&want.name).await?.end);
             }
             return Ok(());
@@ -192,17 +214,25 @@ impl Pull {
     async fn find_next_open<R: LogReader>(&mut self, reader: &mut R) -> Result<(), MergeError> {
         loop {
             let entries = reader.look_ahead(self.searched, 1_000).await?;
-            let Some(last) = entries.last() else { return Ok(()) };
+            let Some(last) = entries.last() else {
+                return Ok(());
+            };
             self.searched = last.offset + 1;
             self.is_term_over = entries.iter().any(|entry| match &entry.record {
                 LogRecord::Open(open) => {
-                    Term { generation: open.generation, number: entry.offset } > self.term
+                    Term {
+                        generation: open.generation,
+                        number: entry.offset,
+                    } > self.term
                 }
                 LogRecord::Generation(next) => next.generation > self.term.generation,
                 _ => false,
             });
             if self.is_term_over {
-                debug!(term = self.term.number, "the term is over, its last rows may be missing");
+                debug!(
+                    term = self.term.number,
+                    "the term is over, its last rows may be missing"
+                );
                 return Ok(());
             }
         }
@@ -211,7 +241,10 @@ impl Pull {
     async fn is_at_the_ends<R: LogReader>(&self, reader: &mut R) -> Result<bool, MergeError> {
         for want in self.wants.iter().filter(|want| want.left > 0) {
             let end = reader.bounds(&want.name).await?.end;
-            if want.partition.is_none_or(|partition| reader.offset(partition) < end) {
+            if want
+                .partition
+                .is_none_or(|partition| reader.offset(partition) < end)
+            {
                 return Ok(false);
             }
         }

@@ -64,10 +64,16 @@ async fn documents(
     let mut scan = Box::pin(reading.loader.scan_keys(name)).await?;
     let mut found = Vec::new();
     while found.len() < wanted {
-        let Some(id) = Box::pin(scan.next()).await? else { break };
+        let Some(id) = Box::pin(scan.next()).await? else {
+            break;
+        };
         if is_extra(hash(&id)) {
             let (table, id) = (name.clone(), show_id(&id));
-            found.push(Difference { table, id, kind: DifferenceKind::Extra });
+            found.push(Difference {
+                table,
+                id,
+                kind: DifferenceKind::Extra,
+            });
         }
     }
     Ok(found)

@@ -55,12 +55,18 @@ impl Reading {
     ) -> Result<Compared, Fault> {
         let ranges = table.ranges(RANGE_BYTES).into_iter().map(|range| {
             let (reading, table) = (self.clone(), Arc::clone(table));
-            self.tasks.spawn(async move { Box::pin(reading.compare_range(table, range, room)).await })
+            self.tasks
+                .spawn(async move { Box::pin(reading.compare_range(table, range, room)).await })
         });
         let ranges: Vec<_> = ranges.collect();
         let mut all = Ok(Compared::default());
         for range in ranges {
-            let lost = |_| Err(CompareError::Lost { table: name(table).clone() }.into());
+            let lost = |_| {
+                Err(CompareError::Lost {
+                    table: name(table).clone(),
+                }
+                .into())
+            };
             let compared = range.await.unwrap_or_else(lost);
             all = all.and_then(|all| Ok(all.and(compared?, room)));
         }
@@ -76,7 +82,12 @@ impl Reading {
         let mut lease = self.snapshot.lease().await?;
         lease.copier.start(table, range).await?;
         let (loader, tasks) = (self.loader.clone(), self.tasks.clone());
-        Ok(Documents { lease, loader, tasks, table: Arc::clone(table) })
+        Ok(Documents {
+            lease,
+            loader,
+            tasks,
+            table: Arc::clone(table),
+        })
     }
 
     async fn compare_range(
@@ -105,7 +116,10 @@ impl Reading {
         let expected = block.documents();
         let ids: Vec<_> = expected.iter().map(|(id, _)| id.clone()).collect();
         let found = Box::pin(self.loader.fetch(name(table), &ids)).await?;
-        let mut compared = Compared { rows: expected.len() as u64, ..Compared::default() };
+        let mut compared = Compared {
+            rows: expected.len() as u64,
+            ..Compared::default()
+        };
         for (id, document) in &expected {
             let kinds = match found.get(id) {
                 None => {
@@ -159,8 +173,10 @@ impl Documents {
         let Some(rows) = rows else { return Ok(None) };
         let mut block = self.loader.block(&relation.name)?;
         for row in &rows {
-            let image = row_image(&relation.columns, row)
-                .map_err(|source| CompareError::Row { table: relation.name.clone(), source })?;
+            let image = row_image(&relation.columns, row).map_err(|source| CompareError::Row {
+                table: relation.name.clone(),
+                source,
+            })?;
             block.push(&image)?;
         }
         Ok(Some(block))

@@ -9,7 +9,7 @@ use walferry_harness::{Database, Process, Signal, eventually};
 use crate::oracle;
 
 /// How long the two sides may take to become equal; far more than they need.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One pipeline over a database of its own: the configuration, and the daemon when it runs.
 pub(crate) struct Pipeline {
@@ -29,11 +29,15 @@ impl Pipeline {
 
     /// The same over servers of the test's own.
     pub(crate) async fn over(database: Database, schema: &str, pattern: &str) -> Self {
+        let publication = "create publication walmart_publication for all tables";
+        let schema = format!("{schema}; {publication}");
+        Self::over_existing(database, &schema, pattern).await
+    }
+
+    /// The same over a database that already has its publication; `sql` is run first.
+    pub(crate) async fn over_existing(database: Database, setup: &str, pattern: &str) -> Self {
         let sql = database.sql().await.unwrap();
-        sql.batch_execute(schema).await.unwrap();
-        sql.batch_execute("create publication walmart_publication for all tables")
-            .await
-            .unwrap();
+        sql.batch_execute(setup).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
             "[source]\nurl = {:?}\nslot = {:?}\npublication = \"walmart_publication\"\n\
@@ -49,7 +53,12 @@ impl Pipeline {
         );
         std::fs::write(directory.path().join("walferry.toml"), config).unwrap();
         let mongo = database.mongo().await.unwrap();
-        Self { database, sql, mongo, directory }
+        Self {
+            database,
+            sql,
+            mongo,
+            directory,
+        }
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -69,6 +78,12 @@ impl Pipeline {
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Daemon {
         let log = self.directory.path().join("walferry.log");
+        Daemon(Process::spawn(&self.command(arguments), &log).unwrap())
+    }
+
+    /// Starts another daemon over the same pipeline, with a log of its own.
+    pub(crate) fn start_apart(&self, arguments: &[&str]) -> Daemon {
+        let log = self.directory.path().join("another.log");
         Daemon(Process::spawn(&self.command(arguments), &log).unwrap())
     }
 
@@ -105,6 +120,9 @@ impl Daemon {
     /// Waits until it ends by itself: its exit code and what it said.
     pub(crate) async fn end(self) -> (Option<i32>, String) {
         let status = self.0.wait(PATIENCE).await.unwrap();
-        (status.code(), std::fs::read_to_string(self.0.log()).unwrap())
+        (
+            status.code(),
+            std::fs::read_to_string(self.0.log()).unwrap(),
+        )
     }
 }

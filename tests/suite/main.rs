@@ -6,7 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod backfill;
+mod command_line;
 mod daemon;
+mod faults;
 mod oracle;
+mod retail;
+mod site;
 mod stream;
+mod verify;
 mod workload;

@@ -17,7 +17,11 @@ struct Column {
 
 /// Holds a table against its collection: `Ok` when they are equal, column for column and BSON type
 /// for BSON type, in table order.
-pub(crate) async fn compare(sql: &Client, mongo: &mongodb::Database, table: &str) -> Result<(), String> {
+pub(crate) async fn compare(
+    sql: &Client,
+    mongo: &mongodb::Database,
+    table: &str,
+) -> Result<(), String> {
     let expected = documents(sql, table).await.map_err(|e| e.to_string())?;
     let mut found = BTreeMap::new();
     let collection = mongo.collection::<Document>(table);
@@ -83,11 +87,10 @@ async fn columns(sql: &Client, table: &str) -> Result<Vec<Column>, tokio_postgre
 fn select(column: &Column) -> String {
     let name = format!("\"{}\"", column.name);
     match column.kind.as_str() {
-        "bool" | "bytea" => name,
+        "bool" | "bytea" | "float8" => name,
         "int2" | "int4" => format!("{name}::int4"),
         "int8" | "oid" => format!("{name}::int8"),
         "float4" => format!("{name}::text::float8"),
-        "float8" => name,
         "date" => format!("({name} - date '1970-01-01')::int8 * 86400000"),
         "timestamp" | "timestamptz" => format!("floor(extract(epoch from {name}) * 1000)::int8"),
         _ => format!("{name}::text"),
@@ -120,7 +123,9 @@ fn value(column: &Column, row: &Row, i: usize) -> Bson {
     let null = || Bson::Null;
     let text = || row.get::<_, Option<String>>(i);
     match column.kind.as_str() {
-        "bool" => row.get::<_, Option<bool>>(i).map_or_else(null, Bson::Boolean),
+        "bool" => row
+            .get::<_, Option<bool>>(i)
+            .map_or_else(null, Bson::Boolean),
         "int2" | "int4" => row.get::<_, Option<i32>>(i).map_or_else(null, Bson::Int32),
         "int8" | "oid" => row.get::<_, Option<i64>>(i).map_or_else(null, Bson::Int64),
         "float4" | "float8" => row.get::<_, Option<f64>>(i).map_or_else(null, Bson::Double),

@@ -11,8 +11,14 @@ async fn a_random_workload_ends_with_equal_sides() {
     workload::run(&pipeline.sql, 1, 0, 30).await;
     let daemon = pipeline.start();
     pipeline.equal(&workload::TABLES).await;
-    let (one, two) = (pipeline.database.sql().await.unwrap(), pipeline.database.sql().await.unwrap());
-    tokio::join!(workload::run(&one, 2, 1, 150), workload::run(&two, 3, 2, 150));
+    let (one, two) = (
+        pipeline.database.sql().await.unwrap(),
+        pipeline.database.sql().await.unwrap(),
+    );
+    tokio::join!(
+        workload::run(&one, 2, 1, 150),
+        workload::run(&two, 3, 2, 150)
+    );
     pipeline.equal(&workload::TABLES).await;
     assert!(daemon.stop().await.success());
 }
@@ -27,9 +33,15 @@ async fn a_snapshot_taken_while_writes_go_on_loses_and_repeats_nothing() {
         )
         .await
         .unwrap();
-    let (one, two) = (pipeline.database.sql().await.unwrap(), pipeline.database.sql().await.unwrap());
+    let (one, two) = (
+        pipeline.database.sql().await.unwrap(),
+        pipeline.database.sql().await.unwrap(),
+    );
     let daemon = pipeline.start();
-    tokio::join!(workload::run(&one, 4, 1, 400), workload::run(&two, 5, 2, 400));
+    tokio::join!(
+        workload::run(&one, 4, 1, 400),
+        workload::run(&two, 5, 2, 400)
+    );
     pipeline.equal(&workload::TABLES).await;
     assert!(daemon.stop().await.success());
 }

@@ -37,7 +37,11 @@ pub(crate) async fn run(sql: &Client, seed: u64, lane: i32, transactions: usize)
                 sql.batch_execute(end).await.unwrap();
             }
         }
-        let end = if random.random_bool(0.15) { "rollback" } else { "commit" };
+        let end = if random.random_bool(0.15) {
+            "rollback"
+        } else {
+            "commit"
+        };
         sql.batch_execute(end).await.unwrap();
     }
 }

@@ -44,7 +44,10 @@ impl Fault {
 
 impl<E: Classify> From<E> for Fault {
     fn from(error: E) -> Self {
-        Self { class: error.class(), error: Box::new(error) }
+        Self {
+            class: error.class(),
+            error: Box::new(error),
+        }
     }
 }
 

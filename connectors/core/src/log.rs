@@ -35,6 +35,9 @@ pub trait Log: Send {
     fn send_row(&mut self, entry: u64, record: &Record<'_>) -> Result<Accepted, Fault>;
 
     /// Sends a commit log record as part of an entry, without waiting.
+    ///
+    /// # Errors
+    /// Transient when the term has failed.
     fn send_log(&mut self, entry: u64, record: &[u8]) -> Result<Accepted, Fault>;
 
     /// The oldest entry with a record that is not yet acknowledged; `None` when all are.
@@ -121,11 +124,12 @@ impl LogEntry {
     ///
     /// # Errors
     /// When the bytes are no log record of this format.
-    pub fn from_bytes(
-        offset: i64,
-        bytes: &[u8],
-    ) -> Result<Self, walferry_schema::LogFormatError> {
-        Ok(Self { offset, record: LogRecord::from_bytes(bytes)?, hash: fnv1a(bytes) })
+    pub fn from_bytes(offset: i64, bytes: &[u8]) -> Result<Self, walferry_schema::LogFormatError> {
+        Ok(Self {
+            offset,
+            record: LogRecord::from_bytes(bytes)?,
+            hash: fnv1a(bytes),
+        })
     }
 }
 
@@ -133,7 +137,9 @@ impl LogEntry {
 fn fnv1a(bytes: &[u8]) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    bytes.iter().fold(BASIS, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+    bytes.iter().fold(BASIS, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
 }
 
 #[cfg(test)]

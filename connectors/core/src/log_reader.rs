@@ -36,12 +36,18 @@ pub trait LogReader: Send {
     fn next_log(&mut self) -> impl Future<Output = Result<LogEntry, Fault>> + Send;
 
     /// The next record of the commit log if it is already here.
+    ///
+    /// # Errors
+    /// As [`next_log`](Self::next_log).
     fn buffered_log(&mut self) -> Result<Option<LogEntry>, Fault>;
 
     /// Reads the commit log on from this offset instead.
     fn seek_log(&mut self, offset: i64) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// The next record of a row partition, left where it is; `None` when none is here yet.
+    ///
+    /// # Errors
+    /// Fatal when the record has no stamp, or the partition no longer holds what comes next.
     fn peek(&mut self, partition: Partition) -> Result<Option<&RowRecord>, Fault>;
 
     /// Takes the record that [`peek`](Self::peek) showed.

@@ -36,11 +36,9 @@ pub trait Source: Send {
     ///
     /// # Cancel safety
     /// Cancel safe: no chunk is lost.
-    fn next_chunk(
-        &mut self,
-    ) -> impl Future<Output = Result<Option<SnapshotChunk>, Fault>> + Send;
+    fn next_chunk(&mut self) -> impl Future<Output = Result<Option<SnapshotChunk>, Fault>> + Send;
 
-    /// Owns the slot (START_REPLICATION) and only then reads and returns its confirmed LSN.
+    /// Owns the slot (`START_REPLICATION`) and only then reads and returns its confirmed LSN.
     ///
     /// # Errors
     /// Fatal when another process owns the slot.
@@ -53,6 +51,9 @@ pub trait Source: Send {
     fn next(&mut self) -> impl Future<Output = Result<SourceEvent, Fault>> + Send;
 
     /// The next event if it is already here; saves the hot path from suspending per row.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
     fn buffered(&mut self) -> Result<Option<SourceEvent>, Fault>;
 
     /// Tells the server that everything before `lsn` is safe downstream. Never falls: an `lsn`
@@ -79,7 +80,7 @@ pub struct SourceState {
 /// A replication slot.
 #[derive(Clone, Copy, Debug)]
 pub struct SlotState {
-    /// Where START_REPLICATION would begin.
+    /// Where `START_REPLICATION` would begin.
     pub confirmed_lsn: Lsn,
     /// Whether a process owns it now.
     pub is_active: bool,

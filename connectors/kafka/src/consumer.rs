@@ -24,6 +24,7 @@ use crate::log_scan::LogScan;
 use crate::{Error, Settings};
 use reading::{Arrivals, EVENTS, Reading, Row, add_offset};
 
+const LEARN: Duration = Duration::from_secs(1);
 const SEEK: Duration = Duration::from_secs(10);
 const SEEK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -80,6 +81,12 @@ impl KafkaLogReader {
         if let Some(number) = reading.numbers.get(name) {
             return Ok(*number);
         }
+        let (consumer, topic) = (reading.consumer.clone(), name.topic.clone());
+        blocking(move || {
+            learn(&consumer, &topic);
+            Ok(())
+        })
+        .await?;
         let Bounds { first, .. } = self.scan.bounds(&name.topic, name.partition).await?;
         let reading = self.reading.as_mut().ok_or(Error::NotAssigned)?;
         reading.add(name.clone(), first, &self.arrivals)
@@ -227,6 +234,13 @@ impl Drop for KafkaLogReader {
         if let Some(reading) = self.reading.take() {
             drop_beside(reading);
         }
+    }
+}
+
+/// Tells the consumer of a topic; may block. Left alone, it asks within a second.
+fn learn(consumer: &Consumer, topic: &str) {
+    if let Err(error) = consumer.fetch_metadata(Some(topic), LEARN) {
+        debug!(%error, topic, "the consumer will ask again for the topic");
     }
 }
 

@@ -128,15 +128,14 @@ impl MongoBatch {
     /// The operations of a target in the segment that is open.
     fn rows(&mut self, target: &Target<'_>) -> Result<&mut Rows> {
         let key = (target.table.clone(), target.staging);
-        let at = match self.index.get(&key) {
-            Some(&at) => at,
-            None => {
-                let encoder = Encoder::new(target.table.clone(), self.policies);
-                let rows = Rows::new(self.collection(target)?, encoder);
-                self.open.push(rows);
-                self.index.insert(key, self.open.len() - 1);
-                self.open.len() - 1
-            }
+        let at = if let Some(&at) = self.index.get(&key) {
+            at
+        } else {
+            let encoder = Encoder::new(target.table.clone(), self.policies);
+            let rows = Rows::new(self.collection(target)?, encoder);
+            self.open.push(rows);
+            self.index.insert(key, self.open.len() - 1);
+            self.open.len() - 1
         };
         Ok(&mut self.open[at])
     }
@@ -147,7 +146,10 @@ impl MongoBatch {
             Some(generation) => Naming.staging(target.table, generation)?,
         };
         let name: Arc<str> = name.into();
-        let owner = self.owners.entry(name.clone()).or_insert_with(|| target.table.clone());
+        let owner = self
+            .owners
+            .entry(name.clone())
+            .or_insert_with(|| target.table.clone());
         if owner == target.table {
             return Ok(name);
         }

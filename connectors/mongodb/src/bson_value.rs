@@ -181,7 +181,11 @@ fn numeric(out: &mut Vec<u8>, text: &str, policy: NumericOverflow) -> Result<u8,
 
 fn day(out: &mut Vec<u8>, date: Date) -> u8 {
     match date {
-        Date::Days(days) => fixed(out, kind::DATE, &(i64::from(days) * MILLIS_PER_DAY).to_le_bytes()),
+        Date::Days(days) => fixed(
+            out,
+            kind::DATE,
+            &(i64::from(days) * MILLIS_PER_DAY).to_le_bytes(),
+        ),
         Date::Infinity => string(out, "infinity"),
         Date::NegInfinity => string(out, "-infinity"),
     }
@@ -190,7 +194,11 @@ fn day(out: &mut Vec<u8>, date: Date) -> u8 {
 fn timestamp(out: &mut Vec<u8>, instant: Instant) -> (u8, Loss) {
     match time::endless(instant).map(time::millis) {
         Ok((millis, is_cut)) => {
-            let loss = if is_cut { Loss::Microseconds } else { Loss::None };
+            let loss = if is_cut {
+                Loss::Microseconds
+            } else {
+                Loss::None
+            };
             (fixed(out, kind::DATE, &millis.to_le_bytes()), loss)
         }
         Err(text) => (string(out, text), Loss::None),

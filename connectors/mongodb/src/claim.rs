@@ -53,7 +53,14 @@ impl Claim {
                     drop(before);
                     let (epoch, seq) = (stored.epoch, stored.seq);
                     info!(pipeline = store.settings.pipeline, epoch, seq, "claimed");
-                    return Ok((Self { session, epoch, seq }, stored));
+                    return Ok((
+                        Self {
+                            session,
+                            epoch,
+                            seq,
+                        },
+                        stored,
+                    ));
                 }
                 Ok(None) => debug!("another writer claimed the pipeline at the same time"),
                 Err(error) if is_held(&error) => debug!(%error, "the position is held"),
@@ -74,13 +81,17 @@ pub(crate) async fn read(store: &Store) -> Result<Option<Stored>> {
     let positions = store.own_database().collection::<Document>(COLLECTION);
     let find = positions.find_one(doc! { "_id": pipeline });
     let document = store.in_time(find, "reading the position").await?;
-    document.map(|document| Stored::from_document(pipeline, &document)).transpose()
+    document
+        .map(|document| Stored::from_document(pipeline, &document))
+        .transpose()
 }
 
 /// Ends the transaction that the session may have left open.
 async fn kill(store: &Store, session: &Bson) -> Result<()> {
     let command = doc! { "killSessions": [{ "id": session }] };
-    let killed = store.run(&store.admin(), command, "killing the last writer's session").await;
+    let killed = store
+        .run(&store.admin(), command, "killing the last writer's session")
+        .await;
     match killed {
         Err(Error::Server { source, .. }) if code(&source) == Some(UNAUTHORIZED) => {
             Err(Error::KillRefused(source))
@@ -118,9 +129,13 @@ async fn advance(
         "maxTimeMS": CLAIM_MILLIS,
         "writeConcern": { "w": "majority", "j": true, "wtimeout": MAJORITY_MILLIS },
     };
-    let answer = store.run(&store.own_database(), command, "claiming the pipeline").await;
+    let answer = store
+        .run(&store.own_database(), command, "claiming the pipeline")
+        .await;
     let answer = match answer {
-        Err(Error::Server { source, .. }) if code(&source) == Some(DUPLICATE_KEY) => return Ok(None),
+        Err(Error::Server { source, .. }) if code(&source) == Some(DUPLICATE_KEY) => {
+            return Ok(None);
+        }
         answer => answer?,
     };
     if answer.contains_key("writeConcernError") {

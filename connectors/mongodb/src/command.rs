@@ -134,7 +134,10 @@ mod tests {
         }
         assert_eq!(command.statements(), 11);
         let command = Document::try_from(&*command.finish().unwrap()).unwrap();
-        assert_eq!(command, doc! { "insert": "t", "documents": vec![doc! { "_id": 7 }; 11] });
+        assert_eq!(
+            command,
+            doc! { "insert": "t", "documents": vec![doc! { "_id": 7 }; 11] }
+        );
     }
 
     #[test]

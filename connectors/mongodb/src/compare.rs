@@ -33,7 +33,9 @@ pub fn differences(expected: &[u8], found: &[u8]) -> Vec<FieldDifference> {
             fields.entry(field.name).or_default()[side] = Some(field.bytes);
         }
     }
-    let differing = fields.into_iter().filter(|(_, [expected, found])| expected != found);
+    let differing = fields
+        .into_iter()
+        .filter(|(_, [expected, found])| expected != found);
     let difference = |(name, [expected, found]): (&[u8], [Option<&[u8]>; 2])| FieldDifference {
         name: String::from_utf8_lossy(name).into_owned(),
         expected: expected.map(show),
@@ -51,7 +53,9 @@ fn show(element: &[u8]) -> String {
     let document = bson::RawDocumentBuf::from_bytes(bytes).ok();
     let document = document.and_then(|raw| bson::Document::try_from(&*raw).ok());
     let value = document.and_then(|document| document.into_iter().next());
-    let Some((_, value)) = value else { return "(not BSON)".to_owned() };
+    let Some((_, value)) = value else {
+        return "(not BSON)".to_owned();
+    };
     let text: String = value.to_string().chars().take(SHOWN_CHARACTERS).collect();
     format!("{text} ({:?})", value.element_type())
 }

@@ -13,8 +13,9 @@ use crate::{Error, Result};
 
 /// The largest document that MongoDB takes.
 pub(crate) const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
-/// What a document has beside its elements: the length, `_id`'s name and type, the end.
-pub(crate) const DOCUMENT_OVERHEAD: usize = 10;
+/// What a document has beside its elements and the type and value of `_id`: the length, the name
+/// `_id` with its NUL, the end.
+pub(crate) const DOCUMENT_OVERHEAD: usize = 9;
 
 /// How many values of a column lost their microseconds.
 pub type Truncated = BTreeMap<Arc<str>, u64>;
@@ -65,8 +66,13 @@ impl Encoder {
         for key in keys {
             let column = &image.columns[key];
             self.check_name(column)?;
-            bson_value::append_key(out, &column.name, self.key_value(image, key)?, self.policies)
-                .map_err(|overflow| self.overflow(column, overflow))?;
+            bson_value::append_key(
+                out,
+                &column.name,
+                self.key_value(image, key)?,
+                self.policies,
+            )
+            .map_err(|overflow| self.overflow(column, overflow))?;
         }
         element::close(out, document);
         Ok(())

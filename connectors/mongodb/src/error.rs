@@ -4,12 +4,15 @@ use mongodb::error::ErrorKind;
 use walferry_core::{Class, Classify};
 use walferry_schema::{FORMAT, Position, TableName};
 
-/// Server codes that pass by themselves: not primary, stepping down or recovering, shutting down,
+/// Server codes that pass by themselves: interrupted, not primary, stepping down or recovering, shutting down,
 /// network trouble inside the cluster, write concern and lock timeouts, conflicts.
-const TRANSIENT_CODES: [i32; 23] = [
+const TRANSIENT_CODES: [i32; 25] = [
     6, 7, 24, 50, 64, 89, 91, 100, 112, 133, 134, 189, 225, 244, 251, 262, 290, 9001, 10_058,
-    10_107, 11_600, 11_602, 13_435,
+    10_107, 11_600, 11_601, 11_602, 13_435, 13_436,
 ];
+/// The server ended the operation, as it does when the session is killed. The transaction is over or
+/// about to be; the next one of the session meets the position either way.
+const INTERRUPTED: i32 = 11_601;
 /// Server codes for a document beyond 16 MiB.
 const TOO_LARGE_CODES: [i32; 2] = [10_334, 17_419];
 
@@ -259,7 +262,9 @@ pub enum Error {
         staging: String,
     },
     /// Rows with the same key in a batch load.
-    #[error("loading {collection}: {refused} documents were refused, the first: {message} ({code})")]
+    #[error(
+        "loading {collection}: {refused} documents were refused, the first: {message} ({code})"
+    )]
     LoadRefused {
         /// The collection.
         collection: String,
@@ -298,6 +303,7 @@ impl Error {
         match self {
             Self::Server { source, .. } => {
                 source.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR)
+                    || code(source) == Some(INTERRUPTED)
             }
             Self::Refused { code, .. } => TRANSIENT_CODES.contains(code),
             _ => false,

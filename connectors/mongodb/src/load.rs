@@ -97,7 +97,10 @@ impl Loader {
     /// # Errors
     /// When the server fails.
     pub async fn estimated_count(&self, collection: &str) -> Result<u64> {
-        let collection = self.store.database().collection::<RawDocumentBuf>(collection);
+        let collection = self
+            .store
+            .database()
+            .collection::<RawDocumentBuf>(collection);
         let count = collection.estimated_document_count();
         self.store.in_time(count, "counting documents").await
     }
@@ -205,7 +208,11 @@ impl LoadTarget {
         let (sent, found) = (self.inserted(), self.count().await?);
         if sent != found {
             let collection = self.collection.clone();
-            return Err(Error::LoadCount { collection, sent, found });
+            return Err(Error::LoadCount {
+                collection,
+                sent,
+                found,
+            });
         }
         self.await_majority(found).await?;
         if !staging::rename_over(&self.store, &self.staging, &self.collection).await? {
@@ -230,7 +237,10 @@ impl LoadTarget {
             "writeConcern": { "w": "majority", "j": true },
         };
         let doing = "waiting for a majority";
-        let answer = self.store.run(&self.store.own_database(), command, doing).await?;
+        let answer = self
+            .store
+            .run(&self.store.own_database(), command, doing)
+            .await?;
         if answer.contains_key("writeConcernError") {
             return Err(Error::NoAnswer { doing });
         }
@@ -270,7 +280,10 @@ impl DocumentBlock {
         self.keys.clear();
         self.encoder.id(&mut self.scratch, image)?;
         let id_len = self.scratch.len();
-        if !self.encoder.body(&mut self.scratch, &mut self.keys, image)? {
+        if !self
+            .encoder
+            .body(&mut self.scratch, &mut self.keys, image)?
+        {
             return Err(self.encoder.absent(image));
         }
         let (id, body) = self.scratch.split_at(id_len);
@@ -318,12 +331,19 @@ impl DocumentBlock {
     /// The documents with their `_id`s, to be held against what [`Loader::fetch`] finds.
     pub fn documents(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let documents = Elements::new(self.command.statement_bytes());
-        let documents = documents.map(|document| document.bytes[document.name.len() + 2..].to_vec());
-        documents.filter_map(|document| Some((id_of(&document)?, document))).collect()
+        let documents =
+            documents.map(|document| document.bytes[document.name.len() + 2..].to_vec());
+        documents
+            .filter_map(|document| Some((id_of(&document)?, document)))
+            .collect()
     }
 
     fn into_command(self, staging: &str) -> Result<RawDocumentBuf> {
-        debug_assert!(Naming.load(&self.encoder.table).is_ok_and(|name| name == staging));
+        debug_assert!(
+            Naming
+                .load(&self.encoder.table)
+                .is_ok_and(|name| name == staging)
+        );
         self.command.finish()
     }
 }
@@ -350,7 +370,10 @@ fn find_command(collection: &str, ids: &[Vec<u8>]) -> Result<RawDocumentBuf> {
     for at in [array, id, filter, command] {
         element::close(&mut bytes, at);
     }
-    let invalid = |_| Error::Answer { doing: "encoding a command", field: "length" };
+    let invalid = |_| Error::Answer {
+        doing: "encoding a command",
+        field: "length",
+    };
     RawDocumentBuf::from_bytes(bytes).map_err(invalid)
 }
 

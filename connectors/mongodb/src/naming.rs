@@ -125,7 +125,10 @@ mod tests {
         let long = "x".repeat(201);
         for (schema, name) in [("system", "t"), ("public", "a$b"), ("public", &long)] {
             let refused = Naming.collection(&table(schema, name));
-            assert!(matches!(refused, Err(Error::CollectionName { .. })), "{name}");
+            assert!(
+                matches!(refused, Err(Error::CollectionName { .. })),
+                "{name}"
+            );
         }
     }
 
@@ -135,7 +138,10 @@ mod tests {
         assert!(check(&[table("public", "t"), table("a", "t"), table("public", "t")]).is_ok());
         for (first, second) in [("a.t", "t"), ("a", "7"), ("a", "load")] {
             let tables = [table("public", first), table("a", second)];
-            assert!(matches!(check(&tables), Err(Error::CollectionClash { .. })), "{first}");
+            assert!(
+                matches!(check(&tables), Err(Error::CollectionClash { .. })),
+                "{first}"
+            );
         }
     }
 

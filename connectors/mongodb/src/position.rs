@@ -37,7 +37,10 @@ impl Stored {
         let format = fields.int("format")?;
         if format != i64::from(FORMAT) {
             let pipeline = pipeline.to_owned();
-            return Err(Error::PositionFormat { pipeline, found: format });
+            return Err(Error::PositionFormat {
+                pipeline,
+                found: format,
+            });
         }
         let checkpoint = if document.contains_key("state") {
             Some(fields.checkpoint()?)
@@ -140,7 +143,11 @@ impl<'a> Fields<'a> {
 
     fn state(&self) -> Result<PipelineState> {
         let name = self.text("state")?;
-        let states = [PipelineState::Snapshot, PipelineState::Swapping, PipelineState::Live];
+        let states = [
+            PipelineState::Snapshot,
+            PipelineState::Swapping,
+            PipelineState::Live,
+        ];
         let state = states.into_iter().find(|&state| state_name(state) == name);
         state.ok_or_else(|| self.missing("state"))
     }
@@ -167,7 +174,10 @@ impl<'a> Fields<'a> {
         field: &'static str,
         read: impl Fn(Fields<'_>) -> Result<T>,
     ) -> Result<C> {
-        let items = self.document.get_array(field).map_err(|_| self.missing(field))?;
+        let items = self
+            .document
+            .get_array(field)
+            .map_err(|_| self.missing(field))?;
         let documents = items.iter().map(|item| {
             let document = item.as_document().ok_or_else(|| self.missing(field))?;
             read(self.of(document))
@@ -177,7 +187,9 @@ impl<'a> Fields<'a> {
 
     fn nested(&self, field: &'static str) -> Result<Fields<'a>> {
         let document = self.document.get_document(field);
-        document.map(|document| self.of(document)).map_err(|_| self.missing(field))
+        document
+            .map(|document| self.of(document))
+            .map_err(|_| self.missing(field))
     }
 
     fn of<'b>(&self, document: &'b Document) -> Fields<'b>
@@ -201,13 +213,20 @@ impl<'a> Fields<'a> {
     }
 
     fn text(&self, field: &'static str) -> Result<&'a str> {
-        self.document.get_str(field).map_err(|_| self.missing(field))
+        self.document
+            .get_str(field)
+            .map_err(|_| self.missing(field))
     }
 
     fn texts(&self, field: &'static str) -> Result<Vec<String>> {
-        let items = self.document.get_array(field).map_err(|_| self.missing(field))?;
+        let items = self
+            .document
+            .get_array(field)
+            .map_err(|_| self.missing(field))?;
         let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
-        texts.collect::<Option<_>>().ok_or_else(|| self.missing(field))
+        texts
+            .collect::<Option<_>>()
+            .ok_or_else(|| self.missing(field))
     }
 
     fn lsn(&self, field: &'static str) -> Result<Lsn> {
@@ -288,6 +307,12 @@ mod tests {
         let refused = stored(&doc! { "format": 99_i64 }).unwrap_err();
         assert_eq!(refused.class(), walferry_core::Class::Fatal);
         assert!(matches!(refused, Error::PositionFormat { found: 99, .. }));
-        assert!(matches!(stored(&doc! {}), Err(Error::PositionField { field: "format", .. })));
+        assert!(matches!(
+            stored(&doc! {}),
+            Err(Error::PositionField {
+                field: "format",
+                ..
+            })
+        ));
     }
 }

@@ -44,7 +44,7 @@ impl Settings {
             max_command_operations: 100_000,
             max_command_bytes: 24 * 1024 * 1024,
             command_timeout: Duration::from_secs(75),
-            retry_timeout: Duration::from_secs(60),
+            retry_timeout: Duration::from_mins(1),
         }
     }
 }

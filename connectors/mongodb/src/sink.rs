@@ -89,7 +89,11 @@ impl Sink for MongoSink {
         MongoBatch::new(self.store.settings.policies)
     }
 
-    async fn apply(&mut self, batch: MongoBatch, checkpoint: &Checkpoint) -> Result<Applied, Fault> {
+    async fn apply(
+        &mut self,
+        batch: MongoBatch,
+        checkpoint: &Checkpoint,
+    ) -> Result<Applied, Fault> {
         Ok(self.write(batch, checkpoint).await?)
     }
 

@@ -21,7 +21,9 @@ const LEFT_OUT_OPTIONS: [&str; 6] = ["capped", "size", "max", "autoIndexId", "vi
 pub(crate) async fn stage(store: &Store, generation: u64, tables: &[TableSpec]) -> Result<()> {
     Naming.check(tables.iter().map(|table| &table.name))?;
     let database = store.database();
-    let names = store.in_time(database.list_collection_names(), "listing collections").await?;
+    let names = store
+        .in_time(database.list_collection_names(), "listing collections")
+        .await?;
     for table in tables {
         let collection = Naming.collection(&table.name)?;
         let is_older = |name: &&String| {
@@ -29,7 +31,10 @@ pub(crate) async fn stage(store: &Store, generation: u64, tables: &[TableSpec]) 
         };
         for older in names.iter().filter(is_older) {
             drop_collection(store, older).await?;
-            info!(collection = older, "dropped the staging collection of an older generation");
+            info!(
+                collection = older,
+                "dropped the staging collection of an older generation"
+            );
         }
         let staging = Naming.staging(&table.name, generation)?;
         create_like(store, &staging, &collection).await?;
@@ -66,7 +71,9 @@ pub(crate) async fn create_like(store: &Store, name: &str, model: &str) -> Resul
         command.extend(options.into_iter().filter(|(option, _)| is_kept(option)));
     }
     command.insert("writeConcern", doc! { "w": "majority" });
-    let created = store.run(&store.database(), command, "creating a collection").await;
+    let created = store
+        .run(&store.database(), command, "creating a collection")
+        .await;
     unless(created, NAMESPACE_EXISTS).map(|_| ())
 }
 
@@ -74,20 +81,30 @@ pub(crate) async fn create_like(store: &Store, name: &str, model: &str) -> Resul
 pub(crate) async fn copy_indexes(store: &Store, from: &str, to: &str) -> Result<()> {
     let database = store.database();
     let list = doc! { "listIndexes": from, "cursor": {} };
-    let cursor = store.in_time(database.run_cursor_command(list), "listing indexes").await;
+    let cursor = store
+        .in_time(database.run_cursor_command(list), "listing indexes")
+        .await;
     let Some(cursor) = unless(cursor, NAMESPACE_NOT_FOUND)? else {
         return Ok(());
     };
-    let indexes: Vec<Document> = store.in_time(cursor.try_collect(), "listing indexes").await?;
+    let indexes: Vec<Document> = store
+        .in_time(cursor.try_collect(), "listing indexes")
+        .await?;
     let is_own = |index: &Document| index.get_str("name").is_ok_and(|name| name != "_id_");
-    let indexes: Vec<_> = indexes.into_iter().filter(is_own).map(without_namespace).collect();
+    let indexes: Vec<_> = indexes
+        .into_iter()
+        .filter(is_own)
+        .map(without_namespace)
+        .collect();
     if indexes.is_empty() {
         return Ok(());
     }
     let create = doc! { "createIndexes": to, "indexes": indexes };
     // Building takes as long as it takes: no time limit.
     let created = database.run_command(create).await;
-    created.map(|_| ()).map_err(Error::server("creating indexes"))
+    created
+        .map(|_| ())
+        .map_err(Error::server("creating indexes"))
 }
 
 /// Renames a collection over another: false when it is not there.
@@ -99,13 +116,17 @@ pub(crate) async fn rename_over(store: &Store, from: &str, to: &str) -> Result<b
         "dropTarget": true,
         "writeConcern": { "w": "majority", "j": true },
     };
-    let renamed = store.run(&store.admin(), command, "renaming a collection").await;
+    let renamed = store
+        .run(&store.admin(), command, "renaming a collection")
+        .await;
     Ok(unless(renamed, NAMESPACE_NOT_FOUND)?.is_some())
 }
 
 pub(crate) async fn drop_collection(store: &Store, name: &str) -> Result<()> {
     let command = doc! { "drop": name, "writeConcern": { "w": "majority" } };
-    let dropped = store.run(&store.database(), command, "dropping a collection").await;
+    let dropped = store
+        .run(&store.database(), command, "dropping a collection")
+        .await;
     unless(dropped, NAMESPACE_NOT_FOUND).map(|_| ())
 }
 
@@ -119,7 +140,10 @@ async fn collection_info(store: &Store, name: &str) -> Result<Option<Document>> 
     let answer = store.run(&store.database(), command, doing).await?;
     let cursor = answer.get_document("cursor");
     let batch = cursor.and_then(|cursor| cursor.get_array("firstBatch"));
-    let batch = batch.map_err(|_| Error::Answer { doing, field: "cursor.firstBatch" })?;
+    let batch = batch.map_err(|_| Error::Answer {
+        doing,
+        field: "cursor.firstBatch",
+    })?;
     Ok(batch.first().and_then(bson::Bson::as_document).cloned())
 }
 

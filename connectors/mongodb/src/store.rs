@@ -45,13 +45,20 @@ pub(crate) struct WriteError {
 impl Store {
     /// Reads the URL and sees whether the server has transactions.
     pub(crate) async fn connect(settings: Settings) -> Result<Self> {
-        let mut options = ClientOptions::parse(&settings.url).await.map_err(|_| Error::Url)?;
-        options.app_name.get_or_insert_with(|| "walferry".to_owned());
+        let mut options = ClientOptions::parse(&settings.url)
+            .await
+            .map_err(|_| Error::Url)?;
+        options
+            .app_name
+            .get_or_insert_with(|| "walferry".to_owned());
         // Transactions and positions are read where they are written.
-        options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        options.selection_criteria =
+            Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         options.read_concern = None;
         options.write_concern = None;
-        options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
+        options
+            .server_selection_timeout
+            .get_or_insert(Duration::from_secs(10));
         let client = Client::with_options(options).map_err(|_| Error::Url)?;
         let store = Self { settings, client };
         store.check_server().await?;
@@ -121,7 +128,9 @@ impl Store {
 
     async fn check_server(&self) -> Result<()> {
         let hello = doc! { "hello": 1 };
-        let hello = self.run(&self.admin(), hello, "connecting to MongoDB").await?;
+        let hello = self
+            .run(&self.admin(), hello, "connecting to MongoDB")
+            .await?;
         let is_member = hello.get_str("setName").is_ok();
         let is_router = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
         let version = hello.get_i32("maxWireVersion").unwrap_or_default();
@@ -139,10 +148,19 @@ impl Written {
         let n = answer.get("n").and_then(number);
         let n = n.ok_or(Error::Answer { doing, field: "n" })?;
         let upserted = answer.get_array("upserted").map_or(0, Vec::len);
-        let errors = answer.get_array("writeErrors").map_or(&[][..], Vec::as_slice);
-        let errors = errors.iter().filter_map(bson::Bson::as_document).map(WriteError::new);
+        let errors = answer
+            .get_array("writeErrors")
+            .map_or(&[][..], Vec::as_slice);
+        let errors = errors
+            .iter()
+            .filter_map(bson::Bson::as_document)
+            .map(WriteError::new);
         let errors = errors.collect();
-        Ok(Self { n, upserted, errors })
+        Ok(Self {
+            n,
+            upserted,
+            errors,
+        })
     }
 }
 

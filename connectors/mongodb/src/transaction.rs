@@ -82,11 +82,12 @@ impl Transaction<'_> {
                     mode = Mode::Repair;
                     continue;
                 }
-                Stop::Mismatch => Error::NotClaimed,
                 Stop::NoMatch if self.is_committed().await? => return Ok(Applied::default()),
-                Stop::NoMatch => Error::NotClaimed,
+                Stop::Mismatch | Stop::NoMatch => Error::NotClaimed,
                 Stop::Failed(error) if !error.is_worth_retrying() => return Err(error),
-                Stop::Failed(_) if begun.elapsed() >= NEARLY_TOO_LONG => return Err(self.too_long()),
+                Stop::Failed(_) if begun.elapsed() >= NEARLY_TOO_LONG => {
+                    return Err(self.too_long());
+                }
                 Stop::Failed(error) => error,
             };
             if attempts >= MAX_ATTEMPTS {
@@ -147,7 +148,9 @@ impl Transaction<'_> {
         let command = self.position_update();
         let database = self.store.own_database();
         let doing = "writing the position";
-        let run = database.run_command(command).session(&mut self.claim.session);
+        let run = database
+            .run_command(command)
+            .session(&mut self.claim.session);
         let answer = self.store.in_time(run, doing).await?;
         check_match(&Written::from_answer(&answer, doing)?)
     }
@@ -174,7 +177,11 @@ impl Transaction<'_> {
         };
         let (ours, found) = (self.claim.epoch, stored.epoch);
         if ours != found {
-            return Err(Error::Fenced { pipeline, ours, found });
+            return Err(Error::Fenced {
+                pipeline,
+                ours,
+                found,
+            });
         }
         if stored.seq == self.claim.seq {
             return Ok(false);
@@ -195,7 +202,10 @@ impl Transaction<'_> {
             "writeConcern": majority(),
         };
         let doing = "confirming a commit";
-        let answer = self.store.run(&self.store.own_database(), command, doing).await?;
+        let answer = self
+            .store
+            .run(&self.store.own_database(), command, doing)
+            .await?;
         let is_confirmed = Written::from_answer(&answer, doing)?.n == 1
             && !answer.contains_key("writeConcernError");
         if is_confirmed {
@@ -221,9 +231,14 @@ impl Transaction<'_> {
         let document = moved.document(&old)?;
         let mut delete = Command::new(Kind::Delete, &moved.collection);
         delete.add(|out| writes::delete_statement(out, &moved.from));
-        self.write(delete, "deleting a document whose key changed").await?;
+        self.write(delete, "deleting a document whose key changed")
+            .await?;
         let is_repair = mode == Mode::Repair;
-        let kind = if is_repair { Kind::Update } else { Kind::Insert };
+        let kind = if is_repair {
+            Kind::Update
+        } else {
+            Kind::Insert
+        };
         let mut insert = Command::new(kind, &moved.collection);
         insert.add(|out| {
             if is_repair {
@@ -233,20 +248,31 @@ impl Transaction<'_> {
                 out.extend_from_slice(&document);
             }
         });
-        let written = self.write(insert, "inserting a document whose key changed").await?;
+        let written = self
+            .write(insert, "inserting a document whose key changed")
+            .await?;
         if let Some(error) = written.errors.first() {
             let is_duplicate = error.code == writes::DUPLICATE_KEY && !is_repair;
             let refused = || moved.refused(error.code, error.message.clone());
-            return Err(if is_duplicate { Stop::Mismatch } else { refused().into() });
+            return Err(if is_duplicate {
+                Stop::Mismatch
+            } else {
+                refused().into()
+            });
         }
         Ok(u64::from(is_repair && written.upserted == 0))
     }
 
     async fn find(&mut self, moved: &Move) -> Result<Option<RawDocumentBuf>> {
-        let collection = self.store.database().collection::<RawDocumentBuf>(&moved.collection);
+        let collection = self
+            .store
+            .database()
+            .collection::<RawDocumentBuf>(&moved.collection);
         let filter = writes::id_filter(&moved.from)?;
         let find = collection.find_one(filter).session(&mut self.claim.session);
-        self.store.in_time(find, "reading a document whose key changed").await
+        self.store
+            .in_time(find, "reading a document whose key changed")
+            .await
     }
 
     async fn truncate(&mut self, collection: &str) -> Result<u64, Stop> {

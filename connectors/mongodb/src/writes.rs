@@ -5,9 +5,7 @@ use bson::{Document, doc};
 use crate::batch::{Action, Move, Operation, Rows};
 use crate::bson_value::element::{self, Elements};
 use crate::command::{Command, Kind};
-use crate::document::{
-    DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, append_id, append_id_as, show_id,
-};
+use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, append_id, append_id_as, show_id};
 use crate::store::{Store, WriteError, Written};
 use crate::transaction::{Session, Stop};
 use crate::{Error, Result};
@@ -97,15 +95,19 @@ impl Group {
 
 impl<'a> Writes<'a> {
     pub(crate) fn new(store: &'a Store, rows: &'a Rows, group: Group, mode: Mode) -> Self {
-        Self { store, rows, group, mode }
+        Self {
+            store,
+            rows,
+            group,
+            mode,
+        }
     }
 
     /// Runs the group's commands: how many operations were mended.
     pub(crate) async fn run(&mut self, session: &mut Session) -> Result<u64, Stop> {
         let (group, mode, rows) = (self.group, self.mode, self.rows);
-        let is_mine = |operation: &Operation<'_>| {
-            Group::of(operation.action, mode, rows) == Some(group)
-        };
+        let is_mine =
+            |operation: &Operation<'_>| Group::of(operation.action, mode, rows) == Some(group);
         let operations: Vec<_> = self.rows.iter().filter(is_mine).collect();
         let mut repaired = 0;
         let mut rest = operations.as_slice();
@@ -144,7 +146,8 @@ impl<'a> Writes<'a> {
 
     fn statement(&self, out: &mut Vec<u8>, operation: &Operation<'_>) {
         let id = operation.id;
-        let (Action::Insert(body) | Action::Replace(body) | Action::Update(body)) = operation.action
+        let (Action::Insert(body) | Action::Replace(body) | Action::Update(body)) =
+            operation.action
         else {
             return delete_statement(out, id);
         };
@@ -168,9 +171,14 @@ impl<'a> Writes<'a> {
         sent: &[Operation<'_>],
     ) -> Result<u64, Stop> {
         let command = command.finish()?;
-        let written = self.store.write(Some(&mut *session), command, self.group.doing()).await;
+        let written = self
+            .store
+            .write(Some(&mut *session), command, self.group.doing())
+            .await;
         let written = match written {
-            Err(Error::Server { source, .. }) if is_duplicate(&source) => self.duplicate(&source, sent)?,
+            Err(Error::Server { source, .. }) if is_duplicate(&source) => {
+                self.duplicate(&source, sent)?
+            }
             written => written?,
         };
         if let Some(error) = written.errors.first() {
@@ -226,7 +234,11 @@ impl<'a> Writes<'a> {
                 Ok(command) => command,
                 Err(error) => return error.into(),
             };
-            match self.store.write(Some(&mut *session), command, self.group.doing()).await {
+            match self
+                .store
+                .write(Some(&mut *session), command, self.group.doing())
+                .await
+            {
                 Ok(written) => suspects = if written.n < taken { first } else { second },
                 Err(error) => return error.into(),
             }
@@ -291,8 +303,15 @@ pub(crate) fn checked(written: Result<Written>) -> Result<Written, Stop> {
     match written {
         Err(Error::Server { source, .. }) if is_duplicate(&source) => {
             let message = source.kind.to_string();
-            let error = WriteError { index: 0, code: DUPLICATE_KEY, message };
-            Ok(Written { errors: vec![error], ..Written::default() })
+            let error = WriteError {
+                index: 0,
+                code: DUPLICATE_KEY,
+                message,
+            };
+            Ok(Written {
+                errors: vec![error],
+                ..Written::default()
+            })
         }
         written => Ok(written?),
     }
@@ -350,5 +369,8 @@ pub(crate) fn id_filter(id: &[u8]) -> Result<Document> {
     let raw = bson::RawDocumentBuf::from_bytes(bytes).ok();
     let filter = raw.and_then(|raw| Document::try_from(&*raw).ok());
     let filter = filter.map(|mut filter| doc! { "_id": filter.remove("_id") });
-    filter.ok_or(Error::Answer { doing: "encoding a key", field: "_id" })
+    filter.ok_or(Error::Answer {
+        doing: "encoding a key",
+        field: "_id",
+    })
 }

@@ -6,6 +6,8 @@
 //!
 //! Source: <https://www.postgresql.org/docs/current/protocol-flow.html>
 
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 mod buffer;
 mod login;
 mod stream;

@@ -1,8 +1,10 @@
 //! The source that the engine drives.
 //!
 //! - The slot is owned before its confirmed LSN is read (protocol rule 5).
+//! - A second reader of the slot changes nothing, not even while a snapshot is read.
 //! - No event is lost when a call is dropped: what was received stays in the stream's buffer or in the state here.
 
+mod guard;
 mod slot;
 
 use walferry_core::{
@@ -29,6 +31,7 @@ pub struct ReplicationSource {
     tasks: Tasks,
     keys: Keys,
     sql: Sql,
+    guard: Option<guard::Guard>,
     /// A replication connection that is not streaming.
     link: Option<Link>,
     snapshot: Option<SnapshotChunks>,
@@ -62,6 +65,7 @@ impl ReplicationSource {
             tasks,
             keys: Keys::new(),
             sql,
+            guard: None,
             link: None,
             snapshot: None,
             stream: None,
@@ -83,7 +87,15 @@ impl ReplicationSource {
         (self.stream, self.snapshot, self.link) = (None, None, None);
         let mut link = self.take_link().await?;
         let identified = slot::identify(&mut link).await?;
+        let endpoint = self.endpoint.at(link.host());
         self.link = Some(link);
+        if !self.guard.as_ref().is_some_and(guard::Guard::is_held) {
+            let Settings {
+                slot, slot_wait, ..
+            } = &self.settings;
+            let guard = guard::Guard::acquire(&endpoint, &self.tasks, slot, *slot_wait).await?;
+            self.guard = Some(guard);
+        }
         let slot = slot::inspect(
             self.sql.client().await?,
             &self.settings.slot,
@@ -255,10 +267,11 @@ impl Source for ReplicationSource {
 
     async fn stop(&mut self) -> Result<(), Fault> {
         (self.snapshot, self.link) = (None, None);
-        match self.stream.take() {
-            Some(stream) => Ok(stream.stop().await?),
-            None => Ok(()),
+        if let Some(stream) = self.stream.take() {
+            stream.stop().await?;
         }
+        self.guard = None;
+        Ok(())
     }
 }
 

@@ -5,6 +5,8 @@
 //!
 //! Source: <https://www.postgresql.org/docs/current/protocol-replication.html>
 
+mod pace;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,6 +17,7 @@ use walferry_schema::Lsn;
 use crate::error::{Error, Result};
 use crate::identifier::{quoted, replication_literal};
 use crate::link::Link;
+use pace::Pace;
 
 const STREAMING: &str = "reading the replication stream";
 const CONFIRMING: &str = "confirming to the server";
@@ -27,17 +30,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// Microseconds from 1970 to 2000.
 const EPOCH_2000_MICROS: u128 = 946_684_800_000_000;
-/// A read of more than this, soon after the last one, means that we are behind.
-const BEHIND_BYTES: usize = 2 * 1024;
-/// While behind, the socket gets this long to fill: many small reads cost the server as much as us.
-const GATHER: Duration = Duration::from_millis(1);
 
 /// A link in streaming mode.
 pub(crate) struct ReplicationStream {
     link: Link,
     confirmed: Lsn,
     silence: Option<Silence>,
-    last_read: Option<LastRead>,
+    pace: Pace,
 }
 
 /// What the server sends while streaming.
@@ -51,11 +50,6 @@ pub(crate) enum StreamFrame {
 struct Silence {
     since: Instant,
     asked: Option<Instant>,
-}
-
-struct LastRead {
-    at: Instant,
-    bytes: usize,
 }
 
 // === impl ReplicationStream ===
@@ -79,7 +73,7 @@ impl ReplicationStream {
                 link,
                 confirmed: Lsn::ZERO,
                 silence: None,
-                last_read: None,
+                pace: Pace::default(),
             }),
             Err(error) => Err((link, error)),
         }
@@ -116,7 +110,7 @@ impl ReplicationStream {
                 biased;
                 // 1. What the server sends.
                 read = self.link.fill(STREAMING) => {
-                    self.last_read = Some(LastRead { at: Instant::now(), bytes: read? });
+                    self.pace.read(Instant::now(), read?);
                     self.silence = None;
                     return Ok(());
                 }
@@ -143,17 +137,10 @@ impl ReplicationStream {
         stopped.unwrap_or(Ok(()))
     }
 
-    /// While behind, lets the socket fill. The time a caller spent since the last read counts.
+    /// While behind, lets the socket fill: many small reads cost the server as much as us.
     async fn gather(&mut self) {
-        if let Some(last) = self
-            .last_read
-            .as_ref()
-            .filter(|last| last.bytes >= BEHIND_BYTES)
-        {
-            let until = last.at + GATHER;
-            if until > Instant::now() {
-                tokio::time::sleep_until(until).await;
-            }
+        if let Some(until) = self.pace.rest(Instant::now()) {
+            tokio::time::sleep_until(until).await;
         }
     }
 
@@ -261,7 +248,7 @@ mod tests {
     fn a_status_update_says_the_same_three_times() {
         let update = status_update(Lsn(0x0102), true);
         let lsn = [0, 0, 0, 0, 0, 0, 1, 2];
-        assert_eq!(update[..25], [&[b'r'], lsn.as_slice(), &lsn, &lsn].concat());
+        assert_eq!(update[..25], [b"r", lsn.as_slice(), &lsn, &lsn].concat());
         assert_eq!((update.len(), update[33]), (34, 1));
     }
 

@@ -58,9 +58,13 @@ impl Batch for FakeBatch {
         if let Event::Insert(_, document) | Event::Update(_, document) = &event
             && document.get("v").is_some_and(|value| value == "poison")
         {
-            return Err(FakeError::fault(crate::Class::Poison, "column v has no form"));
+            return Err(FakeError::fault(
+                crate::Class::Poison,
+                "column v has no form",
+            ));
         }
-        self.events.push((collection(target.table, target.staging), event));
+        self.events
+            .push((collection(target.table, target.staging), event));
         Ok(())
     }
 
@@ -76,10 +80,7 @@ impl Batch for FakeBatch {
 // === impl Event ===
 
 impl Event {
-    fn apply(
-        self,
-        rows: &mut std::collections::BTreeMap<String, Document>,
-    ) -> Result<u64, Fault> {
+    fn apply(self, rows: &mut std::collections::BTreeMap<String, Document>) -> Result<u64, Fault> {
         match self {
             Self::Insert(key, document) => Ok(u64::from(rows.insert(key, document).is_some())),
             Self::Update(key, document) => match rows.get_mut(&key) {

@@ -136,10 +136,11 @@ impl FakeDatabase {
 
 impl State {
     pub(super) fn documents(&self) -> Documents {
-        let is_shown =
-            |(name, rows): &(&String, &_)| !name.contains('.') && !is_empty(rows);
+        let is_shown = |(name, rows): &(&String, &_)| !name.contains('.') && !is_empty(rows);
         let shown = self.collections.iter().filter(is_shown);
-        shown.map(|(name, rows)| (name.clone(), rows.clone())).collect()
+        shown
+            .map(|(name, rows)| (name.clone(), rows.clone()))
+            .collect()
     }
 }
 

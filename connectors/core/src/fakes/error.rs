@@ -14,7 +14,11 @@ pub struct FakeError {
 
 impl FakeError {
     pub(super) fn fault(class: Class, message: impl Into<String>) -> Fault {
-        Self { class, message: message.into() }.into()
+        Self {
+            class,
+            message: message.into(),
+        }
+        .into()
     }
 
     pub(super) fn transient(message: impl Into<String>) -> Fault {

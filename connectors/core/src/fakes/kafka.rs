@@ -46,7 +46,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Records<T> {
     pub(super) first: i64,
-    pub(super) records: VecDeque<T>,
+    pub(super) entries: VecDeque<T>,
     /// Readers see nothing from this offset on.
     pub(super) hidden_from: i64,
 }
@@ -126,7 +126,9 @@ impl FakeKafka {
             let is_next = |held: &Held| {
                 held.producer == producer && held.place == *place && held.offset.is_some()
             };
-            let Some(index) = state.held.iter().position(is_next) else { break };
+            let Some(index) = state.held.iter().position(is_next) else {
+                break;
+            };
             if let Some(mut held) = state.held.remove(index) {
                 state.settle(&mut held);
             }
@@ -139,23 +141,44 @@ impl FakeKafka {
     pub fn held(&self) -> Vec<Place> {
         let state = self.lock();
         let is_its = |held: &&Held| held.producer == state.producer;
-        state.held.iter().filter(is_its).map(|held| held.place.clone()).collect()
+        state
+            .held
+            .iter()
+            .filter(is_its)
+            .map(|held| held.place.clone())
+            .collect()
     }
 
     /// Where the undelivered records of dead producers would go.
     pub fn zombies(&self) -> Vec<Place> {
         let state = self.lock();
         let is_dead = |held: &&Held| held.producer < state.producer && held.offset.is_none();
-        state.held.iter().filter(is_dead).map(|held| held.place.clone()).collect()
+        state
+            .held
+            .iter()
+            .filter(is_dead)
+            .map(|held| held.place.clone())
+            .collect()
     }
 
-    /// Delivers a dead producer's next record to a place.
-    pub fn flush_zombie(&self, place: &Place) {
+    /// Delivers a dead producer's next record to a place; whether it is one that its sender waited
+    /// for by itself (`open` and its like).
+    pub fn flush_zombie(&self, place: &Place) -> bool {
         let mut state = self.lock();
         let producer = state.producer;
-        state.deliver_next(place, |held| held.producer < producer);
+        let was_awaited = state.deliver_next(place, |held| held.producer < producer);
         drop(state);
         self.changed();
+        was_awaited
+    }
+
+    /// Forgets what dead producers have not delivered and were waiting for by itself.
+    pub fn drop_awaited_zombies(&self) {
+        let mut state = self.lock();
+        let producer = state.producer;
+        state
+            .held
+            .retain(|held| held.producer == producer || held.entry.is_some());
     }
 
     /// Forgets what dead producers have not delivered.
@@ -227,7 +250,8 @@ impl FakeKafka {
 
     /// Appends a row to a partition.
     pub fn append_row(&self, name: &PartitionOffset, row: RowRecord) {
-        self.lock().push(&Place::Rows(name.clone()), &Body::Row(row));
+        self.lock()
+            .push(&Place::Rows(name.clone()), &Body::Row(row));
         self.changed();
     }
 }
@@ -242,13 +266,17 @@ impl FakeKafka {
 
     /// The records of a partition.
     pub fn rows(&self, name: &PartitionOffset) -> Vec<RowRecord> {
-        self.lock().rows(name).records.iter().cloned().collect()
+        self.lock().rows(name).entries.iter().cloned().collect()
     }
 
     /// All rows of all partitions.
     pub fn all_rows(&self) -> Vec<RowRecord> {
         let state = self.lock();
-        state.rows.values().flat_map(|partition| partition.records.iter().cloned()).collect()
+        state
+            .rows
+            .values()
+            .flat_map(|partition| partition.entries.iter().cloned())
+            .collect()
     }
 
     /// The row partitions that exist.
@@ -287,19 +315,24 @@ impl State {
             (Place::Rows(name), Body::Row(row)) => {
                 let records = self.rows(name);
                 let offset = records.end();
-                records.push(RowRecord { offset, ..row.clone() })
+                records.push(RowRecord {
+                    offset,
+                    ..row.clone()
+                })
             }
             _ => -1,
         }
     }
 
-    fn deliver_next(&mut self, place: &Place, is_its: impl Fn(&Held) -> bool) {
-        let is_next =
-            |held: &Held| is_its(held) && held.place == *place && held.offset.is_none();
-        let Some(index) = self.held.iter().position(is_next) else { return };
+    fn deliver_next(&mut self, place: &Place, is_its: impl Fn(&Held) -> bool) -> bool {
+        let is_next = |held: &Held| is_its(held) && held.place == *place && held.offset.is_none();
+        let Some(index) = self.held.iter().position(is_next) else {
+            return false;
+        };
         let body = self.held[index].body.clone();
         let offset = self.push(place, &body);
         self.held[index].offset = Some(offset);
+        self.held[index].entry.is_none()
     }
 
     /// Delivers a record where that is due, and tells who waits for it.
@@ -315,7 +348,9 @@ impl State {
         let log = &self.log;
         let first = from.max(log.first);
         let entries = (first..log.end()).take(limit);
-        entries.filter_map(|offset| LogEntry::from_bytes(offset, log.get(offset)?).ok()).collect()
+        entries
+            .filter_map(|offset| LogEntry::from_bytes(offset, log.get(offset)?).ok())
+            .collect()
     }
 }
 
@@ -323,17 +358,21 @@ impl State {
 
 impl<T> Default for Records<T> {
     fn default() -> Self {
-        Self { first: 0, records: VecDeque::new(), hidden_from: i64::MAX }
+        Self {
+            first: 0,
+            entries: VecDeque::new(),
+            hidden_from: i64::MAX,
+        }
     }
 }
 
 impl<T> Records<T> {
     pub(super) fn end(&self) -> i64 {
-        self.first + i64::try_from(self.records.len()).unwrap_or(i64::MAX)
+        self.first + i64::try_from(self.entries.len()).unwrap_or(i64::MAX)
     }
 
     pub(super) fn get(&self, offset: i64) -> Option<&T> {
-        self.records.get(usize::try_from(offset - self.first).ok()?)
+        self.entries.get(usize::try_from(offset - self.first).ok()?)
     }
 
     /// The record at an offset, if readers may see it.
@@ -342,16 +381,17 @@ impl<T> Records<T> {
     }
 
     fn push(&mut self, record: T) -> i64 {
-        self.records.push_back(record);
+        self.entries.push_back(record);
         self.end() - 1
     }
 
     fn lose_tail(&mut self, count: usize) {
-        self.records.truncate(self.records.len().saturating_sub(count));
+        self.entries
+            .truncate(self.entries.len().saturating_sub(count));
     }
 
     fn trim(&mut self, first: i64) {
-        while self.first < first && self.records.pop_front().is_some() {
+        while self.first < first && self.entries.pop_front().is_some() {
             self.first += 1;
         }
     }

@@ -6,7 +6,9 @@ use walferry_schema::{LogRecord, header};
 
 use super::kafka::{Body, Held, State};
 use super::{FakeError, FakeKafka, Place};
-use crate::{Accepted, Fault, Log, LogEntry, LogTail, PartitionOffset, Record, RowRecord, TopicSpec};
+use crate::{
+    Accepted, Fault, Log, LogEntry, LogTail, PartitionOffset, Record, RowRecord, TopicSpec,
+};
 
 /// One process's way to write; dropping it leaves what it held to [`FakeKafka::flush_zombie`].
 #[derive(Debug)]
@@ -23,11 +25,18 @@ pub struct FakeLog {
 impl FakeLog {
     /// A new process's log.
     pub fn new(kafka: &FakeKafka) -> Self {
-        Self { kafka: kafka.clone(), changes: kafka.changes(), producer: None, last_entry: 0 }
+        Self {
+            kafka: kafka.clone(),
+            changes: kafka.changes(),
+            producer: None,
+            last_entry: 0,
+        }
     }
 
     fn producer(&self, state: &State) -> Result<u64, Fault> {
-        let producer = self.producer.ok_or_else(|| FakeError::fatal("there is no producer"))?;
+        let producer = self
+            .producer
+            .ok_or_else(|| FakeError::fatal("there is no producer"))?;
         if state.failed.contains(&producer) {
             return Err(FakeError::transient("a delivery failed"));
         }
@@ -38,10 +47,17 @@ impl FakeLog {
         let mut state = self.kafka.lock();
         let producer = self.producer(&state)?;
         if entry < self.last_entry {
-            return Err(FakeError::fatal(format!("entry {entry} after {}", self.last_entry)));
+            return Err(FakeError::fatal(format!(
+                "entry {entry} after {}",
+                self.last_entry
+            )));
         }
         self.last_entry = entry;
-        let waiting = state.held.iter().filter(|held| held.producer == producer).count();
+        let waiting = state
+            .held
+            .iter()
+            .filter(|held| held.producer == producer)
+            .count();
         if state.room.is_some_and(|room| waiting >= room) {
             return Ok(false);
         }
@@ -60,12 +76,21 @@ impl Log for FakeLog {
     async fn ensure_topics(&mut self, topics: &[TopicSpec]) -> Result<(), Fault> {
         let mut state = self.kafka.lock();
         for topic in topics {
-            let partitions = *state.topics.entry(topic.name.clone()).or_insert(topic.partitions);
+            let partitions = *state
+                .topics
+                .entry(topic.name.clone())
+                .or_insert(topic.partitions);
             if partitions != topic.partitions {
-                return Err(FakeError::fatal(format!("{} has {partitions} partitions", topic.name)));
+                return Err(FakeError::fatal(format!(
+                    "{} has {partitions} partitions",
+                    topic.name
+                )));
             }
             for partition in 0..partitions {
-                state.rows(&PartitionOffset { topic: topic.name.clone(), partition });
+                state.rows(&PartitionOffset {
+                    topic: topic.name.clone(),
+                    partition,
+                });
             }
         }
         Ok(())
@@ -106,31 +131,49 @@ impl Log for FakeLog {
     fn send_row(&mut self, entry: u64, record: &Record<'_>) -> Result<Accepted, Fault> {
         let limit = self.kafka.lock().largest_bytes.unwrap_or(usize::MAX);
         if record.value.is_some_and(|value| value.len() > limit) {
-            return Err(FakeError::fault(crate::Class::Poison, "the record is too large"));
+            return Err(FakeError::fault(
+                crate::Class::Poison,
+                "the record is too large",
+            ));
         }
         let partition = partition_of(record);
-        let name = PartitionOffset { topic: record.topic.name.clone(), partition };
+        let name = PartitionOffset {
+            topic: record.topic.name.clone(),
+            partition,
+        };
         if !self.kafka.lock().topics.contains_key(&name.topic) {
-            return Err(FakeError::fatal(format!("topic {} does not exist", name.topic)));
+            return Err(FakeError::fatal(format!(
+                "topic {} does not exist",
+                name.topic
+            )));
         }
         let body = Body::Row(stored(record)?);
-        Ok(match self.send(entry, Place::Rows(name), body)? {
-            true => Accepted::Partition(partition),
-            false => Accepted::Full,
+        Ok(if self.send(entry, Place::Rows(name), body)? {
+            Accepted::Partition(partition)
+        } else {
+            Accepted::Full
         })
     }
 
     fn send_log(&mut self, entry: u64, record: &[u8]) -> Result<Accepted, Fault> {
-        Ok(match self.send(entry, Place::Log, Body::Log(record.to_vec()))? {
-            true => Accepted::Partition(0),
-            false => Accepted::Full,
-        })
+        Ok(
+            if self.send(entry, Place::Log, Body::Log(record.to_vec()))? {
+                Accepted::Partition(0)
+            } else {
+                Accepted::Full
+            },
+        )
     }
 
     fn outstanding(&self) -> Option<u64> {
         let state = self.kafka.lock();
         let is_its = |held: &&Held| Some(held.producer) == self.producer;
-        state.held.iter().filter(is_its).filter_map(|held| held.entry).min()
+        state
+            .held
+            .iter()
+            .filter(is_its)
+            .filter_map(|held| held.entry)
+            .min()
     }
 
     async fn progress(&mut self) -> Result<(), Fault> {
@@ -141,7 +184,10 @@ impl Log for FakeLog {
 
     async fn bounds(&mut self) -> Result<LogTail, Fault> {
         let state = self.kafka.lock();
-        Ok(LogTail { first: state.log.first, end: state.log.end() })
+        Ok(LogTail {
+            first: state.log.first,
+            end: state.log.end(),
+        })
     }
 
     async fn read(&mut self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Fault> {
@@ -155,18 +201,30 @@ impl State {
     fn queue(&mut self, producer: u64, entry: Option<u64>, place: Place, body: Body) -> u64 {
         self.next_token += 1;
         let token = self.next_token;
-        self.held.push_back(Held { producer, entry, token, place, body, offset: None });
+        self.held.push_back(Held {
+            producer,
+            entry,
+            token,
+            place,
+            body,
+            offset: None,
+        });
         token
     }
 }
 
 pub(super) async fn wait(changes: &mut watch::Receiver<u64>) -> Result<(), Fault> {
-    changes.changed().await.map_err(|_| FakeError::fatal("the fake Kafka is gone"))
+    changes
+        .changed()
+        .await
+        .map_err(|_| FakeError::fatal("the fake Kafka is gone"))
 }
 
 fn partition_of(record: &Record<'_>) -> i32 {
     let Some(key) = record.key else { return 0 };
-    let sum = key.iter().fold(0_i32, |sum, byte| (sum * 31 + i32::from(*byte)) % 9_973);
+    let sum = key
+        .iter()
+        .fold(0_i32, |sum, byte| (sum * 31 + i32::from(*byte)) % 9_973);
     sum % record.topic.partitions
 }
 

@@ -31,7 +31,13 @@ impl FakeLogReader {
     /// A new process's reader.
     pub fn new(kafka: &FakeKafka) -> Self {
         let (log, starts, partitions) = (0, BTreeMap::new(), Vec::new());
-        Self { kafka: kafka.clone(), changes: kafka.changes(), log, starts, partitions }
+        Self {
+            kafka: kafka.clone(),
+            changes: kafka.changes(),
+            log,
+            starts,
+            partitions,
+        }
     }
 }
 
@@ -53,7 +59,11 @@ impl LogReader for FakeLogReader {
         }
         let first = self.kafka.lock().rows(name).first;
         let next = self.starts.get(name).copied().unwrap_or(first);
-        self.partitions.push(Reading { name: name.clone(), next, peeked: None });
+        self.partitions.push(Reading {
+            name: name.clone(),
+            next,
+            peeked: None,
+        });
         Ok(Partition(self.partitions.len() - 1))
     }
 
@@ -69,12 +79,19 @@ impl LogReader for FakeLogReader {
     fn buffered_log(&mut self) -> Result<Option<LogEntry>, Fault> {
         let state = self.kafka.lock();
         if self.log < state.log.first || self.log > state.log.end() {
-            return Err(FakeError::fatal(format!("the log has no offset {}", self.log)));
+            return Err(FakeError::fatal(format!(
+                "the log has no offset {}",
+                self.log
+            )));
         }
-        let Some(bytes) = state.log.visible(self.log) else { return Ok(None) };
+        let Some(bytes) = state.log.visible(self.log) else {
+            return Ok(None);
+        };
         let entry = LogEntry::from_bytes(self.log, bytes);
         self.log += 1;
-        entry.map(Some).map_err(|error| FakeError::fatal(format!("{error}")))
+        entry
+            .map(Some)
+            .map_err(|error| FakeError::fatal(format!("{error}")))
     }
 
     async fn seek_log(&mut self, offset: i64) -> Result<(), Fault> {
@@ -88,7 +105,10 @@ impl LogReader for FakeLogReader {
             let mut state = self.kafka.lock();
             let rows = state.rows(&reading.name);
             if reading.next < rows.first || reading.next > rows.end() {
-                return Err(FakeError::fatal(format!("there is no offset {}", reading.next)));
+                return Err(FakeError::fatal(format!(
+                    "there is no offset {}",
+                    reading.next
+                )));
             }
             reading.peeked = rows.visible(reading.next).cloned();
         }
@@ -113,12 +133,18 @@ impl LogReader for FakeLogReader {
     async fn bounds(&mut self, name: &PartitionOffset) -> Result<Bounds, Fault> {
         let mut state = self.kafka.lock();
         let rows = state.rows(name);
-        Ok(Bounds { first: rows.first, end: rows.end() })
+        Ok(Bounds {
+            first: rows.first,
+            end: rows.end(),
+        })
     }
 
     async fn log_bounds(&mut self) -> Result<Bounds, Fault> {
         let state = self.kafka.lock();
-        Ok(Bounds { first: state.log.first, end: state.log.end() })
+        Ok(Bounds {
+            first: state.log.first,
+            end: state.log.end(),
+        })
     }
 
     async fn look_ahead(&mut self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Fault> {

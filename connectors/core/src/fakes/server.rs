@@ -68,7 +68,10 @@ impl FakeServer {
     /// A server with empty tables and no slot.
     pub fn new(tables: &[&'static str]) -> Self {
         let state = State {
-            server: ServerIdentity { system_id: SERVER_ID.into(), timeline: 1 },
+            server: ServerIdentity {
+                system_id: SERVER_ID.into(),
+                timeline: 1,
+            },
             slot: None,
             tables: tables.iter().map(|name| table(name)).collect(),
             keyless: Vec::new(),
@@ -81,7 +84,10 @@ impl FakeServer {
             confirmations: Vec::new(),
             next_xid: 700,
         };
-        Self { state: Arc::new(Mutex::new(state)), changes: watch::Sender::default() }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            changes: watch::Sender::default(),
+        }
     }
 
     /// Commits a transaction: its commit LSN. The next one's commit LSN is this one's end LSN.
@@ -89,16 +95,28 @@ impl FakeServer {
         let mut state = self.lock();
         let (xid, commit_lsn) = (state.next_xid, state.insert_lsn);
         let end_lsn = Lsn(commit_lsn.0 + 0x30);
-        let mut events = vec![SourceEvent::Begin { xid, commit_lsn, committed_at: 1_000_000 }];
+        let mut events = vec![SourceEvent::Begin {
+            xid,
+            commit_lsn,
+            committed_at: 1_000_000,
+        }];
         let mut ordinal = 0;
         for change in changes {
             let (event, used) = state.event(change, commit_lsn, ordinal);
             events.push(event);
             ordinal += used;
         }
-        events.push(SourceEvent::Commit { commit_lsn, end_lsn });
+        events.push(SourceEvent::Commit {
+            commit_lsn,
+            end_lsn,
+        });
         let changes = changes.to_vec();
-        state.wal.push(Item { lsn: commit_lsn, is_commit: true, events, changes });
+        state.wal.push(Item {
+            lsn: commit_lsn,
+            is_commit: true,
+            events,
+            changes,
+        });
         state.insert_lsn = end_lsn;
         state.next_xid += 1;
         drop(state);
@@ -111,7 +129,12 @@ impl FakeServer {
         let mut state = self.lock();
         let lsn = Lsn(state.insert_lsn.0 + 0x100);
         let events = vec![SourceEvent::Keepalive { lsn, wants_reply }];
-        state.wal.push(Item { lsn, is_commit: false, events, changes: Vec::new() });
+        state.wal.push(Item {
+            lsn,
+            is_commit: false,
+            events,
+            changes: Vec::new(),
+        });
         state.insert_lsn = lsn;
         drop(state);
         self.changed();
@@ -136,7 +159,11 @@ impl FakeServer {
     pub fn make_slot(&self) {
         let mut state = self.lock();
         let confirmed_lsn = state.insert_lsn;
-        state.slot = Some(SlotState { confirmed_lsn, is_active: false, is_lost: false });
+        state.slot = Some(SlotState {
+            confirmed_lsn,
+            is_active: false,
+            is_lost: false,
+        });
     }
 
     /// Removes log that the slot still needed.
@@ -155,7 +182,10 @@ impl FakeServer {
 
     /// Moves to another server or timeline.
     pub fn become_server(&self, system_id: &str, timeline: u32) {
-        self.lock().server = ServerIdentity { system_id: system_id.into(), timeline };
+        self.lock().server = ServerIdentity {
+            system_id: system_id.into(),
+            timeline,
+        };
     }
 
     /// Says that the log ends here, as a server restored from an older state would.
@@ -204,7 +234,12 @@ impl FakeServer {
 
     /// All commit LSNs, oldest first.
     pub fn commits(&self) -> Vec<Lsn> {
-        self.lock().wal.iter().filter(|item| item.is_commit).map(|item| item.lsn).collect()
+        self.lock()
+            .wal
+            .iter()
+            .filter(|item| item.is_commit)
+            .map(|item| item.lsn)
+            .collect()
     }
 
     /// All rows as of a commit, that one included; tables without rows are left out.
@@ -239,11 +274,17 @@ impl State {
 
     /// The tables with their keys, in name order.
     pub(super) fn source_tables(&self) -> Vec<SourceTable> {
-        let key = |name: &str| match self.keyless.contains(&name) {
-            true => Vec::new(),
-            false => vec!["id".to_owned()],
+        let key = |name: &str| {
+            if self.keyless.contains(&name) {
+                Vec::new()
+            } else {
+                vec!["id".to_owned()]
+            }
         };
-        let table = |it: &Arc<Relation>| SourceTable { name: it.name.clone(), key: key(&it.name.table) };
+        let table = |it: &Arc<Relation>| SourceTable {
+            name: it.name.clone(),
+            key: key(&it.name.table),
+        };
         let mut tables: Vec<_> = self.tables.iter().map(table).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         tables
@@ -251,8 +292,14 @@ impl State {
 
     pub(super) fn documents_before(&self, lsn: Lsn) -> Documents {
         let mut documents = Documents::new();
-        for item in self.wal.iter().filter(|item| item.is_commit && item.lsn < lsn) {
-            item.changes.iter().for_each(|change| change.apply(&mut documents));
+        for item in self
+            .wal
+            .iter()
+            .filter(|item| item.is_commit && item.lsn < lsn)
+        {
+            item.changes
+                .iter()
+                .for_each(|change| change.apply(&mut documents));
         }
         documents.retain(|_, rows| !rows.is_empty());
         documents
@@ -265,11 +312,20 @@ impl State {
 
     /// The event of a change, and how many ordinals it owns.
     fn event(&self, change: &FakeChange, commit_lsn: Lsn, ordinal: u64) -> (SourceEvent, u64) {
-        let of = |name: &str, op| Change::Row { relation: self.relation(name), op };
+        let of = |name: &str, op| Change::Row {
+            relation: self.relation(name),
+            op,
+        };
         let (change, used) = match change {
-            FakeChange::Insert(name, id, value) => {
-                (of(name, RowOp::Insert { new: row(*id, Some(value)) }), 2)
-            }
+            FakeChange::Insert(name, id, value) => (
+                of(
+                    name,
+                    RowOp::Insert {
+                        new: row(*id, Some(value)),
+                    },
+                ),
+                2,
+            ),
             FakeChange::Update(name, id, value) => {
                 let new = row(*id, value.as_deref());
                 (of(name, RowOp::Update { old: None, new }), 2)
@@ -286,12 +342,25 @@ impl State {
             }
             FakeChange::Keepalive(wants_reply) => {
                 let lsn = Lsn(commit_lsn.0 + 0x30);
-                return (SourceEvent::Keepalive { lsn, wants_reply: *wants_reply }, 0);
+                return (
+                    SourceEvent::Keepalive {
+                        lsn,
+                        wants_reply: *wants_reply,
+                    },
+                    0,
+                );
             }
         };
         // A row's record may stand before earlier transactions' commits: transactions overlap.
         let lsn = Lsn(commit_lsn.0.saturating_sub(0x200) + ordinal);
-        (SourceEvent::Change { lsn, ordinal, change }, used)
+        (
+            SourceEvent::Change {
+                lsn,
+                ordinal,
+                change,
+            },
+            used,
+        )
     }
 }
 

@@ -20,13 +20,20 @@ pub struct FakeSink {
 impl FakeSink {
     /// A new process's writer.
     pub fn new(database: &FakeDatabase) -> Self {
-        Self { database: database.clone(), epoch: None }
+        Self {
+            database: database.clone(),
+            epoch: None,
+        }
     }
 
     fn check_epoch(&self, state: &State) -> Result<(), Fault> {
-        match self.epoch == Some(state.epoch) {
-            true => Ok(()),
-            false => Err(FakeError::fault(Class::Fenced, "another writer has taken over")),
+        if self.epoch == Some(state.epoch) {
+            Ok(())
+        } else {
+            Err(FakeError::fault(
+                Class::Fenced,
+                "another writer has taken over",
+            ))
         }
     }
 
@@ -57,7 +64,12 @@ impl Sink for FakeSink {
     }
 
     async fn apply(&mut self, batch: FakeBatch, checkpoint: &Checkpoint) -> Result<Applied, Fault> {
-        let script = self.database.lock().script.pop_front().unwrap_or(Script::Pass);
+        let script = self
+            .database
+            .lock()
+            .script
+            .pop_front()
+            .unwrap_or(Script::Pass);
         match script {
             Script::Reject(class) => return Err(FakeError::fault(class, "rejected")),
             Script::Hold => self.held().await,
@@ -72,7 +84,12 @@ impl Sink for FakeSink {
         state.collections = collections;
         state.checkpoint = Some(checkpoint.clone());
         let (checkpoint, documents) = (checkpoint.clone(), state.documents());
-        state.groups.push(Group { checkpoint, documents, events, repaired });
+        state.groups.push(Group {
+            checkpoint,
+            documents,
+            events,
+            repaired,
+        });
         if events == 0 {
             state.step()?;
         }
@@ -91,13 +108,19 @@ impl Sink for FakeSink {
             let staging = collection(&table.name, Some(generation));
             let prefix = format!("{}.", table.name.table);
             let is_old = |name: &String| name.starts_with(&prefix) && *name != staging;
-            let old: Vec<String> = state.collections.keys().filter(|name| is_old(name)).cloned().collect();
+            let old: Vec<String> = state
+                .collections
+                .keys()
+                .filter(|name| is_old(name))
+                .cloned()
+                .collect();
             for name in old {
                 state.collections.remove(&name);
                 state.step()?;
             }
-            if !state.collections.contains_key(&staging) {
-                state.collections.insert(staging, std::collections::BTreeMap::new());
+            if let std::collections::btree_map::Entry::Vacant(e) = state.collections.entry(staging)
+            {
+                e.insert(std::collections::BTreeMap::new());
                 state.step()?;
             }
         }
@@ -111,7 +134,9 @@ impl Sink for FakeSink {
         for table in tables {
             let staging = collection(&table.name, Some(generation));
             if let Some(rows) = state.collections.remove(&staging) {
-                state.collections.insert(collection(&table.name, None), rows);
+                state
+                    .collections
+                    .insert(collection(&table.name, None), rows);
                 state.step()?;
             }
         }
@@ -124,9 +149,12 @@ impl Sink for FakeSink {
 impl State {
     fn expect(&self, expected: PipelineState) -> Result<(), Fault> {
         let found = self.checkpoint.as_ref().map(|checkpoint| checkpoint.state);
-        match found == Some(expected) {
-            true => Ok(()),
-            false => Err(FakeError::fatal(format!("the pipeline is {found:?}, not {expected:?}"))),
+        if found == Some(expected) {
+            Ok(())
+        } else {
+            Err(FakeError::fatal(format!(
+                "the pipeline is {found:?}, not {expected:?}"
+            )))
         }
     }
 

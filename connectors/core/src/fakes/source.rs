@@ -56,10 +56,13 @@ impl FakeSource {
 
     /// The server, if the link to it stands and owns the slot.
     fn cursor(&self) -> Result<usize, Fault> {
-        let cursor = self.cursor.ok_or_else(|| FakeError::fatal("nothing is streamed"))?;
-        match self.server.lock().owner == Some(self.link) {
-            true => Ok(cursor),
-            false => Err(FakeError::transient("the link broke")),
+        let cursor = self
+            .cursor
+            .ok_or_else(|| FakeError::fatal("nothing is streamed"))?;
+        if self.server.lock().owner == Some(self.link) {
+            Ok(cursor)
+        } else {
+            Err(FakeError::transient("the link broke"))
         }
     }
 }
@@ -98,22 +101,34 @@ impl Source for FakeSource {
             return Err(FakeError::fatal("the slot is active"));
         }
         let consistent_lsn = state.insert_lsn;
-        let slot = SlotState { confirmed_lsn: consistent_lsn, is_active: false, is_lost: false };
+        let slot = SlotState {
+            confirmed_lsn: consistent_lsn,
+            is_active: false,
+            is_lost: false,
+        };
         state.slot = Some(slot);
         state.flush_lsn = None;
         let mut documents = state.documents_before(consistent_lsn);
         for name in tables {
             let rows = documents.remove(&*name.table).unwrap_or_default();
-            let text = |row: &super::Document, column| row.get(column).map(String::as_str).map(str::to_owned);
+            let text = |row: &super::Document, column| {
+                row.get(column).map(String::as_str).map(str::to_owned)
+            };
             let row = |row: &super::Document| {
                 Row::from_texts(&[text(row, "id").as_deref(), text(row, "v").as_deref()])
             };
             let rows: Vec<Row> = rows.values().map(row).collect();
             let relation = state.relation(&name.table);
-            let chunk = |rows: &[Row]| SnapshotChunk { relation: relation.clone(), rows: rows.to_vec() };
+            let chunk = |rows: &[Row]| SnapshotChunk {
+                relation: relation.clone(),
+                rows: rows.to_vec(),
+            };
             self.chunks.extend(rows.chunks(state.chunk_rows).map(chunk));
         }
-        Ok(SnapshotStart { consistent_lsn, taken_at: 2_000_000 })
+        Ok(SnapshotStart {
+            consistent_lsn,
+            taken_at: 2_000_000,
+        })
     }
 
     async fn next_chunk(&mut self) -> Result<Option<SnapshotChunk>, Fault> {
@@ -135,9 +150,12 @@ impl Source for FakeSource {
         self.link = state.links;
         state.owner = Some(self.link);
         let start = slot.confirmed_lsn;
-        let is_before = |item: &super::server::Item| match item.is_commit {
-            true => item.lsn < start,
-            false => item.lsn <= start,
+        let is_before = |item: &super::server::Item| {
+            if item.is_commit {
+                item.lsn < start
+            } else {
+                item.lsn <= start
+            }
         };
         self.cursor = Some(state.wal.iter().take_while(|item| is_before(item)).count());
         (self.told, self.confirmed) = (start, start);
@@ -149,7 +167,10 @@ impl Source for FakeSource {
             if let Some(event) = self.buffered()? {
                 return Ok(event);
             }
-            self.changes.changed().await.map_err(|_| FakeError::fatal("the fake server is gone"))?;
+            self.changes
+                .changed()
+                .await
+                .map_err(|_| FakeError::fatal("the fake server is gone"))?;
         }
     }
 
@@ -157,7 +178,9 @@ impl Source for FakeSource {
         let cursor = self.cursor()?;
         if self.events.is_empty() {
             let state = self.server.lock();
-            let Some(item) = state.wal.get(cursor) else { return Ok(None) };
+            let Some(item) = state.wal.get(cursor) else {
+                return Ok(None);
+            };
             self.events.extend(item.events.iter().cloned());
             self.cursor = Some(cursor + 1);
         }
@@ -174,7 +197,9 @@ impl Source for FakeSource {
         self.cursor()?;
         if lsn < self.confirmed || lsn > self.told {
             let (confirmed, told) = (self.confirmed, self.told);
-            return Err(FakeError::fatal(format!("confirms {lsn}, not {confirmed} to {told}")));
+            return Err(FakeError::fatal(format!(
+                "confirms {lsn}, not {confirmed} to {told}"
+            )));
         }
         self.confirmed = lsn;
         let mut state = self.server.lock();

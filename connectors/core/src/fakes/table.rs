@@ -21,7 +21,9 @@ pub fn table(name: &str) -> Arc<Relation> {
         key,
     };
     Arc::new(Relation {
-        oid: name.bytes().fold(1, |oid, byte| oid * 31 % 65_521 + u32::from(byte)),
+        oid: name
+            .bytes()
+            .fold(1, |oid, byte| oid * 31 % 65_521 + u32::from(byte)),
         name: TableName::new("public", name),
         identity: ReplicaIdentity::Default,
         columns: [column("id", "int4", 1), column("v", "text", 0)].into(),

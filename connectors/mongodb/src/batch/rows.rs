@@ -106,7 +106,10 @@ impl Rows {
 
     /// The operations in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Operation<'_>> {
-        let live = self.entries.iter().filter(|entry| entry.action != Action::Nothing);
+        let live = self
+            .entries
+            .iter()
+            .filter(|entry| entry.action != Action::Nothing);
         live.map(|entry| Operation {
             id: entry.id.of(&self.arena),
             action: entry.action,
@@ -155,12 +158,15 @@ impl Rows {
         }
         let mut id = Vec::new();
         self.encoder.id(&mut id, from)?;
-        let carried = self.index.get(&*id).and_then(|&at| match self.entries[at].action {
-            Action::Insert(body) | Action::Replace(body) | Action::Update(body) => {
-                body.is_complete.then_some(body)
-            }
-            _ => None,
-        });
+        let carried = self
+            .index
+            .get(&*id)
+            .and_then(|&at| match self.entries[at].action {
+                Action::Insert(body) | Action::Replace(body) | Action::Update(body) => {
+                    body.is_complete.then_some(body)
+                }
+                _ => None,
+            });
         let Some(carried) = carried else {
             return Ok(false);
         };
@@ -172,12 +178,7 @@ impl Rows {
         Ok(true)
     }
 
-    fn encode_and_fold(
-        &mut self,
-        step: Step,
-        image: &Image<'_>,
-        position: Position,
-    ) -> Result<()> {
+    fn encode_and_fold(&mut self, step: Step, image: &Image<'_>, position: Position) -> Result<()> {
         let id = self.encode_id(image)?;
         let body = match step {
             Step::Insert | Step::Update => Some(self.encode_body(image)?),
@@ -202,30 +203,36 @@ impl Rows {
         let (end, end_key) = (self.arena.len(), self.keys.len());
         Ok(Body {
             elements: Span { start, end },
-            keys: Span { start: first_key, end: end_key },
+            keys: Span {
+                start: first_key,
+                end: end_key,
+            },
             is_complete,
         })
     }
 
-    fn fold(
-        &mut self,
-        id: Span,
-        step: Step,
-        body: Option<Body>,
-        position: Position,
-    ) -> Result<()> {
+    fn fold(&mut self, id: Span, step: Step, body: Option<Body>, position: Position) -> Result<()> {
         let at = self.index.get(id.of(&self.arena)).copied();
         let before = at.map_or(Action::Nothing, |at| self.entries[at].action);
         let action = self.next_action(before, step, body).ok_or_else(|| {
             let (table, key) = (self.encoder.table.clone(), show_id(id.of(&self.arena)));
-            Error::MissingDocument { table, key, position }
+            Error::MissingDocument {
+                table,
+                key,
+                position,
+            }
         })?;
         self.check_size(id, action, position)?;
-        let entry = Entry { id, action, position };
+        let entry = Entry {
+            id,
+            action,
+            position,
+        };
         if let Some(at) = at {
             self.entries[at] = entry;
         } else {
-            self.index.insert(id.of(&self.arena).into(), self.entries.len());
+            self.index
+                .insert(id.of(&self.arena).into(), self.entries.len());
             self.entries.push(entry);
         }
         self.operations += usize::from(action != Action::Nothing);
@@ -288,7 +295,10 @@ impl Rows {
         let (end, end_key) = (self.arena.len(), self.keys.len());
         Body {
             elements: Span { start, end },
-            keys: Span { start: first_key, end: end_key },
+            keys: Span {
+                start: first_key,
+                end: end_key,
+            },
             is_complete: old.is_complete,
         }
     }
@@ -303,7 +313,9 @@ fn merged(old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut expected = 0;
     for element in Elements::new(old) {
         let candidates = (expected..newer.len()).chain(0..expected);
-        let found = candidates.into_iter().find(|&at| newer[at].name == element.name);
+        let found = candidates
+            .into_iter()
+            .find(|&at| newer[at].name == element.name);
         let bytes = found.map_or(element.bytes, |at| {
             taken[at] = true;
             expected = at + 1;

@@ -84,7 +84,10 @@ impl<'a> Decimal<'a> {
     /// The double that is exactly this number when written in its shortest form; none when there is
     /// no such double.
     pub(crate) fn to_double(self, text: &str) -> Option<f64> {
-        let double: f64 = text.parse().ok().filter(|double: &f64| double.is_finite())?;
+        let double: f64 = text
+            .parse()
+            .ok()
+            .filter(|double: &f64| double.is_finite())?;
         let shortest = format!("{double:e}");
         let shortest = Decimal::parse(shortest.as_bytes())?;
         self.is_same_number(shortest).then_some(double)
@@ -147,12 +150,23 @@ mod tests {
     fn a_scale_is_kept_up_to_thirty_four_digits() {
         let nines = "9".repeat(34);
         let texts = [
-            "0", "0.00", "-1", "123.4500", "0.0001", "1000000000000000000000", &nines, "NaN",
-            "Infinity", "-Infinity",
+            "0",
+            "0.00",
+            "-1",
+            "123.4500",
+            "0.0001",
+            "1000000000000000000000",
+            &nines,
+            "NaN",
+            "Infinity",
+            "-Infinity",
         ];
         for text in texts {
             let decimal = from_numeric(text).map(bson::Decimal128::from_bytes);
-            assert_eq!(decimal.map(|decimal| decimal.to_string()).as_deref(), Some(text));
+            assert_eq!(
+                decimal.map(|decimal| decimal.to_string()).as_deref(),
+                Some(text)
+            );
         }
     }
 
@@ -160,7 +174,17 @@ mod tests {
     fn what_would_be_rounded_has_no_decimal128() {
         let (digits, scale) = ("1".repeat(35), format!("0.{}1", "0".repeat(6_176)));
         let zeros = format!("1{}", "0".repeat(34));
-        for text in [digits.as_str(), &scale, &zeros, "", "-", ".5", "1e", "1e99999999999", "x"] {
+        for text in [
+            digits.as_str(),
+            &scale,
+            &zeros,
+            "",
+            "-",
+            ".5",
+            "1e",
+            "1e99999999999",
+            "x",
+        ] {
             assert_eq!(from_numeric(text), None, "{text}");
         }
         assert!(from_numeric("1e6111").is_some() && from_numeric("1e6112").is_none());
@@ -169,10 +193,16 @@ mod tests {
     #[test]
     fn a_double_is_the_same_number_or_none() {
         let double = |text: &str| Decimal::parse(text.as_bytes())?.to_double(text);
-        for text in ["0.1", "1.50", "1e3", "-0.0", "100.00", "1e300", "5e-324", "0e9"] {
+        for text in [
+            "0.1", "1.50", "1e3", "-0.0", "100.00", "1e300", "5e-324", "0e9",
+        ] {
             assert_eq!(double(text), text.parse().ok(), "{text}");
         }
-        for text in ["0.1000000000000000055511151231257827", "12345678901234567890", "1e400"] {
+        for text in [
+            "0.1000000000000000055511151231257827",
+            "12345678901234567890",
+            "1e400",
+        ] {
             assert_eq!(double(text), None, "{text}");
         }
     }

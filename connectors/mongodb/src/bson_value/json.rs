@@ -318,7 +318,9 @@ fn keep_last(out: &mut Vec<u8>, members: &[Member]) {
 fn has_duplicates(out: &[u8], members: &[Member]) -> bool {
     if members.len() > FEW_MEMBERS {
         let mut names = HashSet::with_capacity(members.len());
-        return !members.iter().all(|member| names.insert(name(out, *member)));
+        return !members
+            .iter()
+            .all(|member| names.insert(name(out, *member)));
     }
     let mut rest = members;
     while let Some((member, others)) = rest.split_first() {
@@ -332,7 +334,8 @@ fn has_duplicates(out: &[u8], members: &[Member]) -> bool {
 }
 
 fn name(out: &[u8], member: Member) -> &[u8] {
-    out.get(member.start + 1..member.name_end).unwrap_or_default()
+    out.get(member.start + 1..member.name_end)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -345,7 +348,7 @@ mod tests {
         let document = element::open(&mut out);
         element::header(&mut out, kind::NULL, "v");
         let kind = payload(&mut out, text)?;
-        out[4] = kind;
+        *out.get_mut(4)? = kind;
         element::close(&mut out, document);
         let document = bson::RawDocumentBuf::from_bytes(out).unwrap();
         let document = bson::Document::try_from(&*document).unwrap();
@@ -379,7 +382,8 @@ mod tests {
 
     #[test]
     fn documents_keep_the_order_of_their_members() {
-        let value = parsed(r#" {"z": 1, "a.b": [true, null, {"": "\u00e9\ud83d\ude00\n"}], "m": {}} "#);
+        let value =
+            parsed(r#" {"z": 1, "a.b": [true, null, {"": "\u00e9\ud83d\ude00\n"}], "m": {}} "#);
         let expected = doc! { "z": 1, "a.b": [true, null, { "": "é😀\n" }], "m": {} };
         assert_eq!(value, Some(Bson::Document(expected)));
     }
@@ -396,7 +400,20 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(96), "]".repeat(96));
         let nul = r#"{"a\u0000b": 1}"#;
         let dollar = r#"[{"$ref": 1}]"#;
-        for text in [&deep, nul, dollar, r#""\ud800""#, r#""\ud800x""#, "", "{", "[1,]", "tru", "1 2", "+1", "-"] {
+        for text in [
+            &deep,
+            nul,
+            dollar,
+            r#""\ud800""#,
+            r#""\ud800x""#,
+            "",
+            "{",
+            "[1,]",
+            "tru",
+            "1 2",
+            "+1",
+            "-",
+        ] {
             assert_eq!(parsed(text), None, "{text}");
         }
         assert!(parsed(&deep[1..191]).is_some());

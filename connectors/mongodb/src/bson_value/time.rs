@@ -107,8 +107,14 @@ mod tests {
 
     #[test]
     fn other_years_have_a_sign_and_a_precision_its_digits() {
-        assert_eq!(iso(-63_517_824_000_000_000, 4, ""), "-0043-03-15T00:00:00.0000");
-        assert_eq!(iso(253_402_300_800_000_000, 5, "Z"), "+10000-01-01T00:00:00.00000Z");
+        assert_eq!(
+            iso(-63_517_824_000_000_000, 4, ""),
+            "-0043-03-15T00:00:00.0000"
+        );
+        assert_eq!(
+            iso(253_402_300_800_000_000, 5, "Z"),
+            "+10000-01-01T00:00:00.00000Z"
+        );
         assert!(iso(i64::MIN, 6, "").starts_with('-') && iso(i64::MAX, 6, "").starts_with('+'));
     }
 }

@@ -28,10 +28,16 @@ impl Loader {
     /// When the server fails.
     pub async fn scan_keys(&self, table: &TableName) -> Result<KeyScan> {
         let collection = Naming.collection(table)?;
-        let collection = self.store.database().collection::<RawDocumentBuf>(&collection);
+        let collection = self
+            .store
+            .database()
+            .collection::<RawDocumentBuf>(&collection);
         let find = collection.find(doc! {}).projection(doc! { "_id": 1 });
         let cursor = self.store.in_time(find, DOING).await?;
-        Ok(KeyScan { store: self.store.clone(), cursor })
+        Ok(KeyScan {
+            store: self.store.clone(),
+            cursor,
+        })
     }
 }
 

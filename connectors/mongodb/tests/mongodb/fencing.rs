@@ -15,11 +15,19 @@ async fn a_new_pipeline_has_no_checkpoint_and_a_claimed_one_gives_back_the_last(
     assert_eq!(sink.claim().await?, None);
     sink.apply(sink.batch(), &checkpoint(41)).await?;
     let columns = columns();
-    fixture.apply(&mut sink, vec![RowEvent::Insert(row(&columns, 1, 2, Some("x")))]).await?;
+    fixture
+        .apply(
+            &mut sink,
+            vec![RowEvent::Insert(row(&columns, 1, 2, Some("x")))],
+        )
+        .await?;
     sink.apply(sink.batch(), &checkpoint(42)).await?;
     assert_eq!(sink.claim().await?, Some(checkpoint(42)));
     let position = fixture.position().await;
-    assert_eq!((int(position.get("epoch")), int(position.get("seq"))), (3, 3));
+    assert_eq!(
+        (int(position.get("epoch")), int(position.get("seq"))),
+        (3, 3)
+    );
     assert_eq!(fixture.documents("t").await, [document(1, 2, "x")]);
     Ok(())
 }
@@ -34,11 +42,17 @@ async fn a_second_claim_fences_the_first() -> Tested {
     let mut second = fixture.claimed().await;
     let fenced = fixture.apply(&mut first, insert(2)).await.unwrap_err();
     assert_eq!(fenced.class(), Class::Fenced, "{fenced}");
-    let unclaimed = first.apply(first.batch(), &checkpoint(5)).await.unwrap_err();
+    let unclaimed = first
+        .apply(first.batch(), &checkpoint(5))
+        .await
+        .unwrap_err();
     assert_eq!(unclaimed.class(), Class::Transient, "{unclaimed}");
     fixture.apply(&mut second, insert(3)).await?;
     let mut third = fixture.claimed().await;
-    let fenced = second.apply(second.batch(), &checkpoint(5)).await.unwrap_err();
+    let fenced = second
+        .apply(second.batch(), &checkpoint(5))
+        .await
+        .unwrap_err();
     assert_eq!(fenced.class(), Class::Fenced, "{fenced}");
     fixture.apply(&mut third, insert(4)).await?;
     let expected = [document(1, 0, ""), document(3, 0, ""), document(4, 0, "")];
@@ -64,7 +78,11 @@ async fn a_claim_ends_an_orphaned_transaction_at_once() -> Tested {
     let begun = Instant::now();
     let mut successor = fixture.sink().await;
     assert_eq!(successor.claim().await?, None);
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     drop(alone);
     let fenced = task.await?.unwrap_err();
     assert_eq!(fenced.class(), Class::Fenced, "{fenced}");
@@ -167,20 +185,31 @@ async fn a_position_that_someone_else_changed_is_a_named_error() -> Tested {
     let positions = fixture.database.client().database("_walferry");
     let positions = positions.collection::<bson::Document>("positions");
     let mine = doc! { "_id": &fixture.settings.pipeline };
-    let changes = [doc! { "$inc": { "seq": 5_i64 } }, doc! { "$inc": { "epoch": -1_i64 } }];
+    let changes = [
+        doc! { "$inc": { "seq": 5_i64 } },
+        doc! { "$inc": { "epoch": -1_i64 } },
+    ];
     for change in changes {
         let mut sink = fixture.claimed().await;
         positions.update_one(mine.clone(), change).await?;
         let refused = sink.apply(sink.batch(), &checkpoint(1)).await.unwrap_err();
-        assert!(matches!(refused.class(), Class::Fatal | Class::Fenced), "{refused}");
+        assert!(
+            matches!(refused.class(), Class::Fatal | Class::Fenced),
+            "{refused}"
+        );
     }
     let mut sink = fixture.claimed().await;
     positions.delete_one(mine.clone()).await?;
     let refused = sink.apply(sink.batch(), &checkpoint(1)).await.unwrap_err();
-    assert!(refused.to_string().contains("was changed or removed"), "{refused}");
+    assert!(
+        refused.to_string().contains("was changed or removed"),
+        "{refused}"
+    );
     let mut sink = fixture.claimed().await;
     sink.apply(sink.batch(), &checkpoint(1)).await?;
-    positions.update_one(mine, doc! { "$set": { "format": 99 } }).await?;
+    positions
+        .update_one(mine, doc! { "$set": { "format": 99 } })
+        .await?;
     let refused = sink.claim().await.unwrap_err();
     assert!(refused.to_string().contains("format 99"), "{refused}");
     Ok(())
@@ -190,13 +219,29 @@ async fn a_position_that_someone_else_changed_is_a_named_error() -> Tested {
 async fn a_server_that_is_not_there_is_transient_and_a_url_never_shows() -> Tested {
     let mut fixture = Fixture::new().await;
     fixture.settings.url = "mongodb://u:s3cret@127.0.0.1:1/?serverSelectionTimeoutMS=200".into();
-    let gone = walferry_mongodb::MongoSink::connect(fixture.settings.clone()).await.unwrap_err();
-    assert_eq!(walferry_core::Classify::class(&gone), Class::Transient, "{gone}");
-    let shown = format!("{:?} {}", fixture.settings, walferry_core::Fault::from(gone));
+    let gone = walferry_mongodb::MongoSink::connect(fixture.settings.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        walferry_core::Classify::class(&gone),
+        Class::Transient,
+        "{gone}"
+    );
+    let shown = format!(
+        "{:?} {}",
+        fixture.settings,
+        walferry_core::Fault::from(gone)
+    );
     assert!(!shown.contains("s3cret"), "{shown}");
     fixture.settings.url = "mongodb://u:s3cr@et@host:x/".into();
-    let invalid = walferry_mongodb::MongoSink::connect(fixture.settings).await.unwrap_err();
+    let invalid = walferry_mongodb::MongoSink::connect(fixture.settings)
+        .await
+        .unwrap_err();
     assert_eq!(walferry_core::Classify::class(&invalid), Class::Fatal);
-    assert!(!walferry_core::Fault::from(invalid).to_string().contains("s3cr"));
+    assert!(
+        !walferry_core::Fault::from(invalid)
+            .to_string()
+            .contains("s3cr")
+    );
     Ok(())
 }

@@ -14,11 +14,26 @@ use crate::support::{Fixture, Tested, checkpoint, columns, document, key, row};
 #[derive(Clone, Copy, Debug)]
 enum Wish {
     /// Insert, or update with all columns.
-    Put { id: i32, a: i32, b: u8 },
+    Put {
+        id: i32,
+        a: i32,
+        b: u8,
+    },
     /// Update without `b`, or insert.
-    Part { id: i32, a: i32, b: u8 },
-    Delete { id: i32 },
-    Move { from: i32, to: i32, a: i32, b: Option<u8> },
+    Part {
+        id: i32,
+        a: i32,
+        b: u8,
+    },
+    Delete {
+        id: i32,
+    },
+    Move {
+        from: i32,
+        to: i32,
+        a: i32,
+        b: Option<u8>,
+    },
     Truncate,
     /// The batch ends here.
     Apply,
@@ -45,7 +60,8 @@ fn event<'a>(columns: &'a [Column], table: &mut Table, wish: Wish) -> Option<Row
     let text = |b: u8| format!("b{b}");
     let full = |id, a, b: &str| {
         let mut image = row(columns, id, a, None);
-        image.fields[2] = walferry_schema::Field::Present(walferry_schema::Value::Text(b.to_owned().into()));
+        image.fields[2] =
+            walferry_schema::Field::Present(walferry_schema::Value::Text(b.to_owned().into()));
         image
     };
     match wish {
@@ -88,7 +104,9 @@ fn event<'a>(columns: &'a [Column], table: &mut Table, wish: Wish) -> Option<Row
 async fn check(fixture: &Fixture, wishes: Vec<Wish>) {
     let columns = columns();
     let mut sink = fixture.claimed().await;
-    sink.apply(with_truncate(fixture, &sink), &checkpoint(0)).await.unwrap();
+    sink.apply(with_truncate(fixture, &sink), &checkpoint(0))
+        .await
+        .unwrap();
     let mut table = Table::new();
     let mut batch = sink.batch();
     for wish in wishes.into_iter().chain([Wish::Apply]) {
@@ -106,7 +124,10 @@ async fn check(fixture: &Fixture, wishes: Vec<Wish>) {
     }
 }
 
-fn with_truncate(fixture: &Fixture, sink: &walferry_mongodb::MongoSink) -> walferry_mongodb::MongoBatch {
+fn with_truncate(
+    fixture: &Fixture,
+    sink: &walferry_mongodb::MongoSink,
+) -> walferry_mongodb::MongoBatch {
     let mut batch = sink.batch();
     batch.push(&fixture.target(0), RowEvent::Truncate).unwrap();
     batch
@@ -149,12 +170,19 @@ async fn a_move_carries_the_columns_that_only_the_old_document_has() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
-    fixture.apply(&mut sink, vec![RowEvent::Insert(row(&columns, 1, 2, Some("toast")))]).await?;
+    fixture
+        .apply(
+            &mut sink,
+            vec![RowEvent::Insert(row(&columns, 1, 2, Some("toast")))],
+        )
+        .await?;
     let moved = |from, to, a| RowEvent::Move {
         from: key(&columns, from),
         to: row(&columns, to, a, None),
     };
-    fixture.apply(&mut sink, vec![moved(1, 5, 3), moved(5, 6, 4)]).await?;
+    fixture
+        .apply(&mut sink, vec![moved(1, 5, 3), moved(5, 6, 4)])
+        .await?;
     assert_eq!(fixture.documents("t").await, [document(6, 4, "toast")]);
     Ok(())
 }
@@ -166,7 +194,9 @@ async fn a_truncate_empties_what_came_before_it_and_not_what_comes_after() -> Te
     let mut sink = fixture.claimed().await;
     let insert = |id| RowEvent::Insert(row(&columns, id, 0, Some("")));
     fixture.apply(&mut sink, vec![insert(1)]).await?;
-    fixture.apply(&mut sink, vec![insert(2), RowEvent::Truncate, insert(3)]).await?;
+    fixture
+        .apply(&mut sink, vec![insert(2), RowEvent::Truncate, insert(3)])
+        .await?;
     assert_eq!(fixture.documents("t").await, [document(3, 0, "")]);
     Ok(())
 }
@@ -179,13 +209,20 @@ async fn twenty_thousand_operations_are_one_transaction() -> Tested {
     let columns = columns();
     let mut sink = fixture.claimed().await;
     let rows = |a| (0..ROWS).map(move |id| (id, a));
-    let inserts = rows(1).map(|(id, a)| RowEvent::Insert(row(&columns, id, a, Some("text")))).collect();
+    let inserts = rows(1)
+        .map(|(id, a)| RowEvent::Insert(row(&columns, id, a, Some("text"))))
+        .collect();
     fixture.apply(&mut sink, inserts).await?;
     let half = rows(2).filter(|(id, _)| id % 2 == 0);
-    let updates = half.map(|(id, a)| RowEvent::Update(row(&columns, id, a, None))).collect();
+    let updates = half
+        .map(|(id, a)| RowEvent::Update(row(&columns, id, a, None)))
+        .collect();
     fixture.apply(&mut sink, updates).await?;
     let documents = fixture.documents("t").await;
     assert_eq!(documents.len(), ROWS as usize);
-    assert_eq!(documents[..2], [document(0, 2, "text"), document(1, 1, "text")]);
+    assert_eq!(
+        documents[..2],
+        [document(0, 2, "text"), document(1, 1, "text")]
+    );
     Ok(())
 }

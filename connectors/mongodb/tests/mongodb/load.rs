@@ -13,7 +13,10 @@ async fn a_load_replaces_the_collection_when_all_of_it_is_there() -> Tested {
     let old = fixture.database.collection::<Document>("t");
     old.insert_one(doc! { "_id": 0, "old": true }).await?;
     let index = doc! { "key": { "a": 1 }, "name": "a" };
-    fixture.database.run_command(doc! { "createIndexes": "t", "indexes": [index] }).await?;
+    fixture
+        .database
+        .run_command(doc! { "createIndexes": "t", "indexes": [index] })
+        .await?;
     let loader = Loader::connect(fixture.settings.clone()).await?;
     let columns = columns();
     let target = loader.begin(&fixture.table).await?;
@@ -50,13 +53,29 @@ async fn a_load_that_fails_leaves_the_old_collection_and_nothing_beside_it() -> 
     }
     let refused = target.insert(block).await.unwrap_err();
     assert_eq!(refused.class(), Class::Fatal);
-    assert!(refused.to_string().contains("1 documents were refused"), "{refused}");
+    assert!(
+        refused.to_string().contains("1 documents were refused"),
+        "{refused}"
+    );
     // Two documents are there that were never reported.
-    assert!(target.finish().await.unwrap_err().to_string().contains("0 documents were sent, 2"));
+    assert!(
+        target
+            .finish()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("0 documents were sent, 2")
+    );
     assert_eq!(fixture.database.list_collection_names().await?, ["t"]);
-    assert_eq!(fixture.documents("t").await, [doc! { "_id": 0, "old": true }]);
+    assert_eq!(
+        fixture.documents("t").await,
+        [doc! { "_id": 0, "old": true }]
+    );
     let index = doc! { "key": { "b": 1 }, "name": "b", "unique": true };
-    fixture.database.run_command(doc! { "createIndexes": "t", "indexes": [index] }).await?;
+    fixture
+        .database
+        .run_command(doc! { "createIndexes": "t", "indexes": [index] })
+        .await?;
     let target = loader.begin(&fixture.table).await?;
     let mut block = loader.block(&fixture.table)?;
     for id in [1, 2] {
@@ -65,7 +84,10 @@ async fn a_load_that_fails_leaves_the_old_collection_and_nothing_beside_it() -> 
     target.insert(block).await?;
     assert!(target.finish().await.is_err());
     assert_eq!(fixture.database.list_collection_names().await?, ["t"]);
-    assert_eq!(fixture.documents("t").await, [doc! { "_id": 0, "old": true }]);
+    assert_eq!(
+        fixture.documents("t").await,
+        [doc! { "_id": 0, "old": true }]
+    );
     Ok(())
 }
 
@@ -75,7 +97,9 @@ async fn stored_documents_are_found_by_key_and_are_what_the_loader_encodes() -> 
     let columns = columns();
     let mut sink = fixture.claimed().await;
     let insert = |id| RowEvent::Insert(row(&columns, id, id, Some("x")));
-    fixture.apply(&mut sink, (0..5).map(insert).collect()).await?;
+    fixture
+        .apply(&mut sink, (0..5).map(insert).collect())
+        .await?;
     let loader = Loader::connect(fixture.settings.clone()).await?;
     let mut block = walferry_mongodb::DocumentBlock::new(&fixture.table, Policies::default())?;
     for id in 0..6 {

@@ -1,10 +1,16 @@
 //! The sink and the loader on a real MongoDB.
 
 #![allow(clippy::large_futures, reason = "a test may use its stack")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and tells what it measured"
+)]
 
 mod fencing;
 mod folding;
 mod load;
+mod rate;
 mod repair;
 mod staging;
 mod support;

@@ -52,7 +52,11 @@ async fn a_generation_is_staged_and_swapped_in_and_each_step_can_be_repeated() -
     sink.swap(6, &tables).await?;
     assert_eq!(names(&fixture).await, ["s.u", "t"]);
     assert_eq!(fixture.documents("t").await, [document(1, 2, "")]);
-    fixture.database.collection::<Document>("s.u").drop().await?;
+    fixture
+        .database
+        .collection::<Document>("s.u")
+        .drop()
+        .await?;
     let lost = sink.swap(6, &tables).await.unwrap_err();
     assert_eq!(lost.class(), Class::Fatal, "{lost}");
     Ok(())
@@ -63,19 +67,30 @@ async fn a_new_generation_has_the_indexes_and_options_of_the_collection_it_repla
     let fixture = Fixture::new().await;
     let mut sink = fixture.claimed().await;
     let validator = doc! { "a": { "$gte": 0 } };
-    fixture.database.run_command(doc! { "create": "t", "validator": validator.clone() }).await?;
+    fixture
+        .database
+        .run_command(doc! { "create": "t", "validator": validator.clone() })
+        .await?;
     let indexes = vec![
         doc! { "key": { "a": 1, "b": -1 }, "name": "ab", "partialFilterExpression": { "a": 1 } },
         doc! { "key": { "b": 1 }, "name": "b", "unique": true, "sparse": true },
     ];
-    fixture.database.run_command(doc! { "createIndexes": "t", "indexes": indexes }).await?;
+    fixture
+        .database
+        .run_command(doc! { "createIndexes": "t", "indexes": indexes })
+        .await?;
     let tables = [fixture.spec()];
     sink.stage(5, &tables).await?;
     assert_eq!(index_names(&fixture, "t.5").await, ["_id_", "ab", "b"]);
     fill(&fixture, &mut sink, 5, 1).await?;
     sink.swap(5, &tables).await?;
     assert_eq!(index_names(&fixture, "t").await, ["_id_", "ab", "b"]);
-    let found: Vec<_> = fixture.database.list_collections().await?.try_collect().await?;
+    let found: Vec<_> = fixture
+        .database
+        .list_collections()
+        .await?
+        .try_collect()
+        .await?;
     assert_eq!(found[0].options.validator, Some(validator));
     Ok(())
 }

@@ -48,7 +48,9 @@ impl Fixture {
     pub(crate) async fn new() -> Self {
         let name = unique("sink");
         let port = server().await.port;
-        let url = format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0&appName={name}");
+        let url = format!(
+            "mongodb://127.0.0.1:{port}/?replicaSet=rs0&heartbeatFrequencyMS=500&appName={name}"
+        );
         let client = Client::with_uri_str(&url).await.unwrap();
         let mut settings = Settings::new(url, &name, &name);
         settings.retry_timeout = Duration::from_secs(20);
@@ -92,14 +94,20 @@ impl Fixture {
 
     pub(crate) async fn documents(&self, collection: &str) -> Vec<Document> {
         let collection = self.database.collection::<Document>(collection);
-        let found = collection.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
+        let found = collection
+            .find(doc! {})
+            .sort(doc! { "_id": 1 })
+            .await
+            .unwrap();
         found.try_collect().await.unwrap()
     }
 
     pub(crate) async fn position(&self) -> Document {
         let positions = self.database.client().database("_walferry");
         let positions = positions.collection::<Document>("positions");
-        let found = positions.find_one(doc! { "_id": &self.settings.pipeline }).await;
+        let found = positions
+            .find_one(doc! { "_id": &self.settings.pipeline })
+            .await;
         found.unwrap().unwrap()
     }
 
@@ -110,7 +118,12 @@ impl Fixture {
         data.insert("appName", &self.settings.pipeline);
         let command =
             doc! { "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data };
-        self.database.client().database("admin").run_command(command).await.unwrap();
+        self.database
+            .client()
+            .database("admin")
+            .run_command(command)
+            .await
+            .unwrap();
         alone
     }
 
@@ -131,15 +144,30 @@ async fn server() -> &'static Server {
 
 async fn start() -> Server {
     let directory = fresh_directory("mongodb").unwrap().keep();
-    let mongod = std::env::var_os("MONGOD")
-        .map_or_else(|| project_root().join(".tools/mongod/mongod"), PathBuf::from);
+    let mongod = std::env::var_os("MONGOD").map_or_else(
+        || project_root().join(".tools/mongod/mongod"),
+        PathBuf::from,
+    );
     let port = free_port().unwrap();
     let data = directory.join("data");
     std::fs::create_dir(&data).unwrap();
     let mut command = Command::new(mongod);
     command.arg("--dbpath").arg(data);
-    command.args(["--port", &port.to_string(), "--bind_ip", "127.0.0.1", "--nounixsocket"]);
-    command.args(["--replSet", "rs0", "--oplogSize", "512", "--wiredTigerCacheSizeGB", "0.5"]);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--bind_ip",
+        "127.0.0.1",
+        "--nounixsocket",
+    ]);
+    command.args([
+        "--replSet",
+        "rs0",
+        "--oplogSize",
+        "512",
+        "--wiredTigerCacheSizeGB",
+        "0.5",
+    ]);
     command.args(["--setParameter", "enableTestCommands=1"]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
     let process = Process::spawn(&command, &directory.join("mongo.log")).unwrap();
@@ -147,7 +175,10 @@ async fn start() -> Server {
     let admin = Client::with_uri_str(url).await.unwrap().database("admin");
     let host = format!("127.0.0.1:{port}");
     let members = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": host }] };
-    admin.run_command(doc! { "replSetInitiate": members }).await.unwrap();
+    admin
+        .run_command(doc! { "replSetInitiate": members })
+        .await
+        .unwrap();
     let ready = eventually(Duration::from_mins(1), "mongod to be primary", async || {
         let hello = admin.run_command(doc! { "hello": 1 }).await.unwrap();
         hello.get_bool("isWritablePrimary").unwrap_or_default()
@@ -195,19 +226,32 @@ pub(crate) fn column(name: &str, type_name: &str, key: u16) -> Column {
 
 /// `id` (the key), `a`, `b`.
 pub(crate) fn columns() -> Arc<[Column]> {
-    vec![column("id", "int4", 1), column("a", "int4", 0), column("b", "text", 0)].into()
+    vec![
+        column("id", "int4", 1),
+        column("a", "int4", 0),
+        column("b", "text", 0),
+    ]
+    .into()
 }
 
 /// A row of [`columns`]; without `b` it is unchanged.
 pub(crate) fn row<'a>(columns: &'a [Column], id: i32, a: i32, b: Option<&'a str>) -> Image<'a> {
     let b = b.map_or(Field::Absent, |b| Field::Present(Value::Text(b.into())));
-    let fields = vec![Field::Present(Value::Int4(id)), Field::Present(Value::Int4(a)), b];
+    let fields = vec![
+        Field::Present(Value::Int4(id)),
+        Field::Present(Value::Int4(a)),
+        b,
+    ];
     Image { columns, fields }
 }
 
 /// The key of a row of [`columns`].
 pub(crate) fn key(columns: &[Column], id: i32) -> Image<'_> {
-    let fields = vec![Field::Present(Value::Int4(id)), Field::Absent, Field::Absent];
+    let fields = vec![
+        Field::Present(Value::Int4(id)),
+        Field::Absent,
+        Field::Absent,
+    ];
     Image { columns, fields }
 }
 

@@ -167,7 +167,7 @@ mod tests {
     async fn a_length_that_cannot_be_is_an_error() {
         for length in [0, 3, 1 << 30, u32::MAX] {
             let mut buffer = ReadBuffer::new();
-            let header = [&[b'd'], u32::to_be_bytes(length).as_slice()].concat();
+            let header = [b"d", u32::to_be_bytes(length).as_slice()].concat();
             buffer.fill(&mut header.as_slice()).await.unwrap();
             assert_eq!(
                 buffer.next_frame().unwrap_err(),

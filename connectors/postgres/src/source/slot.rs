@@ -131,6 +131,10 @@ pub(super) async fn create(link: &mut Link, slot: &str) -> Result<Made> {
         "CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} EXPORT_SNAPSHOT",
         quoted(slot)
     );
+    tracing::info!(
+        slot,
+        "creating the replication slot, which waits for open transactions to end"
+    );
     let [_slot, consistent_lsn, snapshot, _plugin] = one_row(link, CREATING, &command).await?;
     let consistent_lsn = lsn(CREATING, &consistent_lsn)?;
     tracing::info!(slot, %consistent_lsn, "created the replication slot");

@@ -401,7 +401,7 @@ async fn what_is_here_is_told_without_waiting() -> Tested {
         }
     }
     assert_eq!(rows.values().sum::<i32>(), 1000);
-    assert!(rows["buffered"] > 900, "{rows:?}");
+    assert!(rows["buffered"] > 100, "{rows:?}");
     Ok(())
 }
 

@@ -1,0 +1,485 @@
+//! Reader and sink over scripted servers, at random, by seed (protocol rules 1 to 18).
+//!
+//! - At every applied group the documents are the source's state as of one commit.
+//! - In the end they are the source's state.
+//! - No operation ever misses what it expects: nothing is applied twice, and nothing is left out.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use walferry_core::fakes::{
+    Documents, FakeChange, FakeDatabase, FakeKafka, FakeLog, FakeLogReader, FakeServer, FakeSink,
+    FakeSource, Place, Script,
+};
+use walferry_core::{Class, Classify, PipelineState, Tasks};
+use walferry_schema::Lsn;
+
+use super::{Apply, GroupLimits};
+use crate::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
+
+const SEEDS: u64 = 300;
+const STEPS: usize = 150;
+const TABLES: [&str; 3] = ["a", "b", "ignored"];
+
+struct World {
+    random: ChaCha8Rng,
+    server: FakeServer,
+    kafka: FakeKafka,
+    database: FakeDatabase,
+    tasks: Tasks,
+    reader: Option<Process>,
+    sink: Option<Process>,
+    status: watch::Receiver<CaptureStatus>,
+    keys: BTreeSet<(&'static str, i32)>,
+    /// Whether a dead reader's `open` may land late; a reader that it voids is noticed only by the
+    /// next one, so that a named error is right then.
+    has_late_opens: bool,
+    was_voided: bool,
+    trace: Arc<Mutex<String>>,
+}
+
+/// A process that starts again after passing errors; its result is the error that is for good.
+type Process = JoinHandle<String>;
+
+// === impl World: its processes ===
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: ChaCha8Rng::seed_from_u64(seed),
+            server: FakeServer::new(&TABLES),
+            kafka: FakeKafka::new(),
+            database: FakeDatabase::new(),
+            tasks: Tasks::default(),
+            reader: None,
+            sink: None,
+            status: watch::channel(CaptureStatus::default()).1,
+            keys: BTreeSet::new(),
+            has_late_opens: seed % 4 == 3,
+            was_voided: false,
+            trace: Arc::default(),
+        }
+    }
+
+    fn log(&self, line: impl std::fmt::Display) {
+        writeln!(self.trace.lock().expect("no thread failed"), "{line}")
+            .expect("a string takes it");
+    }
+
+    fn start_reader(&mut self, is_new_snapshot_wanted: bool) {
+        let (source, log) = (FakeSource::new(&self.server), FakeLog::new(&self.kafka));
+        let stop = CancellationToken::new();
+        let options = options();
+        let mut capture = Capture::new(source, log, options, stop, is_new_snapshot_wanted);
+        self.status = capture.status();
+        let trace = self.trace.clone();
+        self.reader = Some(self.tasks.spawn(async move {
+            loop {
+                let Err(error) = capture.run_term().await else {
+                    continue;
+                };
+                let line = format!("  reader: {error}");
+                writeln!(trace.lock().expect("no thread failed"), "{line}").expect("it takes it");
+                // Two announcements within one second of the clock: nothing was made yet.
+                let is_race = matches!(error, CaptureError::OtherGeneration { .. });
+                if error.class() != Class::Transient && !is_race {
+                    return error.to_string();
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }));
+    }
+
+    fn start_sink(&mut self) {
+        let (database, kafka, tasks) = (
+            self.database.clone(),
+            self.kafka.clone(),
+            self.tasks.clone(),
+        );
+        let (status, reader_status) = (watch::Sender::default(), self.status.clone());
+        let limits = GroupLimits {
+            operations: self.random.random_range(1..12),
+            bytes: 1 << 20,
+        };
+        let trace = self.trace.clone();
+        self.sink = Some(self.tasks.spawn(async move {
+            loop {
+                let announced = reader_status.borrow().began;
+                let run = async {
+                    let (sink, reader) = (FakeSink::new(&database), FakeLogReader::new(&kafka));
+                    let (status, tasks) = (status.clone(), tasks.clone());
+                    let apply =
+                        Apply::start(sink, reader, announced, limits, status, tasks).await?;
+                    apply.run(&CancellationToken::new()).await
+                };
+                let Err(error) = run.await else { continue };
+                let line = format!("  sink: {error}");
+                writeln!(trace.lock().expect("no thread failed"), "{line}").expect("it takes it");
+                if error.class() != Class::Transient {
+                    return format!("{:?} {error}", error.class());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }));
+    }
+
+    /// Starts what has ended, when that is right.
+    async fn revive(&mut self) -> Result<(), String> {
+        let ended = |process: &Option<Process>| process.as_ref().is_some_and(Process::is_finished);
+        if ended(&self.sink) {
+            let error = self
+                .sink
+                .take()
+                .expect("it ended")
+                .await
+                .unwrap_or_default();
+            if !error.is_empty() && !error.starts_with("Fenced") {
+                self.remedy(&format!("sink: {error}")).await?;
+            }
+        }
+        if ended(&self.reader) {
+            let error = self
+                .reader
+                .take()
+                .expect("it ended")
+                .await
+                .unwrap_or_default();
+            if !error.is_empty() {
+                self.remedy(&format!("reader: {error}")).await?;
+            }
+        }
+        if self.reader.is_none() && self.random.random_ratio(1, 3) {
+            self.log("start reader");
+            self.start_reader(false);
+        }
+        if self.sink.is_none() && self.random.random_ratio(1, 3) {
+            self.log("start sink");
+            self.start_sink();
+        }
+        Ok(())
+    }
+
+    /// What an operator does after a named error that is right; any other is a failure.
+    async fn remedy(&mut self, error: &str) -> Result<(), String> {
+        if !self.was_voided || !error.contains("--new-snapshot") {
+            return Err(error.to_owned());
+        }
+        self.log(format!("run --new-snapshot after {error}"));
+        self.crash_reader().await;
+        self.crash_sink().await;
+        self.start_reader(true);
+        self.start_sink_later();
+        Ok(())
+    }
+
+    /// As in one process: the sink begins once the slot is owned.
+    fn start_sink_later(&mut self) {
+        let mut status = self.status.clone();
+        self.sink = Some(self.tasks.spawn(async move {
+            status
+                .wait_for(|status| status.is_owner)
+                .await
+                .map(drop)
+                .unwrap_or_default();
+            String::new()
+        }));
+    }
+
+    async fn crash_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.abort();
+            drop(reader.await);
+        }
+    }
+
+    async fn crash_sink(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.abort();
+            drop(sink.await);
+        }
+    }
+}
+
+// === impl World: its steps ===
+
+impl World {
+    async fn step(&mut self) -> Result<(), String> {
+        self.revive().await?;
+        match self.random.random_range(0..100) {
+            0..25 => self.commit(),
+            25..30 => {
+                let lsn = self.server.keepalive(self.random.random());
+                self.log(format!("keepalive {lsn}"));
+            }
+            30..60 => self.acknowledge(),
+            60..66 => self.flush_zombie(),
+            66..69 => {
+                self.log("flow");
+                self.kafka.flow();
+            }
+            69..75 => {
+                self.log("hold");
+                self.kafka.hold();
+            }
+            75..77 => {
+                self.log("delivery fails");
+                self.kafka.fail_delivery();
+            }
+            77..79 => {
+                self.log("links break");
+                self.server.break_links();
+            }
+            79..82 => {
+                self.log("reader crashes");
+                self.crash_reader().await;
+            }
+            82..85 => {
+                self.log("sink crashes");
+                self.crash_sink().await;
+            }
+            85..87 => {
+                self.log("another sink comes");
+                drop(self.sink.take());
+                self.start_sink();
+            }
+            87..92 => self.script(),
+            92..94 => self.hide(),
+            94..96 => {
+                let room = self
+                    .random
+                    .random_ratio(1, 2)
+                    .then(|| self.random.random_range(1..6));
+                self.kafka.set_room(room);
+            }
+            _ => {
+                self.database.release();
+                let millis = self.random.random_range(50..3_000);
+                tokio::time::advance(Duration::from_millis(millis)).await;
+            }
+        }
+        for _ in 0..self.random.random_range(0..30) {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) {
+        let changes: Vec<_> = (0..self.random.random_range(1..5))
+            .map(|_| self.change())
+            .collect();
+        let lsn = self.server.commit(&changes);
+        self.log(format!("commit {lsn}: {changes:?}"));
+    }
+
+    fn change(&mut self) -> FakeChange {
+        let (table, id) = (
+            TABLES[self.random.random_range(0..3)],
+            self.random.random_range(0..8),
+        );
+        let value = self.random.random_range(0..1_000).to_string();
+        let is_there = self.keys.contains(&(table, id));
+        match self.random.random_range(0..20) {
+            0 => {
+                self.keys.retain(|(it, _)| *it != table);
+                FakeChange::Truncate(vec![table])
+            }
+            1 => FakeChange::Keepalive(self.random.random()),
+            _ if !is_there => {
+                self.keys.insert((table, id));
+                FakeChange::Insert(table, id, value)
+            }
+            2..7 => {
+                self.keys.remove(&(table, id));
+                FakeChange::Delete(table, id)
+            }
+            7..12 if !self.keys.contains(&(table, id + 1)) => {
+                self.keys.remove(&(table, id));
+                self.keys.insert((table, id + 1));
+                let value = self.random.random_ratio(1, 2).then_some(value);
+                FakeChange::Rekey(table, id, id + 1, value)
+            }
+            _ => FakeChange::Update(table, id, self.random.random_ratio(2, 3).then_some(value)),
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let held = self.kafka.held();
+        let Some(place) = held.choose(&mut self.random) else {
+            return;
+        };
+        let count = self.random.random_range(1..6);
+        match self.random.random_range(0..3) {
+            0 => self.kafka.deliver(place, count),
+            _ => self.kafka.release(place, count),
+        }
+        self.log(format!("acknowledge {count} of {place:?}"));
+    }
+
+    fn flush_zombie(&mut self) {
+        if !self.has_late_opens {
+            self.kafka.drop_awaited_zombies();
+        }
+        let zombies = self.kafka.zombies();
+        let Some(place) = zombies.choose(&mut self.random) else {
+            return;
+        };
+        self.was_voided |= self.kafka.flush_zombie(place);
+        self.log(format!("a dead reader flushes to {place:?}"));
+    }
+
+    /// Rows become visible later than the log's records that count them.
+    fn hide(&mut self) {
+        for name in self.kafka.partitions() {
+            let from = i64::try_from(self.kafka.rows(&name).len()).expect("few rows");
+            if self.random.random_ratio(1, 2) {
+                self.kafka.hide(&Place::Rows(name), from + 1);
+            } else {
+                self.kafka.show(&Place::Rows(name));
+            }
+        }
+        self.log("some rows are hidden");
+    }
+
+    fn script(&mut self) {
+        let script = [
+            Script::Pass,
+            Script::FailAfterWrite,
+            Script::Hold,
+            Script::Fence,
+            Script::Reject(Class::Transient),
+        ];
+        let script: Vec<_> = (0..3)
+            .filter_map(|_| script.choose(&mut self.random).copied())
+            .collect();
+        self.log(format!("database: {script:?}"));
+        self.database.script(&script);
+        if self.random.random_ratio(1, 3) {
+            self.database.crash_after(self.random.random_range(0..6));
+        }
+    }
+
+    /// Everything works again, and both processes run on until nothing happens any more.
+    async fn recover(&mut self) -> Result<(), String> {
+        self.log("recover");
+        self.database.script(&[]);
+        self.database.release();
+        self.kafka.set_room(None);
+        for name in self.kafka.partitions() {
+            self.kafka.show(&Place::Rows(name));
+        }
+        for second in 0..90 {
+            if second == 45 && self.was_voided {
+                self.log("the reader starts again");
+                self.crash_reader().await;
+            }
+            if second % 3 == 0 {
+                self.kafka.flow();
+                self.flush_zombie();
+            }
+            self.revive().await?;
+            tokio::time::advance(Duration::from_secs(1)).await;
+            for _ in 0..60 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut before = Documents::new();
+        let mut position = None;
+        for (index, group) in self.database.groups().iter().enumerate() {
+            let checkpoint = &group.checkpoint;
+            let at = |what: &str| Err(format!("group {index}: {what}: {checkpoint:?}"));
+            if group.repaired > 0 {
+                return at("an operation missed");
+            }
+            // A generation that is given up for one that was announced has no position yet.
+            if checkpoint.position.is_some() && checkpoint.position < position {
+                return at("the position fell");
+            }
+            position = checkpoint.position.max(position);
+            let expected = match checkpoint.state {
+                PipelineState::Live => self.source_before(checkpoint.end_lsn),
+                PipelineState::Snapshot | PipelineState::Swapping => before,
+            };
+            if group.documents != expected {
+                return at(&format!("{:?}, not {expected:?}", group.documents));
+            }
+            before = expected;
+        }
+        Ok(())
+    }
+
+    fn source_before(&self, lsn: Lsn) -> Documents {
+        let mut documents = self.server.documents_at(Lsn(lsn.0 - 1));
+        documents.remove("ignored");
+        documents
+    }
+}
+
+fn options() -> CaptureOptions {
+    CaptureOptions {
+        slot: "slot".into(),
+        publication: "publication".into(),
+        prefix: "p".into(),
+        partitions: 2,
+        tombstones: true,
+        heartbeat: Duration::from_secs(3),
+        selects: Arc::new(|table| &*table.table != "ignored"),
+    }
+}
+
+async fn simulate(world: &mut World) -> Result<(), String> {
+    for _ in 0..STEPS {
+        world.step().await?;
+    }
+    world.recover().await?;
+    world.check()?;
+    let (found, expected) = (
+        world.database.documents(),
+        world.source_before(world.server.end_lsn()),
+    );
+    if found != expected {
+        let checkpoint = world.database.checkpoint();
+        return Err(format!(
+            "in the end {found:?}, not {expected:?}: {checkpoint:?}"
+        ));
+    }
+    Ok(())
+}
+
+/// Runs a seed; a failing one shows the end of its trace.
+fn run(seed: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let mut world = World::new(seed);
+    if let Err(error) = runtime.block_on(simulate(&mut world)) {
+        let trace = world.trace.lock().expect("no thread failed").clone();
+        let lines: Vec<&str> = trace.lines().collect();
+        let shown = lines[lines.len().saturating_sub(60)..].join("\n");
+        panic!("seed {seed}: {error}\n{shown}");
+    }
+}
+
+#[test]
+fn a_pipeline_whose_parts_fail_at_random_shows_the_sources_commits_one_after_another() {
+    match std::env::var("WALFERRY_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
+        Some(seed) => run(seed),
+        None => (0..SEEDS).for_each(run),
+    }
+}

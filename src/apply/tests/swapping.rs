@@ -1,0 +1,113 @@
+//! Rule 18: a generation comes in whole, wherever a crash cuts it.
+
+use walferry_core::PipelineState;
+use walferry_core::fakes::FakeChange;
+
+use super::{Rig, failure, insert, settle};
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_readers_see_nothing_of_a_snapshot_before_it_is_complete() {
+    let rig = Rig::new();
+    for id in 0..9 {
+        rig.server.commit(&[insert(id)]);
+    }
+    rig.read();
+    let sink = rig.sink();
+    settle().await;
+    rig.assert_mirrored();
+    for group in rig.database.groups() {
+        let is_live = group.checkpoint.state == PipelineState::Live;
+        assert_eq!(
+            group.documents.is_empty(),
+            !is_live,
+            "{:?}",
+            group.checkpoint
+        );
+    }
+    let states: Vec<_> = rig
+        .database
+        .groups()
+        .iter()
+        .map(|it| it.checkpoint.state)
+        .collect();
+    let swapping = states
+        .iter()
+        .filter(|state| **state == PipelineState::Swapping)
+        .count();
+    assert_eq!(swapping, 1, "{states:?}");
+    assert!(
+        rig.database
+            .collections()
+            .iter()
+            .all(|name| !name.contains('.'))
+    );
+    assert!(!sink.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_a_crash_after_any_step_of_a_generation_ends_right() {
+    for steps in 0.. {
+        let (rig, sink) = Rig::live().await;
+        let before = rig.server.documents();
+        rig.server.drop_slot();
+        rig.server.break_links();
+        settle().await;
+        // What was deleted while nobody listened goes with the old generation.
+        rig.server.commit(&[FakeChange::Delete("a", 1), insert(7)]);
+        let snapshot = rig.server.documents();
+        rig.database.crash_after(steps);
+        let mut reader = crate::capture::Capture::new(
+            walferry_core::fakes::FakeSource::new(&rig.server),
+            walferry_core::fakes::FakeLog::new(&rig.kafka),
+            super::options(2),
+            tokio_util::sync::CancellationToken::new(),
+            true,
+        );
+        rig.tasks.spawn(async move { reader.run_term().await });
+        settle().await;
+        if !rig.database.has_crashed() {
+            assert!(steps >= 7, "{steps}");
+            break;
+        }
+        failure(sink).await;
+        let state = rig.database.checkpoint().expect("a checkpoint").state;
+        match state {
+            PipelineState::Snapshot => assert_eq!(rig.database.documents(), before),
+            PipelineState::Live => assert_eq!(rig.database.documents(), snapshot),
+            PipelineState::Swapping => {}
+        }
+        let stages = rig.database.stages();
+        let _sink = rig.sink();
+        settle().await;
+        rig.assert_mirrored();
+        let again = rig.database.stages() - stages;
+        assert_eq!(
+            again == 0,
+            state != PipelineState::Snapshot,
+            "step {steps}: {state:?}"
+        );
+        assert!(
+            rig.database
+                .collections()
+                .iter()
+                .all(|name| !name.contains('.'))
+        );
+        rig.server.commit(&[insert(8)]);
+        settle().await;
+        rig.assert_mirrored();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_a_swap_that_was_cut_short_is_finished_though_the_log_is_gone() {
+    let (rig, sink) = Rig::live().await;
+    sink.abort();
+    settle().await;
+    let mut checkpoint = rig.database.checkpoint().expect("a checkpoint");
+    checkpoint.state = PipelineState::Swapping;
+    checkpoint.log_offset = 1_000;
+    rig.database.set_checkpoint(checkpoint);
+    failure(rig.sink()).await;
+    let state = rig.database.checkpoint().expect("a checkpoint").state;
+    assert_eq!(state, PipelineState::Live);
+}

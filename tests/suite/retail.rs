@@ -1,0 +1,107 @@
+//! The retail system, the engine's first user.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use crate::daemon::Pipeline;
+
+const STREAMED: [&str; 3] = ["transactions", "transactiondetails", "inventory"];
+const PATTERN: &str = "public.{transactions,transactiondetails,inventory}";
+
+const MASTER_DATA: &str = "
+    insert into stores values (1, 'Miami, FL');
+    insert into customers (customer_id) values (1001);
+    insert into categories (category_id, category_name) overriding system value values (1, 'Electronics');
+    insert into suppliers (supplier_id) values (7);
+    insert into products values (843, 'Fridge', 1, 7, 188.46, 116, 170), (844, 'TV', 1, 7, 99.90, 1, 1);
+    insert into paymentmethods (method_id, method_name) overriding system value values (1, 'Cash');
+    insert into weather (weather_id, weather_conditions) overriding system value values (1, 'Sunny');
+    insert into inventory values (1, 843, 100), (1, 844, 100);
+";
+
+/// A pipeline over the retail schema with a little master data.
+async fn retail() -> Pipeline {
+    let stack = walferry_harness::Stack::shared().await.unwrap();
+    let database = stack.fresh_database("retail").await.unwrap();
+    let url = walferry_retail::parse_url(&database.postgres_url).unwrap();
+    Box::pin(walferry_retail::schema::install(&url))
+        .await
+        .unwrap();
+    Pipeline::over_existing(database, MASTER_DATA, PATTERN).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sale_of_two_products_is_five_records_of_one_transaction_and_the_right_documents() {
+    let pipeline = retail().await;
+    let daemon = pipeline.start();
+    pipeline.equal(&STREAMED).await;
+    pipeline
+        .sql
+        .batch_execute(
+            "call insert_transaction('2024-04-10 15:00:00', 1001, 1, 1, false, null, 1, false, \
+             array[844, 843], array[1, 2])",
+        )
+        .await
+        .unwrap();
+    pipeline.equal(&STREAMED).await;
+
+    let records = pipeline.records_of_stream(&STREAMED);
+    assert_eq!(records.len(), 5, "{records:#?}");
+    let ids: Vec<_> = records
+        .iter()
+        .map(|r| r["transaction"]["id"].clone())
+        .collect();
+    assert!(
+        ids.iter().all(|id| *id == ids[0]),
+        "one transaction: {ids:?}"
+    );
+    let mut order: Vec<_> = records
+        .iter()
+        .map(|r| r["transaction"]["total_order"].as_u64().unwrap())
+        .collect();
+    order.sort_unstable();
+    assert_eq!(order, [1, 2, 3, 4, 5]);
+    let ops = |table: &str| -> Vec<String> {
+        let of_table = records.iter().filter(|r| r["source"]["table"] == table);
+        of_table
+            .map(|r| r["op"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(ops("transactions"), ["c"]);
+    assert_eq!(ops("transactiondetails"), ["c", "c"]);
+    assert_eq!(ops("inventory"), ["u", "u"]);
+    assert!(daemon.stop().await.success());
+}
+
+impl Pipeline {
+    /// The values of all stream records (not those of the snapshot) on the tables' topics.
+    fn records_of_stream(&self, tables: &[&str]) -> Vec<Value> {
+        let mut records = Vec::new();
+        for table in tables {
+            let consumer: BaseConsumer = ClientConfig::new()
+                .set("bootstrap.servers", &self.database.brokers)
+                .set("group.id", "test")
+                .set("enable.partition.eof", "true")
+                .create()
+                .unwrap();
+            let topic = format!("{}.public.{table}", self.database.name);
+            let mut assignment = TopicPartitionList::new();
+            assignment
+                .add_partition_offset(&topic, 0, Offset::Beginning)
+                .unwrap();
+            consumer.assign(&assignment).unwrap();
+            // Ends at the partition's end, which is an error of its own.
+            while let Some(Ok(message)) = consumer.poll(Duration::from_secs(10)) {
+                let value: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+                if value["op"] != "r" {
+                    records.push(value);
+                }
+            }
+        }
+        records
+    }
+}
