@@ -152,10 +152,12 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         if checkpoint.generation == 0 {
             return Ok(());
         }
-        if checkpoint.state == PipelineState::Snapshot {
+        if checkpoint.state == PipelineState::Snapshot && !checkpoint.has_chunks() {
             self.sink()?
                 .stage(checkpoint.generation, &checkpoint.tables)
                 .await?;
+        } else {
+            self.sink()?.check(&checkpoint).await?;
         }
         info!(state = ?checkpoint.state, position = ?checkpoint.position, "going on");
         Ok(())

@@ -6,6 +6,7 @@
 
 mod confirm;
 mod error;
+mod markers;
 mod records;
 mod snapshot;
 mod start;
@@ -40,8 +41,12 @@ pub struct CaptureOptions {
     pub partitions: i32,
     /// Whether a delete is followed by a tombstone.
     pub tombstones: bool,
+    /// Whether Debezium's transaction topic is written too.
+    pub transaction_topic: bool,
     /// How long an idle position may wait for its heartbeat.
     pub heartbeat: Duration,
+    /// How long a term lasts at most: it is begun anew before its `open` leaves the log.
+    pub longest_term: Duration,
     /// Which tables are streamed.
     pub selects: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
 }

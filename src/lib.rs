@@ -12,6 +12,7 @@ pub mod merge;
 pub mod pipeline;
 pub mod progress;
 pub(crate) mod snapshot;
+mod succession;
 mod supervise;
 pub mod telemetry;
 pub mod verify;

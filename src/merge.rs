@@ -13,10 +13,12 @@ mod tests;
 use std::time::Duration;
 
 use tracing::{debug, info};
-use walferry_core::{Checkpoint, LogEntry, LogReader, PipelineState, RowRecord};
+use walferry_core::{Bounds, Checkpoint, LogEntry, LogReader, PipelineState, RowRecord};
 use walferry_schema::{
     Generation, LogRecord, Lsn, Open, PartitionCount, Phase, Position, SnapshotEnd, TableSpec, Term,
 };
+
+use crate::succession::Succession;
 
 pub use error::MergeError;
 use pull::{Pull, Pulled};
@@ -100,12 +102,18 @@ impl<R: LogReader> Merge<R> {
                 log_offset: new.offset,
                 ..blank()
             },
-            (Some(checkpoint), None) => {
-                check_continuity(&mut reader, &checkpoint).await?;
-                checkpoint
-            }
+            (Some(checkpoint), None) => match check_continuity(&mut reader, &checkpoint).await {
+                Ok(()) => checkpoint,
+                Err(broken) => match newest_generation(&mut reader).await? {
+                    Some(new) if new.generation > checkpoint.generation => Checkpoint {
+                        log_offset: new.offset,
+                        ..blank()
+                    },
+                    _ => return Err(broken),
+                },
+            },
             (None, None) => Checkpoint {
-                log_offset: newest_generation(&mut reader).await?,
+                log_offset: first_generation(&mut reader).await?,
                 ..blank()
             },
         };
@@ -210,14 +218,14 @@ impl<R: LogReader> Merge<R> {
         } = entry;
         let mut is_heartbeat = false;
         match record {
-            LogRecord::Generation(new) if new.generation > self.checkpoint.generation => {
+            LogRecord::Generation(new) if self.takes_over(&new) => {
                 self.barrier = Some((Barrier::Generation(new), offset, hash));
                 return Ok(false);
             }
             LogRecord::Generation(old) => {
                 debug!(
                     generation = old.generation,
-                    "passing over an older generation"
+                    "passing over an older generation, or one that came late"
                 );
             }
             LogRecord::Open(open) => self.read_open(offset, &open)?,
@@ -255,6 +263,12 @@ impl<R: LogReader> Merge<R> {
         self.checkpoint.log_check = hash;
     }
 
+    /// Whether a generation takes over from the newest term. One that follows a term which was
+    /// never seen does: it mends whatever was lost.
+    fn takes_over(&self, new: &Generation) -> bool {
+        new.generation > self.checkpoint.generation && new.follows >= self.checkpoint.term.number
+    }
+
     fn read_open(&mut self, offset: i64, open: &Open) -> Result<(), MergeError> {
         let term = Term {
             generation: open.generation,
@@ -266,9 +280,19 @@ impl<R: LogReader> Merge<R> {
                 generation: open.generation,
             });
         }
-        if term < self.checkpoint.term {
-            debug!(offset, "passing over an open of an older generation");
+        let newest = self.checkpoint.term;
+        if term < newest || open.follows < newest.number {
+            info!(offset, "passing over an open that came late");
             return Ok(());
+        }
+        if open.follows > newest.number {
+            return Err(MergeError::UnknownTerm {
+                offset,
+                term: Term {
+                    number: open.follows,
+                    ..newest
+                },
+            });
         }
         if open.start_lsn > self.checkpoint.end_lsn {
             return Err(MergeError::LogForgot {
@@ -371,10 +395,7 @@ fn blank() -> Checkpoint {
     Checkpoint {
         state: PipelineState::Snapshot,
         generation: 0,
-        term: Term {
-            generation: 0,
-            number: 0,
-        },
+        term: Term::NONE,
         position: None,
         end_lsn: Lsn::ZERO,
         log_offset: 0,
@@ -422,25 +443,37 @@ async fn check_continuity<R: LogReader>(
     Ok(())
 }
 
-/// The offset of the newest `generation` record; the log's end when nothing was ever written.
-async fn newest_generation<R: LogReader>(reader: &mut R) -> Result<i64, MergeError> {
+/// Where a new pipeline begins: at the newest generation, or at the beginning of an empty log.
+async fn first_generation<R: LogReader>(reader: &mut R) -> Result<i64, MergeError> {
+    if let Some(newest) = newest_generation(reader).await? {
+        return Ok(newest.offset);
+    }
+    match reader.log_bounds().await? {
+        Bounds { end: 0, .. } => Ok(0),
+        Bounds { first, .. } => Err(MergeError::NoSnapshot { first }),
+    }
+}
+
+/// The newest generation that the log announces and that counts.
+async fn newest_generation<R: LogReader>(reader: &mut R) -> Result<Option<Announced>, MergeError> {
     let bounds = reader.log_bounds().await?;
-    let (mut newest, mut next) = (None, bounds.first);
+    let (mut terms, mut begun, mut next) = (Succession::default(), Vec::new(), bounds.first);
     while next < bounds.end {
         let entries = reader.look_ahead(next, 10_000).await?;
         let Some(last) = entries.last() else { break };
         next = last.offset + 1;
-        let announced = entries.iter().rev().find_map(|entry| match &entry.record {
-            LogRecord::Generation(_) => Some(entry.offset),
-            _ => None,
-        });
-        newest = announced.or(newest);
+        for entry in &entries {
+            let counts = terms.judge(entry);
+            if let LogRecord::Generation(new) = &entry.record
+                && counts
+            {
+                begun.push(Announced {
+                    generation: new.generation,
+                    offset: entry.offset,
+                });
+            }
+        }
     }
-    match newest {
-        Some(offset) => Ok(offset),
-        None if bounds.end == 0 => Ok(0),
-        None => Err(MergeError::NoSnapshot {
-            first: bounds.first,
-        }),
-    }
+    let newest = terms.newest().map_or(0, |term| term.generation);
+    Ok(begun.into_iter().rfind(|it| it.generation <= newest))
 }

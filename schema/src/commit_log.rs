@@ -20,6 +20,14 @@ pub struct Term {
     pub number: i64,
 }
 
+impl Term {
+    /// What the first term of a log follows.
+    pub const NONE: Self = Self {
+        generation: 0,
+        number: -1,
+    };
+}
+
 /// A record of the commit log, without its offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -43,6 +51,8 @@ pub enum LogRecord {
 pub struct Generation {
     /// The new generation: above every earlier one, and at least the Unix time in seconds.
     pub generation: u64,
+    /// The number of the newest term that the writer saw: see [`Open::follows`].
+    pub follows: i64,
     /// The server whose log its LSNs refer to.
     pub server: ServerIdentity,
     /// The slot that is about to be made.
@@ -56,6 +66,9 @@ pub struct Generation {
 pub struct Open {
     /// The generation that goes on.
     pub generation: u64,
+    /// The number of the newest term that the writer saw. The record takes effect only while that
+    /// one is the newest: a request of a dead reader that arrives late does not.
+    pub follows: i64,
     /// The slot's confirmed LSN when it was owned.
     pub start_lsn: Lsn,
     /// The server that the slot lives on.
@@ -140,6 +153,8 @@ pub struct TableSpec {
     /// The table.
     #[serde(flatten)]
     pub name: TableName,
+    /// PostgreSQL's object id of the table: another one under the same name is another table.
+    pub oid: u32,
     /// The columns of `_id`, in key order; chosen once, for the whole generation.
     pub key: Vec<String>,
     /// The topic that carries the table's rows.
@@ -217,6 +232,7 @@ mod tests {
         };
         let table = TableSpec {
             name: TableName::new("public", "t"),
+            oid: 16_384,
             key: vec!["id".into()],
             topic: "p.public.t".into(),
             partitions: 1,
@@ -230,12 +246,14 @@ mod tests {
         vec![
             LogRecord::Generation(Generation {
                 generation: 1_795_199_030,
+                follows: -1,
                 server: server.clone(),
                 slot: "s".into(),
                 tables: vec![table.clone()],
             }),
             LogRecord::Open(Open {
                 generation: 1_795_199_030,
+                follows: 12,
                 start_lsn: end_lsn,
                 server,
                 tables: vec![table.clone()],

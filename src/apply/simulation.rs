@@ -39,10 +39,6 @@ struct World {
     sink: Option<Process>,
     status: watch::Receiver<CaptureStatus>,
     keys: BTreeSet<(&'static str, i32)>,
-    /// Whether a dead reader's `open` may land late; a reader that it voids is noticed only by the
-    /// next one, so that a named error is right then.
-    has_late_opens: bool,
-    was_voided: bool,
     trace: Arc<Mutex<String>>,
 }
 
@@ -63,8 +59,6 @@ impl World {
             sink: None,
             status: watch::channel(CaptureStatus::default()).1,
             keys: BTreeSet::new(),
-            has_late_opens: seed % 4 == 3,
-            was_voided: false,
             trace: Arc::default(),
         }
     }
@@ -74,11 +68,11 @@ impl World {
             .expect("a string takes it");
     }
 
-    fn start_reader(&mut self, is_new_snapshot_wanted: bool) {
+    fn start_reader(&mut self) {
         let (source, log) = (FakeSource::new(&self.server), FakeLog::new(&self.kafka));
         let stop = CancellationToken::new();
         let options = options();
-        let mut capture = Capture::new(source, log, options, stop, is_new_snapshot_wanted);
+        let mut capture = Capture::new(source, log, options, stop, false);
         self.status = capture.status();
         let trace = self.trace.clone();
         self.reader = Some(self.tasks.spawn(async move {
@@ -142,7 +136,7 @@ impl World {
                 .await
                 .unwrap_or_default();
             if !error.is_empty() && !error.starts_with("Fenced") {
-                self.remedy(&format!("sink: {error}")).await?;
+                return Err(format!("sink: {error}"));
             }
         }
         if ended(&self.reader) {
@@ -153,44 +147,18 @@ impl World {
                 .await
                 .unwrap_or_default();
             if !error.is_empty() {
-                self.remedy(&format!("reader: {error}")).await?;
+                return Err(format!("reader: {error}"));
             }
         }
         if self.reader.is_none() && self.random.random_ratio(1, 3) {
             self.log("start reader");
-            self.start_reader(false);
+            self.start_reader();
         }
         if self.sink.is_none() && self.random.random_ratio(1, 3) {
             self.log("start sink");
             self.start_sink();
         }
         Ok(())
-    }
-
-    /// What an operator does after a named error that is right; any other is a failure.
-    async fn remedy(&mut self, error: &str) -> Result<(), String> {
-        if !self.was_voided || !error.contains("--new-snapshot") {
-            return Err(error.to_owned());
-        }
-        self.log(format!("run --new-snapshot after {error}"));
-        self.crash_reader().await;
-        self.crash_sink().await;
-        self.start_reader(true);
-        self.start_sink_later();
-        Ok(())
-    }
-
-    /// As in one process: the sink begins once the slot is owned.
-    fn start_sink_later(&mut self) {
-        let mut status = self.status.clone();
-        self.sink = Some(self.tasks.spawn(async move {
-            status
-                .wait_for(|status| status.is_owner)
-                .await
-                .map(drop)
-                .unwrap_or_default();
-            String::new()
-        }));
     }
 
     async fn crash_reader(&mut self) {
@@ -324,14 +292,11 @@ impl World {
     }
 
     fn flush_zombie(&mut self) {
-        if !self.has_late_opens {
-            self.kafka.drop_awaited_zombies();
-        }
         let zombies = self.kafka.zombies();
         let Some(place) = zombies.choose(&mut self.random) else {
             return;
         };
-        self.was_voided |= self.kafka.flush_zombie(place);
+        self.kafka.flush_zombie(place);
         self.log(format!("a dead reader flushes to {place:?}"));
     }
 
@@ -376,10 +341,6 @@ impl World {
             self.kafka.show(&Place::Rows(name));
         }
         for second in 0..90 {
-            if second == 45 && self.was_voided {
-                self.log("the reader starts again");
-                self.crash_reader().await;
-            }
             if second % 3 == 0 {
                 self.kafka.flow();
                 self.flush_zombie();
@@ -433,7 +394,9 @@ fn options() -> CaptureOptions {
         prefix: "p".into(),
         partitions: 2,
         tombstones: true,
+        transaction_topic: false,
         heartbeat: Duration::from_secs(3),
+        longest_term: Duration::from_hours(24),
         selects: Arc::new(|table| &*table.table != "ignored"),
     }
 }

@@ -100,7 +100,9 @@ fn options(partitions: i32) -> CaptureOptions {
         prefix: "p".into(),
         partitions,
         tombstones: true,
+        transaction_topic: false,
         heartbeat: Duration::from_secs(5),
+        longest_term: Duration::from_hours(24),
         selects: Arc::new(|_| true),
     }
 }

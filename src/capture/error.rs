@@ -31,6 +31,18 @@ pub enum CaptureError {
         /// The table.
         table: TableName,
     },
+    /// A streamed table in whose transactions two rows may have the same key for a while.
+    #[error(
+        "the primary key {constraint:?} of table {table} is DEFERRABLE, so two of its rows may share \
+         a key inside a transaction: make it NOT DEFERRABLE (ALTER TABLE {table} DROP CONSTRAINT \
+         {constraint:?}, ADD PRIMARY KEY …) or configure the table as \"batch\" or \"ignore\""
+    )]
+    DeferrableKey {
+        /// The table.
+        table: TableName,
+        /// The constraint's name.
+        constraint: String,
+    },
     /// A table that appeared after the generation's snapshot.
     #[error(
         "table {table} matches mode = \"stream\" but is not part of generation {generation} \
@@ -123,6 +135,49 @@ pub enum CaptureError {
         /// The newest in the log.
         found: u64,
     },
+    /// Another reader's `open` came first.
+    #[error("another reader began a term before this one's (commit log offset {number}) took over")]
+    Overtaken {
+        /// The offset of this reader's `open`.
+        number: i64,
+    },
+    /// Another reader streams from the slot that a new snapshot would make anew.
+    #[error(
+        "replication slot {slot} is in use, so it cannot be made anew: stop the other reader first"
+    )]
+    SlotInUse {
+        /// The slot.
+        slot: String,
+        /// Whether this process owned it before, so that it may be its own dead connection.
+        was_ours: bool,
+    },
+    /// Two tables whose names are the same once they are made fit for Kafka.
+    #[error(
+        "tables {one} and {other} would share topic {topic}: rename one, or configure it as \
+         \"batch\" or \"ignore\""
+    )]
+    SameTopic {
+        /// The topic.
+        topic: String,
+        /// One table.
+        one: TableName,
+        /// The other.
+        other: TableName,
+    },
+    /// The publication no longer holds a table of the generation.
+    #[error(
+        "table {table} of generation {generation} was dropped, renamed or removed from publication \
+         {publication}, or another table took its name, so changes of it may have been missed: \
+         {NEW_SNAPSHOT}"
+    )]
+    TableGone {
+        /// The table.
+        table: TableName,
+        /// The generation.
+        generation: u64,
+        /// The publication.
+        publication: String,
+    },
     /// A change that has no record form.
     #[error("table {table}, change at {lsn}")]
     Row {
@@ -155,6 +210,7 @@ impl Classify for CaptureError {
         match self {
             Self::Connector(fault) | Self::Record { fault, .. } => fault.class(),
             Self::Row { .. } => Class::Poison,
+            Self::Overtaken { .. } | Self::SlotInUse { was_ours: true, .. } => Class::Transient,
             _ => Class::Fatal,
         }
     }

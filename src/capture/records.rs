@@ -25,7 +25,7 @@ pub(super) struct Table {
 /// The tables that are streamed, by name and, once seen, by relation.
 #[derive(Debug)]
 pub(super) struct Tables {
-    streamed: HashMap<TableName, Arc<TopicSpec>>,
+    streamed: HashMap<TableName, (u32, Arc<TopicSpec>)>,
     seen: HashMap<u32, (Arc<Relation>, Option<Arc<Table>>)>,
 }
 
@@ -80,7 +80,7 @@ impl Tables {
         };
         let streamed = tables
             .iter()
-            .map(|table| (table.name.clone(), topic(table)))
+            .map(|table| (table.name.clone(), (table.oid, topic(table))))
             .collect();
         Self {
             streamed,
@@ -95,10 +95,11 @@ impl Tables {
         {
             return table.clone();
         }
-        let topic = self.streamed.get(&relation.name).cloned();
-        let table = topic.map(|topic| {
+        let known = self.streamed.get(&relation.name);
+        let topic = known.filter(|(oid, _)| *oid == relation.oid);
+        let table = topic.map(|(_, topic)| {
             Arc::new(Table {
-                topic,
+                topic: topic.clone(),
                 columns: Columns(relation.columns.clone()).to_bytes(),
                 key: relation.key_columns(),
                 relation: relation.clone(),
@@ -107,6 +108,18 @@ impl Tables {
         self.seen
             .insert(relation.oid, (relation.clone(), table.clone()));
         table
+    }
+
+    /// The table of the generation that a relation is mistaken for: another one took its name, or
+    /// it was given another name.
+    pub(super) fn mistaken(&self, relation: &Relation) -> Option<TableName> {
+        let is_mistaken = |(name, (oid, _)): &(&TableName, &(u32, _))| {
+            (*oid == relation.oid) != (**name == relation.name)
+        };
+        self.streamed
+            .iter()
+            .find(is_mistaken)
+            .map(|(name, _)| name.clone())
     }
 }
 

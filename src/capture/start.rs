@@ -3,17 +3,23 @@
 //! - The slot is owned before its confirmed LSN is read, and that is in the log before it is judged.
 //! - Only a complete snapshot is gone on from; an interrupted one starts over as a new generation.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
 use tracing::info;
-use walferry_core::{Log, Source, SourceState, TopicSpec};
+use walferry_core::{Log, Source, SourceState, SourceTable, TopicSpec};
 use walferry_schema::{
     Generation, LogRecord, Lsn, Open, ServerIdentity, TableName, TableSpec, Term,
 };
 
+use super::markers;
 use super::tail::Tail;
 use super::{Capture, CaptureError, Lineage, Opened};
 use crate::merge::Announced;
+
+/// How long a slot that is streamed from is waited for: the reader may just have died.
+const SLOT_WAIT: Duration = Duration::from_secs(5);
+const SLOT_PAUSE: Duration = Duration::from_millis(100);
 
 // === impl Capture ===
 
@@ -35,7 +41,11 @@ impl<S: Source, L: Log> Capture<S, L> {
             check_generation(generation, &tail)?;
         }
         let lineage = self.lineage(&state, &tail)?;
-        let topics: Vec<_> = lineage.tables.iter().map(topic_of).collect();
+        self.check_tables(&lineage).await?;
+        let mut topics: Vec<_> = lineage.tables.iter().map(topic_of).collect();
+        if self.options.transaction_topic {
+            topics.push(markers::topic(&self.options.prefix));
+        }
         self.log.ensure_topics(&topics).await?;
         self.own(lineage, tail, end).await
     }
@@ -110,6 +120,34 @@ impl<S: Source, L: Log> Capture<S, L> {
         })
     }
 
+    /// Whether the generation's tables are still in the publication, and still the same tables:
+    /// otherwise changes of them were missed.
+    async fn check_tables(&mut self, lineage: &Lineage) -> Result<(), CaptureError> {
+        let published = self.source.tables().await?;
+        let is_there = |table: &TableSpec| {
+            let same = published.iter().find(|it| it.name == table.name);
+            same.is_some_and(|it| it.oid == table.oid)
+        };
+        let deferrable = |it: &&SourceTable| {
+            let is_streamed = lineage.tables.iter().any(|table| table.name == it.name);
+            is_streamed && it.deferrable_key.is_some()
+        };
+        if let Some(table) = published.iter().find(deferrable) {
+            return Err(CaptureError::DeferrableKey {
+                table: table.name.clone(),
+                constraint: table.deferrable_key.clone().unwrap_or_default(),
+            });
+        }
+        match lineage.tables.iter().find(|table| !is_there(table)) {
+            None => Ok(()),
+            Some(gone) => Err(CaptureError::TableGone {
+                table: gone.name.clone(),
+                generation: lineage.generation,
+                publication: self.options.publication.clone(),
+            }),
+        }
+    }
+
     /// Owns the slot, writes `open` and checks the log up to it (rule 5).
     async fn own(
         &mut self,
@@ -121,13 +159,18 @@ impl<S: Source, L: Log> Capture<S, L> {
         let start_lsn = self.source.start().await?;
         let open = LogRecord::Open(Open {
             generation: lineage.generation,
+            follows: tail.follows(),
             start_lsn,
             server: lineage.server.clone(),
             tables: lineage.tables.clone(),
         });
         let offset = self.log.append(&open).await?;
-        tail.read_on(&mut self.log, end, offset).await?;
-        check_generation(lineage.generation, &tail)?;
+        tail.read_on(&mut self.log, end, offset + 1).await?;
+        let term = Term {
+            generation: lineage.generation,
+            number: offset,
+        };
+        check_term(term, &tail)?;
         let covered = tail.covered().unwrap_or_default();
         if start_lsn > covered {
             let slot = self.options.slot.clone();
@@ -138,10 +181,6 @@ impl<S: Source, L: Log> Capture<S, L> {
             });
         }
         self.status.send_modify(|status| status.is_owner = true);
-        let term = Term {
-            generation: lineage.generation,
-            number: offset,
-        };
         info!(%start_lsn, generation = term.generation, term = term.number, "reading the stream");
         Ok(Opened {
             term,
@@ -158,12 +197,14 @@ impl<S: Source, L: Log> Capture<S, L> {
         tail: &Tail,
         end: i64,
     ) -> Result<u64, CaptureError> {
+        self.wait_until_free(state).await?;
         let tables = self.choose_tables().await?;
         let topics: Vec<_> = tables.iter().map(topic_of).collect();
         self.log.ensure_topics(&topics).await?;
         let generation = (tail.generation() + 1).max(unix_seconds());
         let announced = LogRecord::Generation(Generation {
             generation,
+            follows: tail.follows(),
             server: state.server.clone(),
             slot: self.options.slot.clone(),
             tables: tables.clone(),
@@ -175,13 +216,7 @@ impl<S: Source, L: Log> Capture<S, L> {
         };
         let mut tail = tail.clone();
         tail.read_on(&mut self.log, end, offset + 1).await?;
-        if tail.term() != Some(term) {
-            let found = tail.generation();
-            return Err(CaptureError::OtherGeneration {
-                expected: generation,
-                found,
-            });
-        }
+        check_term(term, &tail)?;
         self.source.set_keys(&keys_of(&tables));
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
         let start = self.source.create_slot(&names).await?;
@@ -194,6 +229,24 @@ impl<S: Source, L: Log> Capture<S, L> {
         Ok(generation)
     }
 
+    /// Waits for whoever still streams from the slot: announcing a generation is not for those who
+    /// cannot make its slot.
+    async fn wait_until_free(&mut self, state: &SourceState) -> Result<(), CaptureError> {
+        let deadline = Instant::now() + SLOT_WAIT;
+        let mut slot = state.slot;
+        while slot.is_some_and(|slot| slot.is_active) {
+            if Instant::now() >= deadline {
+                return Err(CaptureError::SlotInUse {
+                    slot: self.options.slot.clone(),
+                    was_ours: self.status.borrow().is_owner,
+                });
+            }
+            tokio::time::sleep(SLOT_PAUSE).await;
+            slot = self.source.inspect().await?.slot;
+        }
+        Ok(())
+    }
+
     /// The publication's tables that the configuration streams, with the columns of their `_id`.
     async fn choose_tables(&mut self) -> Result<Vec<TableSpec>, CaptureError> {
         let mut chosen = Vec::new();
@@ -201,16 +254,24 @@ impl<S: Source, L: Log> Capture<S, L> {
             if !(self.options.selects)(&table.name) {
                 continue;
             }
+            if let Some(constraint) = table.deferrable_key {
+                return Err(CaptureError::DeferrableKey {
+                    table: table.name,
+                    constraint,
+                });
+            }
             if table.key.is_empty() {
                 return Err(CaptureError::NoKey { table: table.name });
             }
             chosen.push(TableSpec {
                 topic: topic_name(&self.options.prefix, &table.name).into(),
                 name: table.name,
+                oid: table.oid,
                 key: table.key,
                 partitions: self.options.partitions,
             });
         }
+        check_topics(&chosen)?;
         if chosen.is_empty() {
             return Err(CaptureError::NoTables {
                 publication: self.options.publication.clone(),
@@ -220,6 +281,17 @@ impl<S: Source, L: Log> Capture<S, L> {
     }
 }
 
+/// Whether the term that this reader has just begun took over.
+fn check_term(begun: Term, tail: &Tail) -> Result<(), CaptureError> {
+    check_generation(begun.generation, tail)?;
+    if tail.term() == Some(begun) {
+        return Ok(());
+    }
+    Err(CaptureError::Overtaken {
+        number: begun.number,
+    })
+}
+
 /// Whether the log still ends in the generation that this reader goes on with.
 fn check_generation(expected: u64, tail: &Tail) -> Result<(), CaptureError> {
     let found = tail.generation();
@@ -227,6 +299,21 @@ fn check_generation(expected: u64, tail: &Tail) -> Result<(), CaptureError> {
         return Ok(());
     }
     Err(CaptureError::OtherGeneration { expected, found })
+}
+
+/// Whether every table has a topic of its own; names may become equal once they are cleaned.
+fn check_topics(tables: &[TableSpec]) -> Result<(), CaptureError> {
+    let mut topics = std::collections::HashMap::new();
+    for table in tables {
+        if let Some(other) = topics.insert(&table.topic, &table.name) {
+            return Err(CaptureError::SameTopic {
+                topic: table.topic.to_string(),
+                one: other.clone(),
+                other: table.name.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn topic_of(table: &TableSpec) -> TopicSpec {

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{debug, info};
-use walferry_core::{Accepted, Log, Record, Source, SourceEvent};
+use walferry_core::{Accepted, Log, Record, Source, SourceEvent, TopicSpec};
 use walferry_schema::envelope::{SnapshotMark, TransactionMark};
 use walferry_schema::{
     Change, Commit, Heartbeat, LogRecord, Lsn, PartitionCount, Phase, Relation, RowOp, Term,
 };
 
 use super::confirm::ConfirmQueue;
+use super::markers::{self, Marked, TableEvents};
 use super::records::{Context, Drafts, Place, Table, Tables};
 use super::snapshot::record_error;
 use super::{Capture, CaptureError, Opened, now_nanos};
@@ -25,8 +26,9 @@ const FEEDBACK: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(20);
 /// How many events are handled before acknowledgements and the clock are looked at again.
 const BURST: usize = 1_000;
-/// A term is begun anew after this long, so that its `open` stays within the log's retention.
-const LONGEST_TERM: Duration = Duration::from_hours(24);
+/// How soon a heartbeat may follow the last one when the server waits for our answer, as it does
+/// when it shuts down.
+const URGENT: Duration = Duration::from_millis(500);
 
 /// The stream of one term.
 pub(super) struct Stream<'a, S, L> {
@@ -35,6 +37,8 @@ pub(super) struct Stream<'a, S, L> {
     tables: Tables,
     drafts: Drafts,
     queue: ConfirmQueue,
+    /// The transaction topic, where one is asked for.
+    markers: Option<Arc<TopicSpec>>,
     transaction: Option<Transaction>,
     last_commit: Option<Lsn>,
     /// How far the source has been read between transactions.
@@ -53,8 +57,8 @@ struct Transaction {
     commit_lsn: Lsn,
     committed_at: i64,
     events: u64,
-    /// Events by topic: few, so a list.
-    events_of: Vec<(Arc<str>, u64)>,
+    /// Events by table: few, so a list.
+    tables: Vec<TableEvents>,
     records: Vec<PartitionCount>,
 }
 
@@ -74,6 +78,10 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         Self {
             tables: Tables::new(&lineage.tables),
             drafts: Drafts::new(capture.options.tombstones),
+            markers: capture
+                .options
+                .transaction_topic
+                .then(|| Arc::new(markers::topic(&capture.options.prefix))),
             capture,
             term,
             queue: ConfirmQueue::new(start_lsn),
@@ -136,6 +144,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             self.handle(event).await?;
         }
         if self.is_reply_wanted {
+            self.beat().await?;
             self.confirm().await?;
         }
         Ok(())
@@ -230,7 +239,21 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         lsn: Lsn,
     ) -> Result<Option<Arc<Table>>, CaptureError> {
         let table = self.tables.get(relation);
-        if table.is_none() && (self.capture.options.selects)(&relation.name) {
+        if table.is_some() {
+            return Ok(table);
+        }
+        if let Some(table) = self.tables.mistaken(relation) {
+            let (generation, publication) = (
+                self.term.generation,
+                self.capture.options.publication.clone(),
+            );
+            return Err(CaptureError::TableGone {
+                table,
+                generation,
+                publication,
+            });
+        }
+        if (self.capture.options.selects)(&relation.name) {
             let (table, generation) = (relation.name.clone(), self.term.generation);
             return Err(CaptureError::TableNotInGeneration {
                 table,
@@ -238,7 +261,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                 lsn,
             });
         }
-        Ok(table)
+        Ok(None)
     }
 
     /// Where a change stands; none outside a transaction, which the source never sends.
@@ -248,7 +271,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         let mark = TransactionMark {
             commit_lsn: transaction.commit_lsn,
             total_order: transaction.events + 1,
-            data_collection_order: *transaction.events_of(&table.topic.name) + 1,
+            data_collection_order: *transaction.events_of(table) + 1,
         };
         let context = Context {
             committed_at: transaction.committed_at,
@@ -275,6 +298,11 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         lsn: Lsn,
         context: &Context,
     ) -> Result<(), CaptureError> {
+        if let Some(transaction) = &self.transaction
+            && transaction.events == 0
+        {
+            self.mark(transaction.marked().begin()).await?;
+        }
         let mut events = 0;
         let entry = self.queue.open_entry();
         for index in 0..self.drafts.records().len() {
@@ -301,7 +329,27 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         }
         if let Some(transaction) = &mut self.transaction {
             transaction.events += events;
-            *transaction.events_of(&table.topic.name) += events;
+            *transaction.events_of(table) += events;
+        }
+        Ok(())
+    }
+
+    /// Sends a record to the transaction topic, where one is asked for.
+    async fn mark(&mut self, (key, value): (Vec<u8>, Vec<u8>)) -> Result<(), CaptureError> {
+        let Some(topic) = &self.markers else {
+            return Ok(());
+        };
+        let topic = topic.clone();
+        let record = Record {
+            topic: &topic,
+            key: Some(&key),
+            value: Some(&value),
+            timestamp: now_nanos() / 1_000_000,
+            headers: &[],
+        };
+        let entry = self.queue.open_entry();
+        while self.capture.log.send_row(entry, &record)? == Accepted::Full {
+            self.wait_for_room().await?;
         }
         Ok(())
     }
@@ -314,6 +362,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         if transaction.records.is_empty() {
             return Ok(());
         }
+        let end = transaction.marked().end(&transaction.tables);
+        self.mark(end).await?;
         let record = LogRecord::Commit(Commit {
             term: self.term,
             xid: transaction.xid,
@@ -340,7 +390,12 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
     /// Puts an idle position into the log, so that the slot may move past what is of no interest.
     async fn beat(&mut self) -> Result<(), CaptureError> {
-        let is_due = self.last_heartbeat.elapsed() >= self.capture.options.heartbeat;
+        let wait = if self.is_reply_wanted {
+            URGENT
+        } else {
+            self.capture.options.heartbeat
+        };
+        let is_due = self.last_heartbeat.elapsed() >= wait;
         if self.transaction.is_some() || self.idle <= self.covered || !is_due {
             return Ok(());
         }
@@ -378,7 +433,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
     }
 
     fn is_term_over(&self) -> bool {
-        self.transaction.is_none() && self.opened_at.elapsed() >= LONGEST_TERM
+        self.transaction.is_none() && self.opened_at.elapsed() >= self.capture.options.longest_term
     }
 
     /// Ends the term in order: waits for the acknowledgements, confirms, leaves.
@@ -402,27 +457,37 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
 impl Transaction {
     fn new(xid: u32, commit_lsn: Lsn, committed_at: i64) -> Self {
-        let (events_of, records) = (Vec::new(), Vec::new());
+        let (tables, records) = (Vec::new(), Vec::new());
         Self {
             xid,
             commit_lsn,
             committed_at,
             events: 0,
-            events_of,
+            tables,
             records,
         }
     }
 
-    fn events_of(&mut self, topic: &Arc<str>) -> &mut u64 {
-        let known = self
-            .events_of
-            .iter()
-            .position(|(name, _)| Arc::ptr_eq(name, topic));
-        let index = known.unwrap_or_else(|| {
-            self.events_of.push((topic.clone(), 0));
-            self.events_of.len() - 1
+    fn marked(&self) -> Marked {
+        Marked {
+            xid: self.xid,
+            commit_lsn: self.commit_lsn,
+            committed_at: self.committed_at,
+        }
+    }
+
+    fn events_of(&mut self, table: &Table) -> &mut u64 {
+        let topic = &table.topic.name;
+        let is_its = |it: &TableEvents| Arc::ptr_eq(&it.topic, topic);
+        let index = self.tables.iter().position(is_its).unwrap_or_else(|| {
+            self.tables.push(TableEvents {
+                topic: topic.clone(),
+                table: table.relation.name.clone(),
+                events: 0,
+            });
+            self.tables.len() - 1
         });
-        &mut self.events_of[index].1
+        &mut self.tables[index].events
     }
 
     fn count(&mut self, topic: &Arc<str>, partition: i32) {

@@ -6,6 +6,8 @@
 use walferry_core::{Fault, Log, LogEntry};
 use walferry_schema::{LogRecord, Lsn, ServerIdentity, TableSpec, Term};
 
+use crate::succession::Succession;
+
 /// How many records are read back before what they say is taken as it stands.
 ///
 /// A term whose `open` lies further back is long enough: records of an older term can only follow
@@ -16,7 +18,7 @@ const FAR_BACK: i64 = 250_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tail {
     /// The newest term.
-    term: Option<Term>,
+    terms: Succession,
     /// Records of terms that began before this offset are not judged: what voids them may stand
     /// before the window too.
     judged_from: i64,
@@ -76,12 +78,17 @@ impl Tail {
 
     /// The newest term.
     pub(super) fn term(&self) -> Option<Term> {
-        self.term
+        self.terms.newest()
+    }
+
+    /// What the next `open` or `generation` follows.
+    pub(super) fn follows(&self) -> i64 {
+        self.terms.number()
     }
 
     /// The newest generation, 0 when there is none.
     pub(super) fn generation(&self) -> u64 {
-        self.term.map_or(0, |term| term.generation)
+        self.term().map_or(0, |term| term.generation)
     }
 
     /// The server and tables of the newest generation.
@@ -107,7 +114,7 @@ impl Tail {
     /// Reads the one record that began the term when the window did not reach it.
     async fn recall_identity<L: Log>(&mut self, log: &mut L, from: i64) -> Result<(), Fault> {
         let Some(term) = self
-            .term
+            .term()
             .filter(|term| self.identity.is_none() && term.number < from)
         else {
             return Ok(());
@@ -120,52 +127,35 @@ impl Tail {
     }
 
     fn add(&mut self, entry: &LogEntry) {
+        let before = self.term();
+        if !self.terms.judge(entry) {
+            return;
+        }
+        if before > self.term() {
+            // What was taken from an `open` that turns out to have come late.
+            self.identity = None;
+        }
         match &entry.record {
-            LogRecord::Generation(new) if new.generation > self.generation() => {
-                let term = Term {
-                    generation: new.generation,
-                    number: entry.offset,
-                };
-                let judged_from = self.judged_from;
+            LogRecord::Generation(_) => {
                 *self = Self {
-                    term: Some(term),
-                    judged_from,
+                    terms: self.terms.clone(),
+                    judged_from: self.judged_from,
+                    identity: identity_of(&entry.record),
                     ..Self::default()
                 };
+            }
+            LogRecord::Open(_) => {
                 self.identity = identity_of(&entry.record);
+                self.is_opened = true;
             }
-            LogRecord::Open(open) => {
-                let term = Term {
-                    generation: open.generation,
-                    number: entry.offset,
-                };
-                if self.reaches(term) {
-                    self.identity = identity_of(&entry.record);
-                    self.is_opened = true;
-                }
-            }
-            LogRecord::Commit(commit) if self.reaches(commit.term) => {
+            LogRecord::Commit(commit) => {
                 self.cover(commit.term, commit.end_lsn);
                 self.last_commit = Some(commit.commit_lsn);
             }
-            LogRecord::SnapshotEnd(end) if self.reaches(end.term) => self.cover(end.term, end.lsn),
-            LogRecord::Heartbeat(beat) if self.reaches(beat.term) => {
-                self.cover(beat.term, beat.lsn);
-            }
-            LogRecord::Chunk(chunk) => {
-                self.reaches(chunk.term);
-            }
-            _ => {}
+            LogRecord::SnapshotEnd(end) => self.cover(end.term, end.lsn),
+            LogRecord::Heartbeat(beat) => self.cover(beat.term, beat.lsn),
+            LogRecord::Chunk(_) => {}
         }
-    }
-
-    /// Whether a record of this term counts, which it does unless a newer term was seen.
-    fn reaches(&mut self, term: Term) -> bool {
-        let counts = self.term.is_none_or(|newest| term >= newest);
-        if counts {
-            self.term = Some(term);
-        }
-        counts
     }
 
     fn cover(&mut self, term: Term, lsn: Lsn) {

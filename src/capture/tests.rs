@@ -136,7 +136,9 @@ fn options() -> CaptureOptions {
         prefix: "p".into(),
         partitions: 2,
         tombstones: true,
+        transaction_topic: false,
         heartbeat: Duration::from_secs(5),
+        longest_term: Duration::from_hours(24),
         selects: Arc::new(|table| &*table.table != "ignored"),
     }
 }

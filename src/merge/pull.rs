@@ -219,13 +219,8 @@ impl Pull {
             };
             self.searched = last.offset + 1;
             self.is_term_over = entries.iter().any(|entry| match &entry.record {
-                LogRecord::Open(open) => {
-                    Term {
-                        generation: open.generation,
-                        number: entry.offset,
-                    } > self.term
-                }
-                LogRecord::Generation(next) => next.generation > self.term.generation,
+                LogRecord::Open(open) => open.follows == self.term.number,
+                LogRecord::Generation(next) => next.follows == self.term.number,
                 _ => false,
             });
             if self.is_term_over {

@@ -56,6 +56,7 @@ impl Rig {
         let tables = vec![table_spec("p", "a", 3)];
         let record = Generation {
             generation,
+            follows: self.kafka.newest_term(),
             server: server(),
             slot: "slot".into(),
             tables,
@@ -71,9 +72,15 @@ impl Rig {
     }
 
     fn open_of(&self, generation: u64, start: u64) -> Term {
+        self.open_after(self.kafka.newest_term(), generation, start)
+    }
+
+    /// An `open` whose writer saw the term with the number `follows` as the newest.
+    fn open_after(&self, follows: i64, generation: u64, start: u64) -> Term {
         let (start_lsn, tables) = (Lsn(start), vec![table_spec("p", "a", 3)]);
         let open = Open {
             generation,
+            follows,
             start_lsn,
             server: server(),
             tables,

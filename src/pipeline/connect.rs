@@ -7,7 +7,7 @@ use std::time::Duration;
 use walferry_core::{Fault, Tasks};
 use walferry_etl::Mode;
 use walferry_kafka::{KafkaLog, KafkaLogReader};
-use walferry_mongodb::{MongoSink, Policies};
+use walferry_mongodb::{MongoSink, Policies, Writer};
 use walferry_postgres::ReplicationSource;
 
 use super::Connect;
@@ -16,11 +16,15 @@ use crate::config::{self, Config};
 
 /// How long an idle position waits for its heartbeat in the log.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a term lasts at most; half of the log's retention when that is shorter.
+const LONGEST_TERM: Duration = Duration::from_hours(24);
 
 /// Makes readers of the log and sinks.
 pub(super) struct Downstream {
     kafka: walferry_kafka::Settings,
     mongodb: walferry_mongodb::Settings,
+    /// Knows this process's claims over all attempts.
+    writer: Writer,
 }
 
 // === impl Downstream ===
@@ -32,6 +36,7 @@ impl Downstream {
         Ok(Self {
             kafka,
             mongodb: mongodb_settings(config),
+            writer: Writer::new(),
         })
     }
 }
@@ -42,6 +47,7 @@ impl Connect for Downstream {
 
     async fn connect(&self) -> Result<(KafkaLogReader, MongoSink), Fault> {
         let sink = MongoSink::connect(self.mongodb.clone()).await?;
+        let sink = sink.with_writer(self.writer.clone());
         Ok((KafkaLogReader::new(self.kafka.clone()), sink))
     }
 }
@@ -66,7 +72,9 @@ pub(super) fn capture_options(config: &Config) -> CaptureOptions {
         prefix: config.kafka.prefix.clone(),
         partitions: config.kafka.partitions,
         tombstones: config.kafka.tombstones,
+        transaction_topic: config.kafka.transaction_topic,
         heartbeat: HEARTBEAT,
+        longest_term: LONGEST_TERM.min(config.kafka.retention / 2),
         selects: Arc::new(move |table| tables.mode(table) == Mode::Stream),
     }
 }

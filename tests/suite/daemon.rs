@@ -41,7 +41,7 @@ impl Pipeline {
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
             "[source]\nurl = {:?}\nslot = {:?}\npublication = \"walmart_publication\"\n\
-             [kafka]\nbrokers = {:?}\nprefix = {:?}\n\
+             [kafka]\nbrokers = {:?}\nprefix = {:?}\ntransaction_topic = true\n\
              [sink]\nurl = {:?}\ndatabase = {:?}\n\
              [[table]]\nname = {pattern:?}\nmode = \"stream\"\n",
             database.postgres_url,

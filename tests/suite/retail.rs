@@ -74,34 +74,45 @@ async fn one_sale_of_two_products_is_five_records_of_one_transaction_and_the_rig
     assert_eq!(ops("transactions"), ["c"]);
     assert_eq!(ops("transactiondetails"), ["c", "c"]);
     assert_eq!(ops("inventory"), ["u", "u"]);
+
+    let markers = pipeline.values_of(&format!("{}.transaction", pipeline.database.name));
+    let [begin, end] = markers.as_slice() else {
+        panic!("{markers:#?}")
+    };
+    assert_eq!((&begin["status"], &begin["id"]), (&"BEGIN".into(), &ids[0]));
+    assert_eq!((&end["status"], &end["id"]), (&"END".into(), &ids[0]));
+    assert_eq!(end["event_count"], 5);
     assert!(daemon.stop().await.success());
 }
 
 impl Pipeline {
     /// The values of all stream records (not those of the snapshot) on the tables' topics.
     fn records_of_stream(&self, tables: &[&str]) -> Vec<Value> {
-        let mut records = Vec::new();
-        for table in tables {
-            let consumer: BaseConsumer = ClientConfig::new()
-                .set("bootstrap.servers", &self.database.brokers)
-                .set("group.id", "test")
-                .set("enable.partition.eof", "true")
-                .create()
-                .unwrap();
-            let topic = format!("{}.public.{table}", self.database.name);
-            let mut assignment = TopicPartitionList::new();
-            assignment
-                .add_partition_offset(&topic, 0, Offset::Beginning)
-                .unwrap();
-            consumer.assign(&assignment).unwrap();
-            // Ends at the partition's end, which is an error of its own.
-            while let Some(Ok(message)) = consumer.poll(Duration::from_secs(10)) {
-                let value: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
-                if value["op"] != "r" {
-                    records.push(value);
-                }
-            }
+        let topics = tables
+            .iter()
+            .map(|table| format!("{}.public.{table}", self.database.name));
+        let records = topics.flat_map(|topic| self.values_of(&topic));
+        records.filter(|value| value["op"] != "r").collect()
+    }
+
+    /// The values of all records on a topic's one partition.
+    fn values_of(&self, topic: &str) -> Vec<Value> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.database.brokers)
+            .set("group.id", "test")
+            .set("enable.partition.eof", "true")
+            .create()
+            .unwrap();
+        let mut assignment = TopicPartitionList::new();
+        assignment
+            .add_partition_offset(topic, 0, Offset::Beginning)
+            .unwrap();
+        consumer.assign(&assignment).unwrap();
+        let mut values = Vec::new();
+        // Ends at the partition's end, which is an error of its own.
+        while let Some(Ok(message)) = consumer.poll(Duration::from_secs(10)) {
+            values.push(serde_json::from_slice(message.payload().unwrap()).unwrap());
         }
-        records
+        values
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use walferry_schema::{Lsn, Position, TableSpec, Term};
+use walferry_schema::{Lsn, Phase, Position, TableSpec, Term};
 
 /// The content of the position document (protocol rule 13), less what only the sink needs to
 /// fence with (epoch, sequence, session).
@@ -50,4 +50,15 @@ pub enum PipelineState {
     Swapping,
     /// Source transactions are applied; readers see a prefix of the source's history.
     Live,
+}
+
+// === impl Checkpoint ===
+
+impl Checkpoint {
+    /// Whether a part of this generation's snapshot was applied.
+    pub fn has_chunks(&self) -> bool {
+        self.position.is_some_and(|position| {
+            position.generation == self.generation && matches!(position.phase, Phase::Snapshot(_))
+        })
+    }
 }

@@ -39,6 +39,11 @@ pub trait Sink: Send + 'static {
         tables: &[TableSpec],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// Sees that the collections are there that a checkpoint counts on: the staging collections while
+    /// it says [`crate::PipelineState::Snapshot`], the tables' own once it is live. Fails for good when
+    /// one is gone: made again, it would be empty.
+    fn check(&mut self, checkpoint: &Checkpoint) -> impl Future<Output = Result<(), Fault>> + Send;
+
     /// Renames every staging collection over its target; a missing one was renamed already. Only
     /// while the checkpoint says [`crate::PipelineState::Swapping`].
     fn swap(

@@ -18,7 +18,10 @@ pub trait Source: Send {
     /// The server and the slot as they are now; drops whatever link was open.
     fn inspect(&mut self) -> impl Future<Output = Result<SourceState, Fault>> + Send;
 
-    /// The tables of the publication, with their keys, in name order.
+    /// The tables of the publication as they are now, with their keys, in name order.
+    ///
+    /// # Errors
+    /// Fatal when the publication does not exist or does not publish every operation.
     fn tables(&mut self) -> impl Future<Output = Result<Vec<SourceTable>, Fault>> + Send;
 
     /// Tells which columns identify a table's rows for the whole generation: the relations that
@@ -41,7 +44,8 @@ pub trait Source: Send {
     /// Owns the slot (`START_REPLICATION`) and only then reads and returns its confirmed LSN.
     ///
     /// # Errors
-    /// Fatal when another process owns the slot.
+    /// Fatal when another process owns the slot; transient when that may be what is left of our own
+    /// broken connection.
     fn start(&mut self) -> impl Future<Output = Result<Lsn, Fault>> + Send;
 
     /// The next event.
@@ -58,9 +62,13 @@ pub trait Source: Send {
 
     /// Tells the server that everything before `lsn` is safe downstream. Never falls: an `lsn`
     /// below an earlier one repeats that. Also the keepalive that answers the server's.
+    ///
+    /// # Errors
+    /// Transient when the connection broke, or what keeps other readers away is lost.
     fn confirm(&mut self, lsn: Lsn) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Ends the stream in order, so that the server frees the slot at once.
+    /// Ends the stream in order, so that the server frees the slot at once. Other readers are kept
+    /// away until the source is dropped.
     fn stop(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
@@ -93,9 +101,14 @@ pub struct SlotState {
 pub struct SourceTable {
     /// The table.
     pub name: TableName,
+    /// The server's number for the table: another one is another table, whatever its name.
+    pub oid: u32,
     /// The columns that identify a row, in key order: the primary key's, or the replica identity
-    /// index's where that is chosen; empty when there is neither.
+    /// index's where that is chosen; empty when there is neither, or when it is deferrable.
     pub key: Vec<String>,
+    /// The name of a deferrable primary key: inside a transaction two rows may have the same key,
+    /// so that the order of its changes does not say which document is which.
+    pub deferrable_key: Option<String>,
 }
 
 /// A slot that was just made.

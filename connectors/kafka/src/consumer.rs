@@ -2,6 +2,8 @@
 //!
 //! - Every partition is read from an explicit offset, and each record once and in order.
 //! - What is waited for in a select holds no record: dropping it loses none.
+//! - The budget holds for partitions that are added: when they outgrow it, a new consumer reads on
+//!   where the old one was, and the numbers given out stay.
 //! - Brokers that are away are waited for; a record that is gone is an error.
 //! - After an error the reader is to be assigned anew.
 
@@ -61,19 +63,27 @@ impl KafkaLogReader {
         if let Some(old) = self.reading.take() {
             drop_beside(old);
         }
-        let config = self.settings.consumer(rows.len() + 1)?;
-        let log_name = PartitionOffset {
-            topic: self.commit_log.clone(),
-            partition: 0,
-        };
         let rows: Vec<_> = rows
             .iter()
             .map(|(name, offset)| (name.clone(), *offset))
             .collect();
-        let arrivals = self.arrivals.clone();
-        let start = move || Reading::start(&config, (log_name, log), rows, &arrivals);
-        self.reading = Some(blocking(start).await?);
+        self.reading = Some(self.connect(rows.len() + 1, log, rows).await?);
         Ok(())
+    }
+
+    async fn connect(
+        &self,
+        shares: usize,
+        log: i64,
+        rows: Vec<(PartitionOffset, i64)>,
+    ) -> Result<Reading, Error> {
+        let log_name = PartitionOffset {
+            topic: self.commit_log.clone(),
+            partition: 0,
+        };
+        let (settings, arrivals) = (self.settings.clone(), self.arrivals.clone());
+        blocking(move || Reading::start((&settings, shares), (log_name, log), rows, &arrivals))
+            .await
     }
 
     async fn number(&mut self, name: &PartitionOffset) -> Result<Partition, Error> {
@@ -81,15 +91,37 @@ impl KafkaLogReader {
         if let Some(number) = reading.numbers.get(name) {
             return Ok(*number);
         }
+        let Bounds { first, .. } = self.scan.bounds(&name.topic, name.partition).await?;
+        if reading.is_full(&self.settings) {
+            return self.outgrow(name, first).await;
+        }
         let (consumer, topic) = (reading.consumer.clone(), name.topic.clone());
         blocking(move || {
             learn(&consumer, &topic);
             Ok(())
         })
         .await?;
-        let Bounds { first, .. } = self.scan.bounds(&name.topic, name.partition).await?;
         let reading = self.reading.as_mut().ok_or(Error::NotAssigned)?;
         reading.add(name.clone(), first, &self.arrivals)
+    }
+
+    /// Reads on with a new consumer that has room for one more partition, and for some after it.
+    ///
+    /// What the old one had fetched is fetched again, except the records that were looked at.
+    async fn outgrow(&mut self, name: &PartitionOffset, first: i64) -> Result<Partition, Error> {
+        let old = self.reading.as_ref().ok_or(Error::NotAssigned)?;
+        let (number, log) = (Partition(old.rows.len()), old.log.next);
+        let shares = (old.rows.len() + 2).next_power_of_two();
+        let mut rows = old.next_offsets();
+        rows.push((name.clone(), first));
+        let mut new = self.connect(shares, log, rows).await?;
+        if let Some(mut old) = self.reading.take() {
+            new.take_over(&mut old);
+            drop_beside(old);
+        }
+        self.reading = Some(new);
+        debug!(shares, "shared out the fetch budget anew");
+        Ok(number)
     }
 
     fn reading(&mut self) -> Result<&mut Reading, Error> {
@@ -254,4 +286,35 @@ fn seek(consumer: &Consumer, topic: &str, offset: i64) -> Result<(), Error> {
         offset,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_budget_holds_for_partitions_that_are_added() {
+        let kafka = MockCluster::new(1).expect("a cluster");
+        let settings = Settings::new(kafka.bootstrap_servers(), "p");
+        let make = |topic: &str, partitions| {
+            let made = kafka.create_topic(topic, partitions, 1);
+            made.expect("a topic");
+        };
+        make(&settings.commit_log(), 1);
+        make("rows", 20);
+        let mut reader = KafkaLogReader::new(settings.clone());
+        reader.assign(0, &BTreeMap::new()).await.expect("assigned");
+        for partition in 0..20 {
+            let topic = "rows".into();
+            let name = PartitionOffset { topic, partition };
+            let number = reader.partition(&name).await.expect("a number");
+            assert_eq!(usize::try_from(partition), Ok(number.0));
+            let reading = reader.reading().expect("it is assigned");
+            let share = settings.fetch_share_bytes(reading.shares);
+            let ahead = share * (reading.rows.len() + 1);
+            assert!(ahead <= settings.fetch_budget_bytes, "{ahead} bytes");
+        }
+    }
 }

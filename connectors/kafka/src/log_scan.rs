@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use walferry_core::{Bounds, LogEntry};
@@ -157,7 +157,6 @@ impl Shared {
                         *position = entry.offset + 1;
                         entries.push(entry);
                     }
-                    Next::End => break,
                     Next::Wait => {}
                 },
             }
@@ -168,7 +167,6 @@ impl Shared {
     fn entry(&self, polled: KafkaResult<BorrowedMessage<'_>>, at: i64) -> Result<Next, Error> {
         match polled {
             Ok(message) => read_entry(&self.topic, &message).map(Next::Entry),
-            Err(KafkaError::PartitionEOF(_)) => Ok(Next::End),
             Err(error) if error.rdkafka_error_code().is_some_and(is_passing) => Ok(Next::Wait),
             Err(source) => {
                 let topic = self.topic.to_string();
@@ -206,7 +204,6 @@ impl Shared {
 
     fn connect(&self) -> Result<Consumer, Error> {
         let mut config = self.settings.consumer(1)?;
-        config.set("enable.partition.eof", "true");
         config.set("queued.max.messages.kbytes", "1024");
         create(&config, Context::new("log scan"))
     }
@@ -214,7 +211,6 @@ impl Shared {
 
 enum Next {
     Entry(LogEntry),
-    End,
     Wait,
 }
 

@@ -2,6 +2,8 @@
 //!
 //! - A term's producer is dropped with all that it still holds before the next is made.
 //! - What an old producer reports late reaches nobody: its acknowledgements are its own.
+//! - Batches are no larger than the smallest topic takes: a term begins before that is known, and
+//!   its producer is made anew when a smaller topic shows up while nothing is in flight.
 //! - A record that is too large is refused before it is sent.
 
 mod deliveries;
@@ -22,7 +24,8 @@ use walferry_schema::LogRecord;
 
 use crate::client::{Context, blocking, drop_beside};
 use crate::log_scan::LogScan;
-use crate::settings::create;
+use crate::settings::{batch_bytes, create};
+use crate::topics::Limits;
 use crate::{Error, Settings, partition_of, topics};
 use deliveries::{Deliveries, Opaque};
 
@@ -36,8 +39,8 @@ const SLOW_DROP: Duration = Duration::from_secs(1);
 pub struct KafkaLog {
     settings: Arc<Settings>,
     commit_log: Arc<str>,
-    /// The smallest `max.message.bytes` of the topics, where that is known.
-    topic_limit_bytes: Option<usize>,
+    /// Of all topics since this was made: a term writes to them again.
+    limits: Limits,
     term: Option<Term>,
     scan: LogScan,
 }
@@ -46,6 +49,7 @@ pub struct KafkaLog {
 struct Term {
     producer: ThreadedProducer<DeliveryContext>,
     deliveries: Arc<Deliveries>,
+    batch_bytes: usize,
 }
 
 struct DeliveryContext {
@@ -74,7 +78,7 @@ impl KafkaLog {
             scan: LogScan::new(settings.clone(), commit_log.clone()),
             settings,
             commit_log,
-            topic_limit_bytes: None,
+            limits: Limits::new(),
             term: None,
         }
     }
@@ -103,9 +107,9 @@ impl KafkaLog {
             })
             .await?;
         }
-        let config = self.settings.producer(self.topic_limit_bytes)?;
-        let topic = self.commit_log.clone();
-        self.term = Some(blocking(move || Term::begin(&config, &topic)).await?);
+        let limit = self.limits.values().min().copied();
+        let (settings, topic) = (self.settings.clone(), self.commit_log.clone());
+        self.term = Some(blocking(move || Term::begin(&settings, limit, &topic)).await?);
         Ok(())
     }
 
@@ -160,7 +164,14 @@ impl Log for KafkaLog {
             partitions: 1,
         };
         let wanted: Vec<_> = topics.iter().cloned().chain([commit_log]).collect();
-        self.topic_limit_bytes = topics::ensure(&self.settings, &wanted).await?;
+        self.limits
+            .extend(topics::ensure(&self.settings, &wanted).await?);
+        let batch = batch_bytes(self.limits.values().min().copied());
+        let is_too_large = |term: &Term| term.batch_bytes > batch && term.deliveries.is_idle();
+        if self.term.as_ref().is_some_and(is_too_large) {
+            debug!(batch, "a topic takes only smaller batches");
+            self.new_term().await?;
+        }
         Ok(())
     }
 
@@ -215,14 +226,15 @@ impl Drop for KafkaLog {
 
 impl Term {
     /// Makes the producer; may block.
-    fn begin(config: &rdkafka::ClientConfig, topic: &str) -> Result<Self, Error> {
+    fn begin(settings: &Settings, limit: Option<usize>, topic: &str) -> Result<Self, Error> {
+        let config = settings.producer(limit)?;
         let deliveries = Arc::new(Deliveries::default());
         let client = Context::new("producer");
         let context = DeliveryContext {
             client,
             deliveries: deliveries.clone(),
         };
-        let producer: ThreadedProducer<_> = create(config, context)?;
+        let producer: ThreadedProducer<_> = create(&config, context)?;
         // Left alone, librdkafka asks for its producer id half a second after it was made, and
         // again after another; an answer about metadata makes it ask at once.
         if let Err(error) = producer.client().fetch_metadata(Some(topic), CONNECT) {
@@ -231,6 +243,7 @@ impl Term {
         Ok(Self {
             producer,
             deliveries,
+            batch_bytes: batch_bytes(limit),
         })
     }
 

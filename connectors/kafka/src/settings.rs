@@ -135,9 +135,6 @@ impl Settings {
     pub(crate) fn producer(&self, topic_limit_bytes: Option<usize>) -> Result<ClientConfig, Error> {
         let mut config = self.client()?;
         let largest = self.max_record_bytes + RECORD_OVERHEAD_BYTES;
-        let batch = topic_limit_bytes.map_or(BATCH_BYTES, |limit| {
-            BATCH_BYTES.min(limit.saturating_sub(BATCH_OVERHEAD_BYTES))
-        });
         let queue = self.produce_budget_bytes.max(2 * largest) >> 10;
         let linger = self.linger.as_secs_f64() * 1000.0;
         config
@@ -147,7 +144,8 @@ impl Settings {
             .set("message.timeout.ms", "0")
             .set("compression.type", self.compression.name());
         set_default(&mut config, &self.extra, "linger.ms", linger);
-        set_default(&mut config, &self.extra, "batch.size", batch.max(1));
+        let batch = batch_bytes(topic_limit_bytes);
+        set_default(&mut config, &self.extra, "batch.size", batch);
         set_default(
             &mut config,
             &self.extra,
@@ -172,8 +170,7 @@ impl Settings {
     /// The budget is shared by `partitions`: librdkafka applies it to each split queue.
     pub(crate) fn consumer(&self, partitions: usize) -> Result<ClientConfig, Error> {
         let mut config = self.client()?;
-        let queue = (self.fetch_budget_bytes / partitions.max(1))
-            .clamp(LARGEST_FETCH_BYTES / 4, LARGEST_QUEUE_BYTES);
+        let queue = self.fetch_share_bytes(partitions);
         let fetch = (queue / 4).clamp(LARGEST_FETCH_BYTES / 4, LARGEST_FETCH_BYTES);
         let all = (self.fetch_budget_bytes / 2).max(SMALLEST_RESPONSE_BYTES);
         let response = (all + self.max_record_bytes + BATCH_OVERHEAD_BYTES).max(RESPONSE_BYTES);
@@ -186,7 +183,9 @@ impl Settings {
             .set("isolation.level", "read_uncommitted");
         set_default(&mut config, &self.extra, "check.crcs", true);
         set_default(&mut config, &self.extra, "fetch.min.bytes", 1);
-        set_default(&mut config, &self.extra, "fetch.wait.max.ms", 100);
+        // A partition that had no room when a broker was asked, or was added since, is asked for
+        // again only when that fetch has ended: an idle one must not hold it up.
+        set_default(&mut config, &self.extra, "fetch.wait.max.ms", 20);
         set_default(&mut config, &self.extra, "fetch.error.backoff.ms", 50);
         set_default(&mut config, &self.extra, "fetch.queue.backoff.ms", 2);
         set_default(&mut config, &self.extra, "fetch.max.bytes", all);
@@ -204,6 +203,12 @@ impl Settings {
             queue >> 10,
         );
         Ok(config)
+    }
+
+    /// What one of so many partitions may read ahead.
+    pub(crate) fn fetch_share_bytes(&self, partitions: usize) -> usize {
+        (self.fetch_budget_bytes / partitions.max(1))
+            .clamp(LARGEST_FETCH_BYTES / 4, LARGEST_QUEUE_BYTES)
     }
 
     fn client(&self) -> Result<ClientConfig, Error> {
@@ -279,6 +284,14 @@ fn property_error(error: KafkaError) -> Error {
         KafkaError::ClientConfig(_, _, property, _) => Error::Property { property },
         other => Error::Client(other),
     }
+}
+
+/// The largest batch that a topic of this `max.message.bytes` takes.
+pub(crate) fn batch_bytes(topic_limit_bytes: Option<usize>) -> usize {
+    let limit = topic_limit_bytes.unwrap_or(usize::MAX);
+    limit
+        .saturating_sub(BATCH_OVERHEAD_BYTES)
+        .clamp(1, BATCH_BYTES)
 }
 
 /// Sets what the user has not set.

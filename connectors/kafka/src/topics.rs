@@ -26,6 +26,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 type Admin = AdminClient<Context>;
 
+/// The `max.message.bytes` of topics, where that is known.
+pub(crate) type Limits = BTreeMap<Arc<str>, usize>;
+
 /// How many partitions a topic has, and whether all have leaders.
 #[derive(Clone, Copy)]
 struct Found {
@@ -33,11 +36,8 @@ struct Found {
     has_leaders: bool,
 }
 
-/// Makes the topics that are missing; the smallest `max.message.bytes` of them all, when known.
-pub(crate) async fn ensure(
-    settings: &Settings,
-    wanted: &[TopicSpec],
-) -> Result<Option<usize>, Error> {
+/// Makes the topics that are missing; the limits of them all.
+pub(crate) async fn ensure(settings: &Settings, wanted: &[TopicSpec]) -> Result<Limits, Error> {
     let config = settings.admin()?;
     let admin = blocking(move || create::<_, Admin>(&config, Context::new("admin"))).await?;
     let admin = Arc::new(admin);
@@ -50,7 +50,7 @@ async fn ensure_with(
     admin: &Arc<Admin>,
     settings: &Settings,
     wanted: &[TopicSpec],
-) -> Result<Option<usize>, Error> {
+) -> Result<Limits, Error> {
     let found = list(admin).await?;
     let (there, missing): (Vec<_>, Vec<_>) = wanted
         .iter()
@@ -58,14 +58,15 @@ async fn ensure_with(
     for topic in &there {
         check_partitions(topic, &found)?;
     }
-    let limit = inspect(admin, settings, &there).await?;
+    let mut limits = inspect(admin, settings, &there).await?;
     if missing.is_empty() {
-        return Ok(limit);
+        return Ok(limits);
     }
     make(admin, settings, &missing).await?;
     wait_until_ready(admin, &missing).await?;
     let made = settings.max_record_bytes + BATCH_OVERHEAD_BYTES;
-    Ok(Some(limit.map_or(made, |limit| limit.min(made))))
+    limits.extend(missing.iter().map(|topic| (topic.name.clone(), made)));
+    Ok(limits)
 }
 
 /// All topics of the cluster. To ask for one by name would make it where brokers do that.
@@ -114,29 +115,29 @@ async fn inspect(
     admin: &Admin,
     settings: &Settings,
     topics: &[&TopicSpec],
-) -> Result<Option<usize>, Error> {
+) -> Result<Limits, Error> {
     let asked: Vec<_> = topics
         .iter()
         .map(|topic| ResourceSpecifier::Topic(&topic.name))
         .collect();
     if asked.is_empty() {
-        return Ok(None);
+        return Ok(Limits::new());
     }
     let options = AdminOptions::new().request_timeout(Some(ANSWER));
     let answers = admin.describe_configs(&asked, &options).await;
     let answers = answers.map_err(|error| Error::ask("the settings of topics", error))?;
-    let mut smallest: Option<usize> = None;
+    let mut limits = Limits::new();
     for (topic, answer) in topics.iter().zip(answers) {
         match answer {
             Ok(config) => {
                 let limit = compare(&topic.name, &config, settings)?;
-                smallest = smallest.into_iter().chain(limit).min();
+                limits.extend(limit.map(|limit| (topic.name.clone(), limit)));
             }
             // Not being allowed to look is no reason not to write.
             Err(error) => warn!(topic = %topic.name, %error, "the topic's settings are unknown"),
         }
     }
-    Ok(smallest)
+    Ok(limits)
 }
 
 /// Refuses what loses records and warns of what is weaker; the topic's `max.message.bytes`.

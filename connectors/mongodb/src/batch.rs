@@ -208,6 +208,15 @@ impl Segment {
         }
     }
 
+    /// What the segment writes to.
+    pub(crate) fn collections(&self) -> Vec<&str> {
+        match self {
+            Self::Rows(all) => all.iter().map(|rows| &*rows.collection).collect(),
+            Self::Move(moved) => vec![&moved.collection],
+            Self::Truncate { collection } => vec![collection],
+        }
+    }
+
     pub(crate) fn operations(&self) -> usize {
         match self {
             Self::Rows(all) => all.iter().map(Rows::operations).sum(),

@@ -2,6 +2,7 @@
 //!
 //! - The last writer's session is killed before its epoch ends: an orphaned transaction would hold
 //!   the position document for up to a minute.
+//! - A process that was overtaken, or would write to another database, changes nothing.
 //! - Each attempt has a session of its own, so that what an earlier one left cannot be mistaken.
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use walferry_schema::FORMAT;
 use crate::error::code;
 use crate::position::{COLLECTION, Stored};
 use crate::store::Store;
+use crate::writer::Writer;
 use crate::{Error, Result};
 
 /// How long the server may wait for a lock on the position document.
@@ -39,18 +41,25 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Takes the pipeline over; `before` is this process's own earlier claim.
-    pub(crate) async fn take(store: &Store, before: Option<Self>) -> Result<(Self, Stored)> {
+    pub(crate) async fn take(
+        store: &Store,
+        writer: &Writer,
+        before: Option<Self>,
+    ) -> Result<(Self, Stored)> {
         let deadline = Instant::now() + store.settings.retry_timeout;
         loop {
             let session = store.client.start_session().into_future();
             let session = session.await.map_err(Error::server("starting a session"))?;
             let stored = read(store).await?;
+            writer.check(&store.settings.pipeline, stored.as_ref())?;
+            check_database(store, stored.as_ref())?;
             if let Some(orphan) = stored.as_ref().and_then(|stored| stored.session.as_ref()) {
                 kill(store, orphan).await?;
             }
-            match advance(store, stored.as_ref(), &session).await {
+            match advance(store, writer, stored.as_ref(), &session).await {
                 Ok(Some(stored)) => {
                     drop(before);
+                    writer.claimed(stored.epoch);
                     let (epoch, seq) = (stored.epoch, stored.seq);
                     info!(pipeline = store.settings.pipeline, epoch, seq, "claimed");
                     return Ok((
@@ -72,6 +81,32 @@ impl Claim {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// The session as the position document names it.
+    pub(crate) fn session_id(&self) -> Bson {
+        session_id(&self.session)
+    }
+
+    /// The position document, while it is this claim's.
+    pub(crate) async fn stored(&self, store: &Store) -> Result<Stored> {
+        let pipeline = store.settings.pipeline.clone();
+        let Some(stored) = read(store).await? else {
+            return Err(Error::PositionLost { pipeline });
+        };
+        let (ours, found) = (self.epoch, stored.epoch);
+        if found > ours {
+            return Err(Error::Fenced {
+                pipeline,
+                ours,
+                found,
+            });
+        }
+        let is_own = found == ours && stored.session.as_ref() == Some(&self.session_id());
+        if !is_own || stored.seq < self.seq {
+            return Err(Error::PositionWentBack { pipeline });
+        }
+        Ok(stored)
     }
 }
 
@@ -103,13 +138,16 @@ async fn kill(store: &Store, session: &Bson) -> Result<()> {
 /// Takes the next epoch: none when someone else has just done so.
 async fn advance(
     store: &Store,
+    writer: &Writer,
     stored: Option<&Stored>,
     session: &ClientSession,
 ) -> Result<Option<Stored>> {
     let pipeline = &store.settings.pipeline;
     let mut query = doc! { "_id": pipeline };
     let mut changed = doc! {
-        "session": session.id().get("id").cloned().unwrap_or(Bson::Null),
+        "session": session_id(session),
+        "writer": writer.id(),
+        "database": &store.settings.database,
         "updated_at": DateTime::now(),
     };
     if let Some(stored) = stored {
@@ -145,6 +183,26 @@ async fn advance(
         return Ok(None);
     };
     Stored::from_document(pipeline, document).map(Some)
+}
+
+fn session_id(session: &ClientSession) -> Bson {
+    session.id().get("id").cloned().unwrap_or(Bson::Null)
+}
+
+/// A position tells what is in one database, and nothing of another.
+fn check_database(store: &Store, stored: Option<&Stored>) -> Result<()> {
+    let Some(stored) = stored.filter(|stored| stored.checkpoint.is_some()) else {
+        return Ok(());
+    };
+    let is_other = |database: &&String| **database != store.settings.database;
+    match stored.database.as_ref().filter(is_other) {
+        None => Ok(()),
+        Some(database) => Err(Error::OtherDatabase {
+            pipeline: store.settings.pipeline.clone(),
+            stored: database.clone(),
+            configured: store.settings.database.clone(),
+        }),
+    }
 }
 
 fn is_held(error: &Error) -> bool {

@@ -13,6 +13,10 @@ const TRANSIENT_CODES: [i32; 25] = [
 /// The server ended the operation, as it does when the session is killed. The transaction is over or
 /// about to be; the next one of the session meets the position either way.
 const INTERRUPTED: i32 = 11_601;
+/// Server codes for a transaction that lived too long, or is too large for the log or the cache.
+const LIMIT_CODES: [i32; 3] = [257, 290, 388];
+/// What servers before 6.2 say when a transaction is too large for the cache.
+const EVICTED: &str = "rolled back for eviction";
 /// Server codes for a document beyond 16 MiB.
 const TOO_LARGE_CODES: [i32; 2] = [10_334, 17_419];
 
@@ -82,6 +86,30 @@ pub enum Error {
         /// The pipeline.
         pipeline: String,
     },
+    /// The position document is older than what this writer wrote.
+    #[error(
+        "the position of the pipeline {pipeline} went back: MongoDB was restored from a backup. When \
+         all of it was restored, start walferry again to go on from there; when only a part was, run \
+         walferry run --new-snapshot"
+    )]
+    PositionWentBack {
+        /// The pipeline.
+        pipeline: String,
+    },
+    /// The position was reached in another database than the one that is to be written.
+    #[error(
+        "the pipeline {pipeline} fills the database {stored}, not {configured}: set sink.database = \
+         \"{stored}\" again, or use another slot and prefix, or remove the document {pipeline} from \
+         _walferry.positions and run walferry run --new-snapshot"
+    )]
+    OtherDatabase {
+        /// The pipeline.
+        pipeline: String,
+        /// The database that the position tells of.
+        stored: String,
+        /// The database of the configuration.
+        configured: String,
+    },
     /// The position document was written by a walferry with another format.
     #[error(
         "the position of the pipeline {pipeline} has format {found}, this walferry reads format \
@@ -112,14 +140,33 @@ pub enum Error {
         /// The last reason.
         source: Box<Error>,
     },
-    /// A transaction ran into the server's time limit.
+    /// A transaction ran into the server's limits of time or cache again and again.
     #[error(
-        "a transaction of {operations} operations took longer than MongoDB allows: lower the group \
-         size, or raise transactionLifetimeLimitSeconds"
+        "a transaction of {operations} operations on {collections} took longer, or more of the cache, \
+         than MongoDB allows, {attempts} times: raise transactionLifetimeLimitSeconds, or lower \
+         sink.group_rows; or load the tables anew with walferry run --new-snapshot"
     )]
     TransactionTooLong {
         /// How many operations it had.
         operations: usize,
+        /// What it wrote to, emptied collections first.
+        collections: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// The last reason.
+        source: Box<Error>,
+    },
+    /// A command on a whole collection was refused by the server.
+    #[error("{doing} {collection}: MongoDB refuses it: {message} ({code})")]
+    CollectionRefused {
+        /// What was being done.
+        doing: &'static str,
+        /// The collection.
+        collection: String,
+        /// The server's code.
+        code: i32,
+        /// The server's message.
+        message: String,
     },
     /// An operation was refused by the server.
     #[error("writing {table}, _id {key}, at {position:?}: MongoDB refuses it: {message} ({code})")]
@@ -155,6 +202,21 @@ pub enum Error {
         key: String,
         /// The change.
         position: Position,
+    },
+    /// A key change needs a field that neither it nor the old document has.
+    #[error(
+        "the change of the key {key} of {table} at {position:?} needs the field {field}, which the \
+         document does not have: the collection was changed by someone else; load the table anew"
+    )]
+    FieldLost {
+        /// The table.
+        table: TableName,
+        /// The old document's key.
+        key: String,
+        /// The change.
+        position: Position,
+        /// The field.
+        field: String,
     },
     /// A document beyond what MongoDB takes.
     #[error(
@@ -253,13 +315,34 @@ pub enum Error {
         /// What it is.
         kind: String,
     },
-    /// Neither the staging collection nor its target exists.
+    /// The staging collection is gone, and was not renamed.
     #[error(
-        "the staging collection {staging} has vanished before it was renamed: begin a new generation"
+        "the staging collection {staging} has vanished before it was renamed: load the tables anew \
+         with walferry run --new-snapshot"
     )]
     StagingLost {
         /// The staging collection.
         staging: String,
+    },
+    /// Someone else's documents are where a staging collection should be made.
+    #[error(
+        "the collection {staging} is in the way: the snapshot is to be collected there, but it has \
+         documents that are not walferry's; rename it, or drop it"
+    )]
+    StagingTaken {
+        /// The staging collection.
+        staging: String,
+    },
+    /// A table of a live pipeline has no collection any more.
+    #[error(
+        "the collection {collection} is gone from the database {database}, though its changes were \
+         applied: restore it, or load the tables anew with walferry run --new-snapshot"
+    )]
+    CollectionLost {
+        /// The collection.
+        collection: String,
+        /// The database.
+        database: String,
     },
     /// Rows with the same key in a batch load.
     #[error(
@@ -305,7 +388,24 @@ impl Error {
                 source.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR)
                     || code(source) == Some(INTERRUPTED)
             }
-            Self::Refused { code, .. } => TRANSIENT_CODES.contains(code),
+            Self::Refused { code, .. } | Self::CollectionRefused { code, .. } => {
+                TRANSIENT_CODES.contains(code)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server ended a transaction because it took too long or too much.
+    pub(crate) fn is_limit(&self) -> bool {
+        let is_limit =
+            |code: i32, message: &str| LIMIT_CODES.contains(&code) || message.contains(EVICTED);
+        match self {
+            Self::Server { source, .. } => {
+                is_limit(code(source).unwrap_or_default(), &source.kind.to_string())
+            }
+            Self::Refused { code, message, .. } | Self::CollectionRefused { code, message, .. } => {
+                is_limit(*code, message)
+            }
             _ => false,
         }
     }
@@ -318,10 +418,13 @@ impl Classify for Error {
             Self::NoAnswer { .. }
             | Self::ClaimTimedOut { .. }
             | Self::NotClaimed
-            | Self::CommitUnknown(_)
-            | Self::TransactionTooLong { .. } => Class::Transient,
+            | Self::CommitUnknown(_) => Class::Transient,
             Self::Aborted { source, .. } => source.class(),
-            Self::Refused { code, .. } if TRANSIENT_CODES.contains(code) => Class::Transient,
+            Self::Refused { code, .. } | Self::CollectionRefused { code, .. }
+                if TRANSIENT_CODES.contains(code) =>
+            {
+                Class::Transient
+            }
             Self::Refused { code, .. } if TOO_LARGE_CODES.contains(code) => Class::Poison,
             Self::DocumentTooLarge { .. }
             | Self::NumericOverflow { .. }

@@ -17,8 +17,10 @@ mod position;
 mod settings;
 mod sink;
 mod staging;
+mod stop;
 mod store;
 mod transaction;
+mod writer;
 mod writes;
 
 pub use batch::MongoBatch;
@@ -30,3 +32,4 @@ pub use load::{DocumentBlock, KeyScan, LoadTarget, Loader};
 pub use naming::Naming;
 pub use settings::Settings;
 pub use sink::MongoSink;
+pub use writer::Writer;

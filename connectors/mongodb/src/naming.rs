@@ -83,13 +83,6 @@ impl Naming {
     }
 }
 
-/// The generation of a collection's staging collection, when `name` is one.
-pub(crate) fn staged_generation(collection: &str, name: &str) -> Option<u64> {
-    let suffix = name.strip_prefix(collection)?.strip_prefix('.')?;
-    let is_number = suffix.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| suffix.parse().ok()).flatten()
-}
-
 /// The collection that would use `name` for staging.
 fn staging_owner(name: &str) -> Option<&str> {
     let (owner, suffix) = name.rsplit_once('.')?;
@@ -142,14 +135,6 @@ mod tests {
                 matches!(check(&tables), Err(Error::CollectionClash { .. })),
                 "{first}"
             );
-        }
-    }
-
-    #[test]
-    fn a_staging_collection_tells_its_generation() {
-        assert_eq!(staged_generation("t", "t.17"), Some(17));
-        for name in ["t", "t.", "t.load", "t.1.2", "tt.1", "t.+1"] {
-            assert_eq!(staged_generation("t", name), None, "{name}");
         }
     }
 }

@@ -3,7 +3,8 @@
 //! - `_id` is the pipeline; `epoch` rises with each claim, `seq` with each write under it.
 //! - Numbers of 64 bits without sign are stored as the 64-bit integer with the same bits.
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::oid::ObjectId;
+use bson::{Binary, Bson, DateTime, Document, doc};
 use walferry_core::{Checkpoint, PartitionOffset, PipelineState};
 use walferry_schema::{FORMAT, Lsn, Phase, Position, TableName, TableSpec, Term};
 
@@ -19,8 +20,22 @@ pub(crate) struct Stored {
     pub(crate) seq: i64,
     /// The id of the last writer's session.
     pub(crate) session: Option<Bson>,
+    /// The process that wrote last.
+    pub(crate) writer: Option<ObjectId>,
+    /// The database that the pipeline fills.
+    pub(crate) database: Option<String>,
+    /// The staging collections that were made and not renamed yet.
+    pub(crate) staging: Vec<Staged>,
     /// None when the pipeline was claimed and never written.
     pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+/// A staging collection that this pipeline made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Staged {
+    pub(crate) name: String,
+    /// The server's identity of the collection: another one of the same name is not it.
+    pub(crate) uuid: Binary,
 }
 
 /// Reads fields and names those that are missing.
@@ -51,6 +66,9 @@ impl Stored {
             epoch: fields.int("epoch")?,
             seq: fields.int("seq")?,
             session: document.get("session").cloned(),
+            writer: document.get_object_id("writer").ok(),
+            database: document.get_str("database").ok().map(str::to_owned),
+            staging: fields.staging()?,
             checkpoint,
         })
     }
@@ -61,7 +79,7 @@ pub(crate) fn fields(checkpoint: &Checkpoint) -> Document {
     let partitions = checkpoint.partitions.iter().map(|(name, offset)| {
         doc! { "topic": &*name.topic, "partition": name.partition, "offset": *offset }
     });
-    doc! {
+    let mut fields = doc! {
         "format": i64::from(FORMAT),
         "state": state_name(checkpoint.state),
         "generation": checkpoint.generation.cast_signed(),
@@ -76,7 +94,20 @@ pub(crate) fn fields(checkpoint: &Checkpoint) -> Document {
         "partitions": partitions.collect::<Vec<_>>(),
         "tables": checkpoint.tables.iter().map(table_document).collect::<Vec<_>>(),
         "updated_at": DateTime::now(),
+    };
+    if checkpoint.state == PipelineState::Live {
+        // All were renamed.
+        fields.insert("staging", Bson::Array(Vec::new()));
     }
+    fields
+}
+
+/// The fields that record the staging collections.
+pub(crate) fn staging_fields(staging: &[Staged]) -> Document {
+    let staging = staging
+        .iter()
+        .map(|staged| doc! { "name": &staged.name, "uuid": staged.uuid.clone() });
+    doc! { "staging": staging.collect::<Vec<_>>(), "updated_at": DateTime::now() }
 }
 
 fn position_document(position: Position) -> Document {
@@ -93,6 +124,7 @@ fn table_document(table: &TableSpec) -> Document {
     doc! {
         "schema": &*table.name.schema,
         "table": &*table.name.table,
+        "oid": i64::from(table.oid),
         "key": &table.key,
         "topic": &*table.topic,
         "partitions": table.partitions,
@@ -133,11 +165,26 @@ impl<'a> Fields<'a> {
             tables: self.all("tables", |table| {
                 Ok(TableSpec {
                     name: TableName::new(table.text("schema")?, table.text("table")?),
+                    oid: table.unsigned("oid")?,
                     key: table.texts("key")?,
                     topic: table.text("topic")?.into(),
                     partitions: table.small("partitions")?,
                 })
             })?,
+        })
+    }
+
+    /// None are recorded before the first is made.
+    fn staging(&self) -> Result<Vec<Staged>> {
+        if !self.document.contains_key("staging") {
+            return Ok(Vec::new());
+        }
+        self.all("staging", |staged| match staged.document.get("uuid") {
+            Some(Bson::Binary(uuid)) => Ok(Staged {
+                name: staged.text("name")?.to_owned(),
+                uuid: uuid.clone(),
+            }),
+            _ => Err(staged.missing("uuid")),
         })
     }
 
@@ -212,6 +259,10 @@ impl<'a> Fields<'a> {
         i32::try_from(self.int(field)?).map_err(|_| self.missing(field))
     }
 
+    fn unsigned(&self, field: &'static str) -> Result<u32> {
+        u32::try_from(self.int(field)?).map_err(|_| self.missing(field))
+    }
+
     fn text(&self, field: &'static str) -> Result<&'a str> {
         self.document
             .get_str(field)
@@ -249,6 +300,7 @@ mod tests {
     fn checkpoint(position: Option<Position>) -> Checkpoint {
         let table = TableSpec {
             name: TableName::new("a", "b.c"),
+            oid: u32::MAX,
             key: vec!["x".into(), "y".into()],
             topic: "p.a.b.c".into(),
             partitions: 2,

@@ -43,7 +43,8 @@ impl Settings {
             policies: Policies::default(),
             max_command_operations: 100_000,
             max_command_bytes: 24 * 1024 * 1024,
-            command_timeout: Duration::from_secs(75),
+            // MongoDB ends a transaction after 60 to 90 s: its own answer says so.
+            command_timeout: Duration::from_secs(100),
             retry_timeout: Duration::from_mins(1),
         }
     }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bson::Document;
+
 use walferry_core::{Applied, Checkpoint, Fault, Sink};
 use walferry_schema::{TableName, TableSpec};
 
 use crate::batch::{MongoBatch, Segment};
 use crate::claim::Claim;
-use crate::staging;
+use crate::staging::Staging;
 use crate::store::Store;
 use crate::transaction::Transaction;
-use crate::{Error, Result, Settings};
+use crate::writer::Writer;
+use crate::{Error, Result, Settings, position};
 
 /// Writes batches of row events, each with its checkpoint as one transaction.
 ///
@@ -19,6 +22,7 @@ use crate::{Error, Result, Settings};
 #[derive(Debug)]
 pub struct MongoSink {
     store: Store,
+    writer: Writer,
     claim: Option<Claim>,
     truncated: BTreeMap<(TableName, Arc<str>), u64>,
 }
@@ -34,9 +38,17 @@ impl MongoSink {
     pub async fn connect(settings: Settings) -> Result<Self> {
         Ok(Self {
             store: Store::connect(settings).await?,
+            writer: Writer::new(),
             claim: None,
             truncated: BTreeMap::new(),
         })
+    }
+
+    /// Writes as a process that may have claimed before, through another connection.
+    #[must_use]
+    pub fn with_writer(mut self, writer: Writer) -> Self {
+        self.writer = writer;
+        self
     }
 
     /// How many values lost their microseconds since the start, by table and column.
@@ -46,26 +58,50 @@ impl MongoSink {
 
     async fn take_claim(&mut self) -> Result<Option<Checkpoint>> {
         let before = self.claim.take();
-        let (claim, stored) = Box::pin(Claim::take(&self.store, before)).await?;
+        let (claim, stored) = Box::pin(Claim::take(&self.store, &self.writer, before)).await?;
         self.claim = Some(claim);
         Ok(stored.checkpoint)
     }
 
     async fn write(&mut self, batch: MongoBatch, checkpoint: &Checkpoint) -> Result<Applied> {
+        let segments = batch.into_segments();
+        let applied = self.commit(&segments, position::fields(checkpoint)).await?;
+        self.count_truncated(&segments);
+        Ok(applied)
+    }
+
+    /// Writes segments together with what becomes of the position document.
+    async fn commit(&mut self, segments: &[Segment], position: Document) -> Result<Applied> {
         // The claim comes back only when its state is certain.
         let mut claim = self.claim.take().ok_or(Error::NotClaimed)?;
-        let segments = batch.into_segments();
         let mut transaction = Transaction {
             store: &self.store,
             claim: &mut claim,
-            segments: &segments,
-            checkpoint,
+            segments,
+            position,
         };
         let applied = Box::pin(transaction.run()).await?;
         claim.seq += 1;
         self.claim = Some(claim);
-        self.count_truncated(&segments);
         Ok(applied)
+    }
+
+    /// Makes staging collections; only those that are recorded under the claim are ever renamed.
+    async fn make_staging(&mut self, generation: u64, tables: &[TableSpec]) -> Result<()> {
+        let staging = self.staging().await?;
+        let made = staging.make(generation, tables).await?;
+        self.commit(&[], position::staging_fields(&made)).await?;
+        Ok(())
+    }
+
+    /// The staging collections as they are recorded, while the claim is ours.
+    async fn staging(&self) -> Result<Staging<'_>> {
+        let claim = self.claim.as_ref().ok_or(Error::NotClaimed)?;
+        let recorded = claim.stored(&self.store).await?.staging;
+        Ok(Staging {
+            store: &self.store,
+            recorded,
+        })
     }
 
     fn count_truncated(&mut self, segments: &[Segment]) {
@@ -98,10 +134,16 @@ impl Sink for MongoSink {
     }
 
     async fn stage(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {
-        Ok(Box::pin(staging::stage(&self.store, generation, tables)).await?)
+        Ok(Box::pin(self.make_staging(generation, tables)).await?)
+    }
+
+    async fn check(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
+        let staging = Box::pin(self.staging()).await?;
+        Ok(Box::pin(staging.check(checkpoint)).await?)
     }
 
     async fn swap(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {
-        Ok(Box::pin(staging::swap(&self.store, generation, tables)).await?)
+        let staging = Box::pin(self.staging()).await?;
+        Ok(Box::pin(staging.swap(generation, tables)).await?)
     }
 }

@@ -1,14 +1,18 @@
 //! Collections that are filled aside and then renamed over their targets (protocol rule 18).
 //!
-//! - Every step can be repeated: what exists is kept, what is gone was done.
+//! - Every step can be repeated: what exists is kept, what was renamed is known by its UUID.
+//! - Nothing is dropped or renamed that this pipeline has not recorded as its own, by name and UUID: not
+//!   a collection with a name like it, nor one that an overtaken writer made too late.
 
-use bson::{Document, doc};
+use bson::{Binary, Bson, Document, doc};
 use futures_util::TryStreamExt;
 use tracing::info;
+use walferry_core::{Checkpoint, PipelineState};
 use walferry_schema::TableSpec;
 
 use crate::error::code;
-use crate::naming::{Naming, staged_generation};
+use crate::naming::Naming;
+use crate::position::Staged;
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -17,44 +21,133 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// Options of a collection that bound its content or belong to views.
 const LEFT_OUT_OPTIONS: [&str; 6] = ["capped", "size", "max", "autoIndexId", "viewOn", "pipeline"];
 
-/// Makes the staging collections of a generation, drops those of older ones.
-pub(crate) async fn stage(store: &Store, generation: u64, tables: &[TableSpec]) -> Result<()> {
-    Naming.check(tables.iter().map(|table| &table.name))?;
-    let database = store.database();
-    let names = store
-        .in_time(database.list_collection_names(), "listing collections")
-        .await?;
-    for table in tables {
-        let collection = Naming.collection(&table.name)?;
-        let is_older = |name: &&String| {
-            staged_generation(&collection, name).is_some_and(|other| other < generation)
-        };
-        for older in names.iter().filter(is_older) {
-            drop_collection(store, older).await?;
+/// The staging collections of a pipeline.
+pub(crate) struct Staging<'a> {
+    pub(crate) store: &'a Store,
+    /// Those that the position document names.
+    pub(crate) recorded: Vec<Staged>,
+}
+
+// === impl Staging ===
+
+impl Staging<'_> {
+    /// Makes the staging collections of a generation, drops those of older ones: what is to be
+    /// recorded before anything is written there.
+    pub(crate) async fn make(&self, generation: u64, tables: &[TableSpec]) -> Result<Vec<Staged>> {
+        Naming.check(tables.iter().map(|table| &table.name))?;
+        let names = tables
+            .iter()
+            .map(|table| Naming.staging(&table.name, generation));
+        let names: Vec<_> = names.collect::<Result<_>>()?;
+        self.drop_older(&names).await?;
+        let mut made = Vec::with_capacity(tables.len());
+        for (table, staging) in tables.iter().zip(names) {
+            let collection = Naming.collection(&table.name)?;
+            if self.is_taken(&staging).await? {
+                return Err(Error::StagingTaken { staging });
+            }
+            create_like(self.store, &staging, &collection).await?;
+            copy_indexes(self.store, &collection, &staging).await?;
+            let Some(uuid) = uuid(self.store, &staging).await? else {
+                return Err(Error::StagingLost { staging });
+            };
+            made.push(Staged {
+                name: staging,
+                uuid,
+            });
+        }
+        Ok(made)
+    }
+
+    /// Sees that the collections are there that the checkpoint counts on.
+    pub(crate) async fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let tables = &checkpoint.tables;
+        match checkpoint.state {
+            PipelineState::Snapshot => self.check_staging(checkpoint.generation, tables).await,
+            PipelineState::Swapping => Ok(()),
+            PipelineState::Live => self.check_live(tables).await,
+        }
+    }
+
+    /// Renames the staging collections of a generation over their targets.
+    pub(crate) async fn swap(&self, generation: u64, tables: &[TableSpec]) -> Result<()> {
+        for table in tables {
+            let collection = Naming.collection(&table.name)?;
+            let staging = Naming.staging(&table.name, generation)?;
+            if self.is_recorded(&staging, &staging).await?
+                && rename_over(self.store, &staging, &collection).await?
+            {
+                info!(collection, generation, "swapped in");
+            } else if !self.is_recorded(&staging, &collection).await? {
+                return Err(Error::StagingLost { staging });
+            }
+        }
+        Ok(())
+    }
+
+    /// Only what this pipeline made goes, whatever else has a name like it.
+    async fn drop_older(&self, kept: &[String]) -> Result<()> {
+        for older in &self.recorded {
+            let is_kept = kept.contains(&older.name);
+            if is_kept || !self.is_recorded(&older.name, &older.name).await? {
+                continue;
+            }
+            drop_collection(self.store, &older.name).await?;
             info!(
-                collection = older,
+                collection = older.name,
                 "dropped the staging collection of an older generation"
             );
         }
-        let staging = Naming.staging(&table.name, generation)?;
-        create_like(store, &staging, &collection).await?;
-        copy_indexes(store, &collection, &staging).await?;
+        Ok(())
     }
-    Ok(())
-}
 
-/// Renames the staging collections of a generation over their targets.
-pub(crate) async fn swap(store: &Store, generation: u64, tables: &[TableSpec]) -> Result<()> {
-    for table in tables {
-        let collection = Naming.collection(&table.name)?;
-        let staging = Naming.staging(&table.name, generation)?;
-        if rename_over(store, &staging, &collection).await? {
-            info!(collection, generation, "swapped in");
-        } else if !exists(store, &collection).await? {
-            return Err(Error::StagingLost { staging });
+    /// Whether a collection has documents without being recorded.
+    async fn is_taken(&self, staging: &str) -> Result<bool> {
+        if self.is_recorded(staging, staging).await? {
+            return Ok(false);
         }
+        let database = self.store.database();
+        let collection = database.collection::<Document>(staging);
+        let find = collection.find_one(doc! {});
+        let found = self.store.in_time(find, "reading a collection").await?;
+        Ok(found.is_some())
     }
-    Ok(())
+
+    /// Whether `name` is the collection that was recorded as `staging`, under that name or renamed.
+    async fn is_recorded(&self, staging: &str, name: &str) -> Result<bool> {
+        let recorded = self.recorded.iter().find(|staged| staged.name == staging);
+        let Some(recorded) = recorded else {
+            return Ok(false);
+        };
+        Ok(uuid(self.store, name).await?.as_ref() == Some(&recorded.uuid))
+    }
+
+    async fn check_staging(&self, generation: u64, tables: &[TableSpec]) -> Result<()> {
+        for table in tables {
+            let staging = Naming.staging(&table.name, generation)?;
+            if !self.is_recorded(&staging, &staging).await? {
+                return Err(Error::StagingLost { staging });
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_live(&self, tables: &[TableSpec]) -> Result<()> {
+        let database = self.store.database();
+        let list = database.list_collection_names();
+        let names = self.store.in_time(list, "listing collections").await?;
+        for table in tables {
+            let collection = Naming.collection(&table.name)?;
+            if !names.contains(&collection) {
+                let database = self.store.settings.database.clone();
+                return Err(Error::CollectionLost {
+                    collection,
+                    database,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Makes a collection with the options of another, when that is there; keeps one that exists.
@@ -130,8 +223,19 @@ pub(crate) async fn drop_collection(store: &Store, name: &str) -> Result<()> {
     unless(dropped, NAMESPACE_NOT_FOUND).map(|_| ())
 }
 
-async fn exists(store: &Store, name: &str) -> Result<bool> {
-    Ok(collection_info(store, name).await?.is_some())
+/// The server's identity of a collection; none when it is not there.
+async fn uuid(store: &Store, name: &str) -> Result<Option<Binary>> {
+    let Some(info) = collection_info(store, name).await? else {
+        return Ok(None);
+    };
+    let uuid = info.get_document("info").ok();
+    match uuid.and_then(|info| info.get("uuid")) {
+        Some(Bson::Binary(uuid)) => Ok(Some(uuid.clone())),
+        _ => Err(Error::Answer {
+            doing: "listing collections",
+            field: "info.uuid",
+        }),
+    }
 }
 
 async fn collection_info(store: &Store, name: &str) -> Result<Option<Document>> {

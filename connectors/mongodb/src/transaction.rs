@@ -1,32 +1,36 @@
 //! One batch and its checkpoint as one transaction (protocol rules 13, 15 and 16).
 //!
-//! - The first write is the position document, matched by epoch and sequence: without a match
+//! - The first write is the position document, matched by epoch, sequence and session: without a match
 //!   nothing else is written.
 //! - A transaction is only repeated when it was aborted for certain, or when the sequence tells that
 //!   it was not committed; a commit whose answer is lost is asked for again.
+//! - A transaction that the server's limits ended several times in a row ends the process: it would
+//!   never pass.
 //! - What the server counted is compared with what was sent. In the plain attempt a difference
 //!   aborts; the repair attempt mends it from full images or names the document.
 
 use std::time::Duration;
 
 use bson::{DateTime, Document, RawDocumentBuf, doc};
-use mongodb::ClientSession;
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
 use tokio::time::Instant;
 use tracing::{debug, warn};
-use walferry_core::{Applied, Checkpoint};
+use walferry_core::Applied;
 
 use crate::batch::{Move, Rows, Segment};
-use crate::claim::{self, Claim};
+use crate::claim::Claim;
 use crate::command::{Command, Kind};
 use crate::document::append_id;
 use crate::position;
+use crate::stop::Stop;
 use crate::store::{Store, Written};
 use crate::writes::{self, Group, Mode};
 use crate::{Error, Result};
 
 const MAX_ATTEMPTS: u32 = 10;
+/// So many attempts in a row may run into the server's limits.
+const MAX_LIMITED: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,30 +39,13 @@ const MAJORITY_TIMEOUT: Duration = Duration::from_secs(20);
 /// MongoDB ends transactions after 60 s by default: one that took nearly as long was ended for that.
 const NEARLY_TOO_LONG: Duration = Duration::from_secs(55);
 
-/// Why an attempt ended without a commit.
-pub(crate) enum Stop {
-    /// The position document did not match.
-    NoMatch,
-    /// Documents are not as the batch expects them.
-    Mismatch,
-    /// Anything else.
-    Failed(Error),
-}
-
 /// Applies one batch under a claim.
 pub(crate) struct Transaction<'a> {
     pub(crate) store: &'a Store,
     pub(crate) claim: &'a mut Claim,
     pub(crate) segments: &'a [Segment],
-    pub(crate) checkpoint: &'a Checkpoint,
-}
-
-// === impl Stop ===
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
+    /// What becomes of the position document, beside its sequence.
+    pub(crate) position: Document,
 }
 
 // === impl Transaction ===
@@ -67,7 +54,7 @@ impl Transaction<'_> {
     /// Writes everything once.
     pub(crate) async fn run(&mut self) -> Result<Applied> {
         let mut mode = Mode::Plain;
-        let mut attempts = 0;
+        let (mut attempts, mut limited) = (0, 0);
         loop {
             attempts += 1;
             let begun = Instant::now();
@@ -84,12 +71,16 @@ impl Transaction<'_> {
                 }
                 Stop::NoMatch if self.is_committed().await? => return Ok(Applied::default()),
                 Stop::Mismatch | Stop::NoMatch => Error::NotClaimed,
-                Stop::Failed(error) if !error.is_worth_retrying() => return Err(error),
-                Stop::Failed(_) if begun.elapsed() >= NEARLY_TOO_LONG => {
-                    return Err(self.too_long());
+                Stop::Failed(error) if !error.is_limit() && !error.is_worth_retrying() => {
+                    return Err(error);
                 }
                 Stop::Failed(error) => error,
             };
+            let is_limited = error.is_limit() || begun.elapsed() >= NEARLY_TOO_LONG;
+            limited = if is_limited { limited + 1 } else { 0 };
+            if limited >= MAX_LIMITED {
+                return Err(self.too_long(limited, error));
+            }
             if attempts >= MAX_ATTEMPTS {
                 let source = Box::new(error);
                 return Err(Error::Aborted { attempts, source });
@@ -156,7 +147,7 @@ impl Transaction<'_> {
     }
 
     fn position_update(&self) -> Document {
-        let mut fields = position::fields(self.checkpoint);
+        let mut fields = self.position.clone();
         fields.insert("seq", self.claim.seq + 1);
         doc! {
             "update": position::COLLECTION,
@@ -166,27 +157,22 @@ impl Transaction<'_> {
 
     /// The query that matches while nobody else has claimed or written.
     fn own_position(&self, seq: i64) -> Document {
-        doc! { "_id": &self.store.settings.pipeline, "epoch": self.claim.epoch, "seq": seq }
+        doc! {
+            "_id": &self.store.settings.pipeline,
+            "epoch": self.claim.epoch,
+            "seq": seq,
+            "session": self.claim.session_id(),
+        }
     }
 
     /// After a write that did not match: whether an earlier attempt was committed after all.
     async fn is_committed(&mut self) -> Result<bool> {
-        let pipeline = self.store.settings.pipeline.clone();
-        let Some(stored) = claim::read(self.store).await? else {
-            return Err(Error::PositionLost { pipeline });
-        };
-        let (ours, found) = (self.claim.epoch, stored.epoch);
-        if ours != found {
-            return Err(Error::Fenced {
-                pipeline,
-                ours,
-                found,
-            });
-        }
+        let stored = self.claim.stored(self.store).await?;
         if stored.seq == self.claim.seq {
             return Ok(false);
         }
         if stored.seq != self.claim.seq + 1 {
+            let pipeline = self.store.settings.pipeline.clone();
             return Err(Error::PositionLost { pipeline });
         }
         self.await_majority().await
@@ -231,8 +217,15 @@ impl Transaction<'_> {
         let document = moved.document(&old)?;
         let mut delete = Command::new(Kind::Delete, &moved.collection);
         delete.add(|out| writes::delete_statement(out, &moved.from));
-        self.write(delete, "deleting a document whose key changed")
+        let deleted = self
+            .write(delete, "deleting a document whose key changed")
             .await?;
+        if let Some(error) = deleted.errors.first() {
+            return Err(moved.refused(&moved.from, error).into());
+        }
+        if deleted.n != 1 {
+            return Err(moved.missing().into());
+        }
         let is_repair = mode == Mode::Repair;
         let kind = if is_repair {
             Kind::Update
@@ -253,11 +246,10 @@ impl Transaction<'_> {
             .await?;
         if let Some(error) = written.errors.first() {
             let is_duplicate = error.code == writes::DUPLICATE_KEY && !is_repair;
-            let refused = || moved.refused(error.code, error.message.clone());
             return Err(if is_duplicate {
                 Stop::Mismatch
             } else {
-                refused().into()
+                moved.refused(&moved.to, error).into()
             });
         }
         Ok(u64::from(is_repair && written.upserted == 0))
@@ -278,7 +270,16 @@ impl Transaction<'_> {
     async fn truncate(&mut self, collection: &str) -> Result<u64, Stop> {
         let mut command = Command::new(Kind::Delete, collection);
         command.add(writes::truncate_statement);
-        let written = self.write(command, "emptying a collection").await?;
+        let doing = "emptying the collection";
+        let written = self.write(command, doing).await?;
+        if let Some(error) = written.errors.first() {
+            return Err(Stop::Failed(Error::CollectionRefused {
+                doing,
+                collection: collection.to_owned(),
+                code: error.code,
+                message: error.message.clone(),
+            }));
+        }
         debug!(collection, documents = written.n, "truncated");
         Ok(0)
     }
@@ -319,9 +320,25 @@ impl Transaction<'_> {
         let _ = tokio::time::timeout(ABORT_TIMEOUT, abort).await;
     }
 
-    fn too_long(&self) -> Error {
-        let operations = self.segments.iter().map(Segment::operations).sum();
-        Error::TransactionTooLong { operations }
+    fn too_long(&self, attempts: u32, error: Error) -> Error {
+        let is_truncate = |segment: &&Segment| matches!(segment, Segment::Truncate { .. });
+        let (emptied, others): (Vec<_>, Vec<_>) = self.segments.iter().partition(is_truncate);
+        let mut collections = Vec::new();
+        for name in emptied
+            .into_iter()
+            .chain(others)
+            .flat_map(Segment::collections)
+        {
+            if !collections.contains(&name) {
+                collections.push(name);
+            }
+        }
+        Error::TransactionTooLong {
+            operations: self.segments.iter().map(Segment::operations).sum(),
+            collections: collections.join(", "),
+            attempts,
+            source: Box::new(error),
+        }
     }
 }
 
@@ -358,6 +375,3 @@ fn majority() -> Document {
     let timeout = i64::try_from(MAJORITY_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
     doc! { "w": "majority", "j": true, "wtimeout": timeout }
 }
-
-/// Keeps the type in one place for the modules that write within a transaction.
-pub(crate) type Session = ClientSession;

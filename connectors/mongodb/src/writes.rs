@@ -1,13 +1,14 @@
 //! The operations on one collection as commands, and what their counts mean (protocol rule 16).
 
 use bson::{Document, doc};
+use mongodb::ClientSession;
 
 use crate::batch::{Action, Move, Operation, Rows};
 use crate::bson_value::element::{self, Elements};
 use crate::command::{Command, Kind};
 use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, append_id, append_id_as, show_id};
+use crate::stop::Stop;
 use crate::store::{Store, WriteError, Written};
-use crate::transaction::{Session, Stop};
 use crate::{Error, Result};
 
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
@@ -104,7 +105,7 @@ impl<'a> Writes<'a> {
     }
 
     /// Runs the group's commands: how many operations were mended.
-    pub(crate) async fn run(&mut self, session: &mut Session) -> Result<u64, Stop> {
+    pub(crate) async fn run(&mut self, session: &mut ClientSession) -> Result<u64, Stop> {
         let (group, mode, rows) = (self.group, self.mode, self.rows);
         let is_mine =
             |operation: &Operation<'_>| Group::of(operation.action, mode, rows) == Some(group);
@@ -166,7 +167,7 @@ impl<'a> Writes<'a> {
 
     async fn send(
         &self,
-        session: &mut Session,
+        session: &mut ClientSession,
         command: Command,
         sent: &[Operation<'_>],
     ) -> Result<u64, Stop> {
@@ -225,7 +226,7 @@ impl<'a> Writes<'a> {
     }
 
     /// Names a document that an update did not find, by halves.
-    async fn missing(&self, session: &mut Session, sent: &[Operation<'_>]) -> Stop {
+    async fn missing(&self, session: &mut ClientSession, sent: &[Operation<'_>]) -> Stop {
         let mut suspects = sent;
         while let Some(half) = suspects.len().checked_div(2).filter(|&half| half > 0) {
             let (first, second) = suspects.split_at(half);
@@ -265,7 +266,8 @@ impl Move {
         for field in &self.fields {
             let mut candidates = known.iter().chain(&carried);
             let found = candidates.find(|element| element.name == field.as_bytes());
-            document.extend_from_slice(found.map_or(&[], |element| element.bytes));
+            let found = found.ok_or_else(|| self.lacks(field))?;
+            document.extend_from_slice(found.bytes);
         }
         let bytes = document.len() + self.to.len() + DOCUMENT_OVERHEAD;
         if bytes <= MAX_DOCUMENT_BYTES {
@@ -287,10 +289,21 @@ impl Move {
         }
     }
 
-    pub(crate) fn refused(&self, code: i32, message: String) -> Error {
+    fn lacks(&self, field: &str) -> Error {
+        Error::FieldLost {
+            table: self.table.clone(),
+            key: show_id(&self.from),
+            position: self.position,
+            field: field.to_owned(),
+        }
+    }
+
+    /// The server's refusal to write the document with this key, the old one or the new one.
+    pub(crate) fn refused(&self, key: &[u8], error: &WriteError) -> Error {
+        let (code, message) = (error.code, error.message.clone());
         Error::Refused {
             table: self.table.clone(),
-            key: show_id(&self.to),
+            key: show_id(key),
             position: self.position,
             code,
             message,

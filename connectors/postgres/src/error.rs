@@ -106,6 +106,19 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// The publication leaves out operations.
+    #[error(
+        "the publication {name:?} does not publish {missing}, so documents would go stale unseen: \
+         run ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate'); \
+         what happened meanwhile needs a new generation with a snapshot",
+        crate::identifier::quoted(name)
+    )]
+    PublicationPartial {
+        /// Its name.
+        name: String,
+        /// The operations that it leaves out.
+        missing: String,
+    },
     /// The slot reads log from before the publication was made.
     #[error(
         "the publication {name:?} did not exist yet where the slot {slot:?} reads: create the publication before the slot; \
@@ -139,6 +152,16 @@ pub enum Error {
         slot: String,
         /// The server process that owns it, when the server says so.
         pid: Option<u32>,
+        /// Whether that may be the end of a broken connection of ours, which the server has not given up yet.
+        is_ours: bool,
+    },
+    /// The session that keeps other readers away is gone.
+    #[error(
+        "lost the lock on the name of the replication slot {slot:?}: another reader may take it"
+    )]
+    GuardLost {
+        /// The slot's name.
+        slot: String,
     },
     /// The slot is of another kind.
     #[error(
@@ -308,6 +331,12 @@ pub enum Error {
         /// What is wrong.
         source: CopyTextError,
     },
+    /// A task that a query was left to ended without a word.
+    #[error("{doing}: its task ended early")]
+    TaskLost {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// A reader of the snapshot ended without a word.
     #[error("reading the snapshot of {table}: a reader ended early")]
     ReaderLost {
@@ -355,7 +384,10 @@ impl Classify for Error {
             | Self::Io { .. }
             | Self::Closed { .. }
             | Self::Silent { .. }
+            | Self::SlotActive { is_ours: true, .. }
+            | Self::GuardLost { .. }
             | Self::TableRewritten { .. }
+            | Self::TaskLost { .. }
             | Self::ReaderLost { .. } => Class::Transient,
             Self::Server { source, .. } if source.will_pass() => Class::Transient,
             // Without an answer of the server's it is the connection that failed.
@@ -387,6 +419,7 @@ mod tests {
         let known = Error::SlotActive {
             slot: "s".into(),
             pid: Some(7),
+            is_ours: false,
         }
         .to_string();
         assert!(
@@ -398,6 +431,7 @@ mod tests {
         let unknown = Error::SlotActive {
             slot: "s".into(),
             pid: None,
+            is_ours: false,
         }
         .to_string();
         assert!(

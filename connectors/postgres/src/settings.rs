@@ -10,9 +10,17 @@ use crate::{Error, error::Result};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_PORT: u16 = 5432;
 
+/// When a peer that is gone without a word is noticed, here and by the server: after 10 and three times 5 seconds.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// How long what we send may stay without an acknowledgement.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
+
 /// What fixes the text forms of values, alike on every connection that rows come from, and keeps the server from ending
-/// long work. `row_security = off` turns rows that a policy would hide into an error.
-pub(crate) const SESSION: [(&str, &str); 11] = [
+/// long work. `row_security = off` turns rows that a policy would hide into an error. The server gives up a client whose
+/// host is gone after 25 seconds, so that its locks and its slot are free again.
+pub(crate) const SESSION: [(&str, &str); 14] = [
     ("DateStyle", "ISO"),
     ("IntervalStyle", "iso_8601"),
     ("TimeZone", "UTC"),
@@ -24,6 +32,9 @@ pub(crate) const SESSION: [(&str, &str); 11] = [
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("row_security", "off"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
 ];
 
 /// What a [`crate::ReplicationSource`] needs to know.
@@ -154,6 +165,10 @@ impl Endpoint {
             .application_name("walferry")
             .options(options.join(" "))
             .connect_timeout(self.connect_timeout)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(UNACKNOWLEDGED)
             .ssl_mode(SslMode::Disable);
         config
     }

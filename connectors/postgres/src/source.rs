@@ -1,14 +1,17 @@
 //! The source that the engine drives.
 //!
 //! - The slot is owned before its confirmed LSN is read (protocol rule 5).
-//! - A second reader of the slot changes nothing, not even while a snapshot is read.
+//! - A second reader of the slot changes nothing, not even while a snapshot is read or between two terms.
 //! - No event is lost when a call is dropped: what was received stays in the stream's buffer or in the state here.
+//! - A question to the catalog goes on when the call that waits for it is dropped.
 
 mod guard;
+mod learning;
 mod slot;
 
 use walferry_core::{
-    Fault, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable, Tasks,
+    Class, Classify, Fault, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState,
+    SourceTable, Tasks,
 };
 use walferry_schema::{Lsn, TableName};
 
@@ -23,6 +26,8 @@ use crate::snapshot::SnapshotReader;
 use crate::snapshot::chunks::{ChunkLimits, SnapshotChunks};
 use crate::sql::Sql;
 use crate::stream::{ReplicationStream, StreamFrame};
+use guard::Guard;
+use learning::Learning;
 
 /// A PostgreSQL database with a logical replication slot of the plugin `pgoutput`.
 pub struct ReplicationSource {
@@ -31,7 +36,10 @@ pub struct ReplicationSource {
     tasks: Tasks,
     keys: Keys,
     sql: Sql,
-    guard: Option<guard::Guard>,
+    /// Kept from term to term, also when its lock is lost, until another takes its place.
+    guard: Option<Guard>,
+    /// Whether the slot was ours before, so that a server process of ours may still own it.
+    has_owned: bool,
     /// A replication connection that is not streaming.
     link: Option<Link>,
     snapshot: Option<SnapshotChunks>,
@@ -46,6 +54,8 @@ struct Decoding {
     catalog: Catalog,
     /// A relation whose types' names the catalog must learn; nothing is decoded before.
     pending: Option<(Lsn, RelationMessage)>,
+    /// The catalog is being asked.
+    learning: Option<Learning>,
 }
 
 // === impl ReplicationSource ===
@@ -66,6 +76,7 @@ impl ReplicationSource {
             keys: Keys::new(),
             sql,
             guard: None,
+            has_owned: false,
             link: None,
             snapshot: None,
             stream: None,
@@ -89,11 +100,12 @@ impl ReplicationSource {
         let identified = slot::identify(&mut link).await?;
         let endpoint = self.endpoint.at(link.host());
         self.link = Some(link);
-        if !self.guard.as_ref().is_some_and(guard::Guard::is_held) {
+        let former = self.guard.as_ref();
+        if !former.is_some_and(Guard::is_held) {
             let Settings {
                 slot, slot_wait, ..
             } = &self.settings;
-            let guard = guard::Guard::acquire(&endpoint, &self.tasks, slot, *slot_wait).await?;
+            let guard = Guard::acquire(&endpoint, &self.tasks, slot, *slot_wait, former).await?;
             self.guard = Some(guard);
         }
         let slot = slot::inspect(
@@ -117,6 +129,7 @@ impl ReplicationSource {
 
     async fn create_slot_now(&mut self, tables: &[TableName]) -> Result<SnapshotStart> {
         (self.stream, self.snapshot) = (None, None);
+        self.check_guard()?;
         let mut link = self.take_link().await?;
         let Settings {
             slot,
@@ -124,7 +137,10 @@ impl ReplicationSource {
             slot_wait,
             ..
         } = &self.settings;
-        slot::remove(&mut link, slot, *slot_wait).await?;
+        let removed = slot::remove(&mut link, slot, *slot_wait).await;
+        removed.map_err(|error| self.judged(error))?;
+        // From here on, also when making it does not end well.
+        self.has_owned = true;
         let made = slot::create(&mut link, slot).await?;
         let endpoint = self.endpoint.at(link.host());
         let mut reader = SnapshotReader::import(endpoint, &self.tasks, &made.snapshot).await?;
@@ -159,6 +175,7 @@ impl ReplicationSource {
 
     async fn start_now(&mut self) -> Result<Lsn> {
         (self.stream, self.snapshot) = (None, None);
+        self.check_guard()?;
         let link = self.take_link().await?;
         self.decoding = Decoding::default();
         let Settings {
@@ -167,10 +184,44 @@ impl ReplicationSource {
             slot_wait,
             ..
         } = &self.settings;
-        let stream = slot::own(link, slot, publication, *slot_wait).await?;
+        let owned = slot::own(link, slot, publication, *slot_wait).await;
+        // When the connection broke, the server may have heard us.
+        let may_own = owned
+            .as_ref()
+            .err()
+            .is_none_or(|error| error.class() == Class::Transient);
+        let owned = owned.map_err(|error| self.judged(error));
+        self.has_owned |= may_own;
+        let stream = owned?;
         let confirmed = slot::confirmed_lsn(self.sql.client().await?, slot, publication).await?;
         self.stream = Some(stream);
         Ok(confirmed)
+    }
+
+    /// Whether the lock, once taken, is still ours.
+    ///
+    /// # Errors
+    /// Transient when it is not: the next inspection takes it again, or finds who has it.
+    fn check_guard(&self) -> Result<()> {
+        if self.guard.as_ref().is_none_or(Guard::is_held) {
+            return Ok(());
+        }
+        let slot = self.settings.slot.clone();
+        Err(Error::GuardLost { slot })
+    }
+
+    /// With the lock on its name nobody else of our kind owns the slot: an owner is our own broken connection's end,
+    /// if there was one, or a reader that knows no lock and of which the operator is told at each try.
+    fn judged(&self, error: Error) -> Error {
+        let was_ours = self.has_owned && self.guard.as_ref().is_some_and(Guard::is_held);
+        match error {
+            Error::SlotActive { slot, pid, .. } => Error::SlotActive {
+                slot,
+                pid,
+                is_ours: was_ours,
+            },
+            other => other,
+        }
     }
 
     /// The next event of what is here; `None` when more must arrive, or a relation waits for the catalog.
@@ -200,16 +251,38 @@ impl ReplicationSource {
             if let Some(event) = self.decode()? {
                 return Ok(event);
             }
-            if let Some((_, message)) = &self.decoding.pending {
-                let client = self.sql.client().await?;
-                self.decoding
-                    .catalog
-                    .learn(client, &assembler::types(message))
-                    .await?;
+            if self.decoding.pending.is_some() {
+                self.learn().await?;
             } else {
                 self.stream.as_mut().ok_or(NOT_STARTED)?.wait().await?;
             }
         }
+    }
+
+    /// Asks the catalog for what the waiting relation needs.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the question goes on, and the next call waits for its answer.
+    async fn learn(&mut self) -> Result<()> {
+        let Decoding {
+            catalog,
+            pending: Some((_, message)),
+            learning,
+            ..
+        } = &mut self.decoding
+        else {
+            return Ok(());
+        };
+        let question = learning.get_or_insert_with(|| {
+            let unknown = catalog.unknown(&assembler::types(message));
+            Learning::start(&mut self.sql, unknown, &self.tasks)
+        });
+        let learned = question.finished().await;
+        *learning = None;
+        let (sql, names) = learned?;
+        self.sql = sql;
+        catalog.add(names?);
+        Ok(())
     }
 }
 
@@ -239,6 +312,7 @@ impl Source for ReplicationSource {
     }
 
     async fn next_chunk(&mut self) -> Result<Option<SnapshotChunk>, Fault> {
+        self.check_guard()?;
         match &mut self.snapshot {
             Some(snapshot) => Ok(snapshot.next().await?),
             None => Err(Error::Misuse("reading the snapshot: there is none").into()),
@@ -257,7 +331,9 @@ impl Source for ReplicationSource {
         Ok(self.decode()?)
     }
 
+    /// Looks after the lock too: the engine calls this every second.
     async fn confirm(&mut self, lsn: Lsn) -> Result<(), Fault> {
+        self.check_guard()?;
         let stream = self
             .stream
             .as_mut()
@@ -265,12 +341,12 @@ impl Source for ReplicationSource {
         Ok(stream.confirm(lsn).await?)
     }
 
+    /// Keeps the lock until the source is dropped: between two terms nobody else may begin one.
     async fn stop(&mut self) -> Result<(), Fault> {
         (self.snapshot, self.link) = (None, None);
         if let Some(stream) = self.stream.take() {
             stream.stop().await?;
         }
-        self.guard = None;
         Ok(())
     }
 }

@@ -34,6 +34,12 @@ impl Sql {
         }
     }
 
+    /// Itself with its connection, leaving behind what will make another when it is needed.
+    pub(crate) fn take(&mut self) -> Self {
+        let spare = Self::new(self.endpoint.clone(), self.tasks.clone());
+        std::mem::replace(self, spare)
+    }
+
     /// The connection.
     ///
     /// # Cancel safety

@@ -2,6 +2,7 @@
 
 use walferry_core::PipelineState;
 use walferry_core::fakes::FakeChange;
+use walferry_schema::{Phase, Position};
 
 use super::{Rig, failure, insert, settle};
 
@@ -110,4 +111,23 @@ async fn rule_18_a_swap_that_was_cut_short_is_finished_though_the_log_is_gone() 
     failure(rig.sink()).await;
     let state = rig.database.checkpoint().expect("a checkpoint").state;
     assert_eq!(state, PipelineState::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_a_snapshot_that_lost_its_staging_collections_is_never_gone_on_with() {
+    let (rig, sink) = Rig::live().await;
+    sink.abort();
+    settle().await;
+    let mut checkpoint = rig.database.checkpoint().expect("a checkpoint");
+    checkpoint.state = PipelineState::Snapshot;
+    checkpoint.position = Some(Position {
+        generation: checkpoint.generation,
+        phase: Phase::Snapshot(0),
+        ordinal: 0,
+    });
+    let stages = rig.database.stages();
+    rig.database.set_checkpoint(checkpoint);
+    let fault = failure(rig.sink()).await;
+    assert!(fault.to_string().contains("is gone"), "{fault}");
+    assert_eq!(rig.database.stages(), stages);
 }

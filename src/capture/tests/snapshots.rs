@@ -153,7 +153,11 @@ async fn rule_8_a_snapshot_that_another_reader_overtook_ends_before_it_opens() {
         panic!("a generation")
     };
     let generation = mine.generation + 1;
-    let theirs = walferry_schema::Generation { generation, ..mine };
+    let theirs = walferry_schema::Generation {
+        generation,
+        follows: rig.kafka.newest_term(),
+        ..mine
+    };
     rig.kafka.append_log(&LogRecord::Generation(theirs));
     rig.kafka.flow();
     let error = first

@@ -37,6 +37,7 @@ async fn rule_1_a_generation_is_above_the_last_one_and_at_least_the_unix_time() 
     let generation = 9_999_999_999;
     rig.kafka.append_log(&LogRecord::Generation(Generation {
         generation,
+        follows: rig.kafka.newest_term(),
         ..first
     }));
     let _term = rig.start();
@@ -61,7 +62,7 @@ async fn rule_1_a_slot_that_the_log_does_not_know_is_refused() {
 async fn rule_1_a_broken_lineage_is_a_named_error_and_a_new_snapshot_mends_it() {
     type Break = fn(&Rig);
     type Is = fn(&CaptureError) -> bool;
-    let breaks: [(Break, Is); 6] = [
+    let breaks: [(Break, Is); 7] = [
         (
             |rig| rig.server.drop_slot(),
             |it| matches!(it, CaptureError::SlotMissing { .. }),
@@ -81,6 +82,10 @@ async fn rule_1_a_broken_lineage_is_a_named_error_and_a_new_snapshot_mends_it() 
         (
             |rig| rig.server.set_flush_lsn(Lsn(0x800)),
             |it| matches!(it, CaptureError::ServerBehind { .. }),
+        ),
+        (
+            |rig| rig.server.replace_table("a"),
+            |it| matches!(it, CaptureError::TableGone { .. }),
         ),
         (
             |rig| {
@@ -175,6 +180,43 @@ async fn rule_5_a_slot_that_another_process_owns_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_1_no_generation_is_announced_while_another_process_streams() {
+    let rig = Rig::streaming().await;
+    rig.server.take_slot();
+    let records = rig.log().len();
+    let error = rig.capture_with(true).run_term().await;
+    let error = error.expect_err("the slot is in use");
+    assert!(matches!(error, CaptureError::SlotInUse { .. }), "{error}");
+    assert_eq!(rig.log().len(), records);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_3_an_open_that_another_one_came_before_takes_no_effect() {
+    let rig = Rig::streaming().await;
+    let (theirs, follows) = (rig.last_open(), rig.kafka.newest_term());
+    rig.kafka.hold();
+    let term = rig.start();
+    settle().await;
+    // Both saw the same newest term; the other reader's request comes first.
+    let theirs = walferry_schema::Open { follows, ..theirs };
+    rig.kafka.append_log(&LogRecord::Open(theirs));
+    rig.kafka.flow();
+    let error = term.await.expect("the task ends").expect_err("it ends");
+    assert!(matches!(error, CaptureError::Overtaken { .. }), "{error}");
+    assert_eq!(error.class(), Class::Transient);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tables_that_would_share_a_topic_are_refused_by_name() {
+    let rig = Rig::new();
+    rig.server.add_table("a b");
+    rig.server.add_table("a_b");
+    let error = rig.error().await;
+    assert!(matches!(error, CaptureError::SameTopic { .. }), "{error}");
+    assert!(rig.log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_5_the_stream_goes_on_from_the_slot_and_never_from_the_tail() {
     let rig = Rig::streaming().await;
     let term = rig.start();
@@ -255,6 +297,7 @@ async fn rule_5_another_readers_generation_is_noticed_once_open_is_in_the_log() 
     let generation = first.generation + 1;
     rig.kafka.append_log(&LogRecord::Generation(Generation {
         generation,
+        follows: rig.kafka.newest_term(),
         ..first
     }));
     rig.kafka.flow();

@@ -13,6 +13,7 @@ fn open(kafka: &FakeKafka) -> Term {
     let tables = vec![table_spec("p", "a", 1)];
     let open = Open {
         generation: 7,
+        follows: kafka.newest_term(),
         start_lsn: Lsn(100),
         server,
         tables,

@@ -2,7 +2,7 @@
 
 use walferry_core::fakes::Place;
 
-use super::{GENERATION, Merged, Rig, barrier, name, next, nothing, transaction};
+use super::{GENERATION, MergeError, Merged, Rig, barrier, name, next, nothing, transaction};
 
 #[tokio::test(start_paused = true)]
 async fn rule_10_a_commit_of_an_older_term_after_an_open_is_void_though_its_rows_are_there() {
@@ -145,11 +145,32 @@ async fn rule_10_a_new_generation_ends_the_terms_of_the_old_one() {
     assert_eq!(merge.checkpoint().generation, GENERATION + 1);
     rig.row(0, first, 200, 1);
     rig.commit(first, 250, [1, 0, 0]);
-    rig.open_of(GENERATION, 100);
-    let third = rig.open_of(GENERATION + 1, 100);
+    rig.open_after(first.number, GENERATION, 100);
+    let third = rig.open_after(merge.checkpoint().term.number, GENERATION + 1, 100);
     rig.row(0, third, 90, 1);
     rig.commit(third, 90, [1, 0, 0]);
     // An LSN below the old generation's is new all the same.
     assert_eq!(transaction(&mut merge).await, (90, vec![1]));
     nothing(&mut merge).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_10_an_open_of_a_dead_reader_that_comes_late_voids_nothing() {
+    let (rig, first) = Rig::streaming();
+    let second = rig.open_after(first.number, GENERATION, 100);
+    rig.open_after(first.number, GENERATION, 100);
+    rig.row(0, second, 200, 1);
+    rig.commit(second, 200, [1, 0, 0]);
+    let mut merge = rig.live().await;
+    assert_eq!(transaction(&mut merge).await, (200, vec![1]));
+    assert_eq!(merge.checkpoint().term, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_an_open_that_follows_a_term_the_log_lost_is_a_named_error() {
+    let (rig, first) = Rig::streaming();
+    rig.open_after(first.number + 5, GENERATION, 100);
+    let mut merge = rig.live().await;
+    let found = next(&mut merge).await.expect_err("the log lost records");
+    assert!(matches!(found, MergeError::UnknownTerm { .. }), "{found}");
 }

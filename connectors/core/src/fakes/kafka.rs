@@ -172,15 +172,6 @@ impl FakeKafka {
         was_awaited
     }
 
-    /// Forgets what dead producers have not delivered and were waiting for by itself.
-    pub fn drop_awaited_zombies(&self) {
-        let mut state = self.lock();
-        let producer = state.producer;
-        state
-            .held
-            .retain(|held| held.producer == producer || held.entry.is_some());
-    }
-
     /// Forgets what dead producers have not delivered.
     pub fn drop_zombies(&self) {
         let mut state = self.lock();
@@ -246,6 +237,15 @@ impl FakeKafka {
         let offset = self.lock().log.push(record.to_bytes());
         self.changed();
         offset
+    }
+
+    /// The offset of the newest `open` or `generation`: what the next one follows; -1 for none.
+    pub fn newest_term(&self) -> i64 {
+        let begins = |entry: &LogEntry| {
+            matches!(entry.record, LogRecord::Open(_) | LogRecord::Generation(_))
+        };
+        let newest = self.log_records().into_iter().rfind(begins);
+        newest.map_or(-1, |entry| entry.offset)
     }
 
     /// Appends a row to a partition.

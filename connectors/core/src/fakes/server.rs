@@ -207,6 +207,16 @@ impl FakeServer {
     pub fn add_table(&self, name: &str) {
         self.lock().tables.push(table(name));
     }
+
+    /// Drops a table and makes another one of the same name.
+    pub fn replace_table(&self, name: &str) {
+        let mut state = self.lock();
+        for relation in &mut state.tables {
+            if &*relation.name.table == name {
+                Arc::make_mut(relation).oid += 1;
+            }
+        }
+    }
 }
 
 // === impl FakeServer: what a test asserts ===
@@ -283,7 +293,9 @@ impl State {
         };
         let table = |it: &Arc<Relation>| SourceTable {
             name: it.name.clone(),
+            oid: it.oid,
             key: key(&it.name.table),
+            deferrable_key: None,
         };
         let mut tables: Vec<_> = self.tables.iter().map(table).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));

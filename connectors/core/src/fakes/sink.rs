@@ -127,6 +127,21 @@ impl Sink for FakeSink {
         Ok(())
     }
 
+    async fn check(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
+        let state = self.database.lock();
+        self.check_epoch(&state)?;
+        if checkpoint.state != PipelineState::Snapshot {
+            return Ok(());
+        }
+        for table in &checkpoint.tables {
+            let staging = collection(&table.name, Some(checkpoint.generation));
+            if !state.collections.contains_key(&staging) {
+                return Err(FakeError::fatal(format!("{staging} is gone")));
+            }
+        }
+        Ok(())
+    }
+
     async fn swap(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {
         let mut state = self.database.lock();
         self.check_epoch(&state)?;

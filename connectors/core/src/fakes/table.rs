@@ -33,6 +33,7 @@ pub fn table(name: &str) -> Arc<Relation> {
 /// The entry of a table in a generation's list.
 pub fn table_spec(prefix: &str, name: &str, partitions: i32) -> TableSpec {
     TableSpec {
+        oid: table(name).oid,
         name: TableName::new("public", name),
         key: vec!["id".into()],
         topic: format!("{prefix}.public.{name}").into(),

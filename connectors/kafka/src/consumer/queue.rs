@@ -20,7 +20,7 @@ use crate::error::{is_denied, is_passing, is_unknown_topic};
 pub(crate) struct Queue {
     records: PartitionQueue<Context>,
     context: Arc<Context>,
-    name: PartitionOffset,
+    pub(crate) name: PartitionOffset,
     /// The next offset to give.
     pub(crate) next: i64,
 }

@@ -15,11 +15,11 @@ use walferry_core::{LogEntry, Partition, PartitionOffset, RowRecord};
 
 use super::queue::Queue;
 use super::record::{self, Columns};
-use crate::Error;
 use crate::client::{Consumer, Context};
 use crate::error::is_denied;
 use crate::log_scan::read_entry;
 use crate::settings::create;
+use crate::{Error, Settings};
 
 /// How often the client's own events are looked at; they are no records.
 pub(crate) const EVENTS: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ pub(crate) struct Reading {
     pub(crate) rows: Vec<Row>,
     pub(crate) numbers: HashMap<PartitionOffset, Partition>,
     pub(crate) events_seen: Instant,
+    /// How many partitions the consumer's budget was shared out to.
+    pub(crate) shares: usize,
     /// After the queues: they go first.
     pub(crate) consumer: Arc<Consumer>,
 }
@@ -52,14 +54,15 @@ pub(crate) struct Row {
 // === impl Reading ===
 
 impl Reading {
-    /// Connects and begins to read; may block.
+    /// Connects and begins to read, the budget shared out to `shares` partitions; may block.
     pub(crate) fn start(
-        config: &rdkafka::ClientConfig,
+        (settings, shares): (&Settings, usize),
         (log, log_offset): (PartitionOffset, i64),
         rows: Vec<(PartitionOffset, i64)>,
         arrivals: &Arc<Arrivals>,
     ) -> Result<Self, Error> {
-        let consumer: Arc<Consumer> = Arc::new(create(config, Context::new("consumer"))?);
+        let config = settings.consumer(shares)?;
+        let consumer: Arc<Consumer> = Arc::new(create(&config, Context::new("consumer"))?);
         let mut assignment = TopicPartitionList::with_capacity(rows.len() + 1);
         let named = |(name, offset): &(PartitionOffset, i64)| (name.clone(), *offset);
         for (name, offset) in rows.iter().map(named).chain([(log.clone(), log_offset)]) {
@@ -72,6 +75,7 @@ impl Reading {
             rows: Vec::with_capacity(rows.len()),
             numbers: HashMap::with_capacity(rows.len()),
             events_seen: Instant::now(),
+            shares,
             consumer,
         };
         for (name, offset) in rows {
@@ -98,6 +102,29 @@ impl Reading {
             .incremental_assign(&assignment)
             .map_err(Error::Assign)?;
         Ok(number)
+    }
+
+    /// Whether one more partition would break the budget.
+    pub(crate) fn is_full(&self, settings: &Settings) -> bool {
+        let partitions = self.rows.len() + 2;
+        settings.fetch_share_bytes(partitions) < settings.fetch_share_bytes(self.shares)
+    }
+
+    /// The row partitions in the order of their numbers, each with the offset its queue gives next.
+    pub(crate) fn next_offsets(&self) -> Vec<(PartitionOffset, i64)> {
+        let queues = self.rows.iter().map(|row| &row.queue);
+        queues
+            .map(|queue| (queue.name.clone(), queue.next))
+            .collect()
+    }
+
+    /// Takes over the records that were looked at and not taken, from a reading that this one
+    /// continues: its partitions come first here, in the same order.
+    pub(crate) fn take_over(&mut self, old: &mut Self) {
+        for (row, old) in self.rows.iter_mut().zip(&mut old.rows) {
+            row.ahead = old.ahead.take();
+            row.columns = std::mem::take(&mut old.columns);
+        }
     }
 
     fn split(

@@ -132,6 +132,12 @@ impl Deliveries {
             .and_then(|number| u64::try_from(number).ok())
     }
 
+    /// Whether nothing waits for its acknowledgement, and nothing has failed.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.in_flight == 0 && state.failure.is_none()
+    }
+
     /// Whether the term has failed.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.state().check()

@@ -320,6 +320,66 @@ async fn thousands_of_records_are_pulled_in_counts_from_three_topics() -> Tested
 }
 
 #[tokio::test]
+async fn partitions_that_outgrow_the_budget_are_read_on_without_loss_or_repetition() -> Tested {
+    const TOPICS: usize = 24;
+    const RECORDS: u64 = 120;
+    let mut settings = settings().await;
+    // Shares shrink from the second row partition on: 512, 256, 128 and 64 KiB.
+    settings.fetch_budget_bytes = 1 << 20;
+    let topics: Vec<_> = (0..TOPICS)
+        .map(|n| topic(&settings, &format!("t{n}"), 1))
+        .collect();
+    let mut log = begun(&settings, &topics).await;
+    for n in 0..RECORDS {
+        for topic in &topics {
+            send(&mut log, n, topic, n).await;
+        }
+        log.send_log(n, &heartbeat(n).to_bytes())?;
+    }
+    drained(&mut log).await;
+    let mut reader = KafkaLogReader::new(settings.clone());
+    reader.assign(0, &BTreeMap::new()).await?;
+    let mut partitions: Vec<(walferry_core::Partition, u64)> = Vec::new();
+    let (mut entries, mut slowest) = (0, Duration::ZERO);
+    for topic in &topics {
+        // Whichever is read has more records here, and one that was looked at and left.
+        for (partition, next) in &mut partitions {
+            for _ in 0..3 {
+                assert_eq!(pull(&mut reader, *partition).await.stamp.ordinal, *next);
+                *next += 1;
+            }
+            while reader.peek(*partition)?.is_none() {
+                tokio::time::timeout(PATIENCE, reader.arrived()).await??;
+            }
+        }
+        for _ in 0..2 {
+            assert_eq!(lsn(&next_log(&mut reader).await), entries);
+            entries += 1;
+        }
+        let started = Instant::now();
+        let number = reader.partition(&name(topic, 0)).await?;
+        partitions.push((number, 0));
+        slowest = slowest.max(started.elapsed());
+        for (at, (partition, next)) in partitions.iter().enumerate() {
+            assert_eq!(reader.partition(&name(&topics[at], 0)).await?, *partition);
+            assert_eq!(reader.offset(*partition), *next as i64);
+        }
+    }
+    println!("adding a partition took {slowest:?} at most");
+    for (partition, next) in partitions {
+        for ordinal in next..RECORDS {
+            assert_eq!(pull(&mut reader, partition).await.stamp.ordinal, ordinal);
+        }
+        assert!(reader.peek(partition)?.is_none());
+    }
+    for n in entries..RECORDS {
+        assert_eq!(lsn(&next_log(&mut reader).await), n);
+    }
+    assert!(reader.buffered_log()?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
 async fn reading_goes_on_after_the_broker_dies_without_loss_or_repetition() -> Tested {
     let root = fresh_directory("kafka-test")?;
     let mut kafka = Kafka::start(root.path()).await?;

@@ -7,6 +7,7 @@
 )]
 
 mod consume;
+mod measure;
 mod produce;
 mod rig;
 mod topics;

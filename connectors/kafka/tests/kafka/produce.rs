@@ -1,13 +1,14 @@
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use walferry_core::{Accepted, Class, Log, LogReader, LogTail, Record};
 use walferry_harness::{Kafka, fresh_directory};
 use walferry_kafka::{KafkaLog, KafkaLogReader};
 use walferry_schema::header::POSITION;
 
 use crate::rig::{
-    PATIENCE, Tested, begun, delete_before, drained, fresh, heartbeat, lsn, send, settings, stamp,
-    topic,
+    PATIENCE, Tested, admin, begun, delete_before, drained, fresh, heartbeat, lsn, send, settings,
+    stamp, topic,
 };
 
 #[tokio::test]
@@ -60,6 +61,24 @@ async fn append_gives_the_offset_and_the_log_reads_back() -> Tested {
         log.read(10, 5).await?.iter().map(lsn).collect::<Vec<_>>(),
         [110]
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn reading_on_finds_what_was_appended_after_the_log_had_ended() -> Tested {
+    let settings = settings().await;
+    let mut log = begun(&settings, &[]).await;
+    for n in 0..4 {
+        log.append(&heartbeat(n)).await?;
+    }
+    for n in 4..8 {
+        // As many as are there: the place is kept, and the end is met behind it.
+        let from = if n == 4 { 0 } else { n as i64 - 1 };
+        let limit = usize::try_from(n as i64 - from)?;
+        assert_eq!(log.read(from, limit).await?.len(), limit, "before {n}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        log.append(&heartbeat(n)).await?;
+    }
     Ok(())
 }
 
@@ -153,6 +172,44 @@ async fn a_record_that_the_broker_refuses_ends_the_term_as_poison() -> Tested {
     assert_eq!(larger.outstanding(), None);
     assert_eq!(larger.append(&heartbeat(1)).await?, 0);
     assert_eq!(log.append(&heartbeat(2)).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn batches_fit_a_small_topic_that_is_found_after_the_term_began() -> Tested {
+    let mut settings = settings().await;
+    settings.compression = walferry_kafka::Compression::None;
+    let (small, other) = (topic(&settings, "small", 1), topic(&settings, "other", 1));
+    let new = NewTopic::new(&small.name, 1, TopicReplication::Fixed(1));
+    let new = new.set("max.message.bytes", "20000");
+    admin(&settings)
+        .create_topics(&[new], &AdminOptions::new())
+        .await?;
+    let mut log = KafkaLog::new(settings.clone());
+    log.begin().await?;
+    log.ensure_topics(&[]).await?;
+    assert_eq!(log.append(&heartbeat(0)).await?, 0);
+    log.ensure_topics(std::slice::from_ref(&small)).await?;
+    let value = [7; 1_000];
+    let record = Record {
+        topic: &small,
+        key: None,
+        value: Some(&value),
+        timestamp: 0,
+        headers: &[],
+    };
+    for entry in 0..500 {
+        log.send_row(entry, &record)?;
+    }
+    drained(&mut log).await;
+    // The next term knows of it although another topic was asked for last.
+    log.ensure_topics(&[other]).await?;
+    log.begin().await?;
+    for entry in 0..500 {
+        log.send_row(entry, &record)?;
+    }
+    drained(&mut log).await;
+    assert_eq!(log.append(&heartbeat(1)).await?, 1);
     Ok(())
 }
 

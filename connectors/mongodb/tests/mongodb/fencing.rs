@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use walferry_core::{Class, RowEvent, Sink, Tasks};
+use walferry_mongodb::Writer;
 
 use crate::support::{Fixture, Tested, checkpoint, columns, document, int, row};
 
@@ -186,17 +187,21 @@ async fn a_position_that_someone_else_changed_is_a_named_error() -> Tested {
     let positions = positions.collection::<bson::Document>("positions");
     let mine = doc! { "_id": &fixture.settings.pipeline };
     let changes = [
-        doc! { "$inc": { "seq": 5_i64 } },
-        doc! { "$inc": { "epoch": -1_i64 } },
+        (doc! { "$inc": { "seq": 5_i64 } }, "was changed or removed"),
+        (doc! { "$inc": { "seq": -1_i64 } }, "went back"),
+        (doc! { "$inc": { "epoch": -1_i64 } }, "went back"),
+        (
+            doc! { "$set": { "session": bson::Uuid::new() } },
+            "went back",
+        ),
     ];
-    for change in changes {
+    for (change, expected) in changes {
         let mut sink = fixture.claimed().await;
+        sink.apply(sink.batch(), &checkpoint(1)).await?;
         positions.update_one(mine.clone(), change).await?;
         let refused = sink.apply(sink.batch(), &checkpoint(1)).await.unwrap_err();
-        assert!(
-            matches!(refused.class(), Class::Fatal | Class::Fenced),
-            "{refused}"
-        );
+        assert_eq!(refused.class(), Class::Fatal, "{refused}");
+        assert!(refused.to_string().contains(expected), "{refused}");
     }
     let mut sink = fixture.claimed().await;
     positions.delete_one(mine.clone()).await?;
@@ -243,5 +248,80 @@ async fn a_server_that_is_not_there_is_transient_and_a_url_never_shows() -> Test
             .to_string()
             .contains("s3cr")
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_that_was_overtaken_never_takes_the_pipeline_back() -> Tested {
+    let fixture = Fixture::new().await;
+    let columns = columns();
+    let insert = |id| vec![RowEvent::Insert(row(&columns, id, 0, Some("")))];
+    let process = Writer::new();
+    let mut sink = fixture.sink().await.with_writer(process.clone());
+    sink.claim().await?;
+    let failure = doc! { "failCommands": ["insert"], "errorCode": 50 };
+    let alone = fixture.fail(1, failure).await;
+    let passing = fixture.apply(&mut sink, insert(1)).await.unwrap_err();
+    assert_eq!(passing.class(), Class::Transient, "{passing}");
+    drop(alone);
+    let mut newcomer = fixture.claimed().await;
+    for mut again in [sink, fixture.sink().await.with_writer(process)] {
+        let fenced = again.claim().await.unwrap_err();
+        assert_eq!(fenced.class(), Class::Fenced, "{fenced}");
+    }
+    fixture.apply(&mut newcomer, insert(2)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_own_claim_whose_answer_is_lost_is_not_taken_for_anothers() -> Tested {
+    let fixture = Fixture::new().await;
+    let mut sink = fixture.claimed().await;
+    let failures = [
+        doc! {
+            "failCommands": ["findAndModify"],
+            "writeConcernError": { "code": 64, "errmsg": "waiting timed out" },
+        },
+        doc! { "failCommands": ["findAndModify"], "closeConnection": true },
+    ];
+    for failure in failures {
+        let _alone = fixture.fail(1, failure).await;
+        let first = sink.claim().await;
+        if let Err(passing) = first {
+            assert_eq!(passing.class(), Class::Transient, "{passing}");
+            sink.claim().await?;
+        }
+    }
+    assert!(int(fixture.position().await.get("epoch")) >= 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_position_that_went_back_is_named_when_it_is_claimed_again() -> Tested {
+    let fixture = Fixture::new().await;
+    let positions = fixture.database.client().database("_walferry");
+    let positions = positions.collection::<bson::Document>("positions");
+    let mine = doc! { "_id": &fixture.settings.pipeline };
+    let mut sink = fixture.claimed().await;
+    let back = doc! { "$inc": { "epoch": -1_i64 } };
+    positions.update_one(mine, back).await?;
+    let refused = sink.claim().await.unwrap_err();
+    assert_eq!(refused.class(), Class::Fatal, "{refused}");
+    assert!(refused.to_string().contains("went back"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_position_of_another_database_is_refused_and_its_writer_left_alone() -> Tested {
+    let mut fixture = Fixture::new().await;
+    let mut sink = fixture.claimed().await;
+    sink.apply(sink.batch(), &checkpoint(1)).await?;
+    let configured = fixture.settings.database.clone();
+    fixture.settings.database.push_str("-other");
+    let refused = fixture.sink().await.claim().await.unwrap_err();
+    assert_eq!(refused.class(), Class::Fatal, "{refused}");
+    let remedy = format!("set sink.database = \"{configured}\" again");
+    assert!(refused.to_string().contains(&remedy), "{refused}");
+    sink.apply(sink.batch(), &checkpoint(2)).await?;
     Ok(())
 }

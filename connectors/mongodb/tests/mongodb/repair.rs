@@ -1,7 +1,7 @@
 //! Documents that are not as the source says.
 
 use bson::doc;
-use walferry_core::{Applied, Class, RowEvent};
+use walferry_core::{Applied, Class, RowEvent, Sink};
 
 use crate::support::{Fixture, Tested, columns, document, key, row};
 
@@ -109,5 +109,87 @@ async fn a_unique_index_of_the_target_that_refuses_a_row_is_named() -> Tested {
     assert_eq!(refused.class(), Class::Fatal);
     let text = refused.to_string();
     assert!(text.contains("_id 2") && text.contains("b_1"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_move_that_needs_a_field_that_nobody_has_is_a_named_error() -> Tested {
+    let fixture = Fixture::new().await;
+    let columns = columns();
+    let mut sink = fixture.claimed().await;
+    let collection = fixture.database.collection::<bson::Document>("t");
+    collection
+        .insert_one(doc! { "_id": 1, "id": 1, "a": 1 })
+        .await?;
+    let moved = RowEvent::Move {
+        from: key(&columns, 1),
+        to: row(&columns, 2, 9, None),
+    };
+    let lost = fixture.apply(&mut sink, vec![moved]).await.unwrap_err();
+    assert_eq!(lost.class(), Class::Fatal, "{lost}");
+    let text = lost.to_string();
+    assert!(
+        text.contains("public.t") && text.contains("field b"),
+        "{text}"
+    );
+    let old = [doc! { "_id": 1, "id": 1, "a": 1 }];
+    assert_eq!(fixture.documents("t").await, old);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_delete_that_the_server_refuses_is_named() -> Tested {
+    let fixture = Fixture::new().await;
+    let columns = columns();
+    let mut sink = fixture.claimed().await;
+    let base = fixture.database.collection::<bson::Document>("base");
+    base.insert_one(document(1, 1, "x")).await?;
+    let view = doc! { "create": "t", "viewOn": "base", "pipeline": [] };
+    fixture.database.run_command(view).await?;
+    let moved = RowEvent::Move {
+        from: key(&columns, 1),
+        to: row(&columns, 2, 9, None),
+    };
+    for (event, expected) in [
+        (RowEvent::Truncate, "emptying the collection t"),
+        (moved, "_id 1"),
+    ] {
+        sink.claim().await?;
+        let refused = fixture.apply(&mut sink, vec![event]).await.unwrap_err();
+        assert_eq!(refused.class(), Class::Fatal, "{refused}");
+        assert!(refused.to_string().contains(expected), "{refused}");
+    }
+    assert_eq!(fixture.documents("base").await, [document(1, 1, "x")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_servers_limits_end_again_and_again_is_named() -> Tested {
+    let fixture = Fixture::new().await;
+    let columns = columns();
+    let mut sink = fixture.claimed().await;
+    let insert = RowEvent::Insert(row(&columns, 1, 1, Some("x")));
+    fixture.apply(&mut sink, vec![insert]).await?;
+    let limits = [
+        doc! { "failCommands": ["delete"], "errorCode": 290 },
+        doc! { "failCommands": ["delete"], "errorCode": 388 },
+    ];
+    for limit in limits {
+        let alone = fixture.fail(2, limit.clone()).await;
+        fixture.apply(&mut sink, vec![RowEvent::Truncate]).await?;
+        drop(alone);
+        let _alone = fixture.fail(3, limit).await;
+        let named = fixture.apply(&mut sink, vec![RowEvent::Truncate]).await;
+        let named = named.unwrap_err();
+        assert_eq!(named.class(), Class::Fatal, "{named}");
+        let text = named.to_string();
+        let expected = [
+            "on t took longer",
+            "3 times",
+            "transactionLifetimeLimitSeconds",
+        ];
+        assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+        sink.claim().await?;
+    }
     Ok(())
 }

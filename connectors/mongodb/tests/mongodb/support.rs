@@ -130,6 +130,7 @@ impl Fixture {
     pub(crate) fn spec(&self) -> TableSpec {
         TableSpec {
             name: self.table.clone(),
+            oid: 1,
             key: vec!["id".into()],
             topic: "t".into(),
             partitions: 1,

@@ -81,10 +81,12 @@ pub(crate) async fn describe(
 }
 
 async fn table(client: &Client, name: &TableName) -> Result<Row> {
-    // The catalog shows the table as of the snapshot, pg_relation_filenode as of now.
+    // The catalog shows the tables as of the snapshot, pg_relation_filenode and pg_partition_tree as of now.
     let sql = format!(
         "select c.oid, c.relreplident::text as identity, c.relkind = 'r' as is_ordinary, {KEY_COLUMNS} as key,
-                c.relkind = 'r' and pg_catalog.pg_relation_filenode(c.oid) is distinct from c.relfilenode as is_rewritten,
+                exists (select from pg_catalog.pg_class l
+                    where l.relkind = 'r' and pg_catalog.pg_relation_filenode(l.oid) is distinct from l.relfilenode
+                      and (l.oid = c.oid or l.oid in (select relid from pg_catalog.pg_partition_tree(c.oid)))) as is_rewritten,
                 case when c.relkind = 'r' then pg_catalog.pg_relation_size(c.oid) else 0 end as bytes,
                 pg_catalog.current_setting('block_size')::int8 as block_bytes
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {KEY_INDEX}

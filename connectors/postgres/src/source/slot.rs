@@ -203,6 +203,7 @@ fn named(error: Error, slot: &str) -> Error {
         Error::Server { source, .. } if source.sqlstate == IN_USE => Error::SlotActive {
             slot: slot.to_owned(),
             pid: source.last_number(),
+            is_ours: false,
         },
         Error::Server { source, .. } if source.sqlstate == UNDEFINED => Error::SlotMissing {
             slot: slot.to_owned(),

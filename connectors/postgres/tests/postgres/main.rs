@@ -8,6 +8,9 @@
 )]
 
 mod login;
+mod network;
+mod proxy;
+mod publication;
 mod slot;
 mod snapshot;
 mod stream;

@@ -289,3 +289,35 @@ async fn a_table_truncated_since_the_snapshot_is_noticed() -> Tested {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_partition_truncated_since_the_snapshot_is_noticed() -> Tested {
+    let database = database(
+        "create table r (id int primary key) partition by range (id);
+         create table r1 partition of r for values from (0) to (10);
+         create table r2 partition of r for values from (10) to (99) partition by range (id);
+         create table r3 partition of r2 for values from (10) to (20);
+         insert into r values (1), (11)",
+    )
+    .await;
+    let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
+    database
+        .run("create table r4 partition of r2 for values from (20) to (30)")
+        .await;
+    reader.describe(&public("r")).await?;
+    drop(reader);
+    let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
+    database.run("truncate r3").await;
+    reader.describe(&public("r1")).await?;
+    let error = reader
+        .describe(&public("r"))
+        .await
+        .err()
+        .ok_or("its rows are gone")?;
+    assert_eq!(walferry_core::Classify::class(&error), Class::Transient);
+    assert!(
+        error.to_string().contains("rewritten or truncated"),
+        "{error}"
+    );
+    Ok(())
+}
