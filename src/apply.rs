@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use walferry_core::{Applied, Batch, Checkpoint, Fault, LogReader, PipelineState, Sink, Tasks};
+use walferry_core::{
+    Applied, Batch, Checkpoint, Class, Fault, LogReader, PipelineState, Sink, Tasks,
+};
 
 use crate::merge::{Announced, Barrier, Merge, MergeError, Merged, Rows};
 
@@ -97,7 +99,16 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
             .as_mut()
             .filter(|it| it.state == PipelineState::Swapping)
         {
-            finish_swap(&mut sink, it).await?;
+            let is_replaced = announced
+                .as_ref()
+                .is_some_and(|new| new.generation > it.generation);
+            match finish_swap(&mut sink, it).await {
+                // The remedy for a swap that cannot be finished.
+                Err(fault) if is_replaced && fault.class() == Class::Fatal => {
+                    warn!(%fault, "a newer generation replaces the one that was being swapped in");
+                }
+                finished => finished?,
+            }
         }
         let merge = Merge::open(reader, checkpoint, announced).await?;
         let (batch, events) = (sink.batch(), Events::default());

@@ -22,6 +22,7 @@ pub use header::{Columns, HeaderError, Stamp};
 pub use lsn::{Lsn, LsnError};
 pub use position::{Phase, Position};
 pub use relation::{Column, Relation, ReplicaIdentity, TableName, Type};
+pub use value::calendar::civil;
 pub use value::{Date, Instant, Value, ValueError};
 
 /// Version of everything walferry writes for itself to read again: headers, commit log, positions.

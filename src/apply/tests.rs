@@ -17,6 +17,7 @@ use walferry_core::fakes::{
 
 use super::{Apply, ApplyError, ApplyStatus, GroupLimits};
 use crate::capture::{Capture, CaptureError, CaptureOptions};
+use crate::merge::Announced;
 
 /// The servers of a pipeline; processes come and go.
 struct Rig {
@@ -68,6 +69,11 @@ impl Rig {
 
     /// A new process that applies.
     fn sink(&self) -> Sinking {
+        self.sink_with(None)
+    }
+
+    /// A sink whose process has begun a generation.
+    fn sink_with(&self, announced: Option<Announced>) -> Sinking {
         let (sink, reader) = (
             FakeSink::new(&self.database),
             FakeLogReader::new(&self.kafka),
@@ -75,7 +81,7 @@ impl Rig {
         let (limits, status, tasks) = (self.limits, self.status.clone(), self.tasks.clone());
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            Apply::start(sink, reader, None, limits, status, tasks)
+            Apply::start(sink, reader, announced, limits, status, tasks)
                 .await?
                 .run(&stop)
                 .await

@@ -22,8 +22,10 @@ pub(crate) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(era * DAYS_PER_ERA + day_of_era - DAYS_TO_EPOCH)
 }
 
-/// The year, month and day of a day's number.
-pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
+/// The year, month and day of a day's number, counted from 1970-01-01.
+///
+/// Proleptic Gregorian; year 0 is 1 BC. Days within ten million years of 1970 only.
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + DAYS_TO_EPOCH;
     let (era, day_of_era) = (days.div_euclid(DAYS_PER_ERA), days.rem_euclid(DAYS_PER_ERA));
     let leaps = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / 146_096;

@@ -1,8 +1,10 @@
 //! Rule 18: a generation comes in whole, wherever a crash cuts it.
 
-use walferry_core::PipelineState;
-use walferry_core::fakes::FakeChange;
-use walferry_schema::{Phase, Position};
+use walferry_core::fakes::{FakeChange, Script};
+use walferry_core::{Class, PipelineState};
+use walferry_schema::{LogRecord, Phase, Position};
+
+use crate::merge::Announced;
 
 use super::{Rig, failure, insert, settle};
 
@@ -130,4 +132,35 @@ async fn rule_18_a_snapshot_that_lost_its_staging_collections_is_never_gone_on_w
     let fault = failure(rig.sink()).await;
     assert!(fault.to_string().contains("is gone"), "{fault}");
     assert_eq!(rig.database.stages(), stages);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_a_swap_that_cannot_be_finished_gives_way_to_a_newer_generation() {
+    let (rig, sink) = Rig::live().await;
+    sink.abort();
+    settle().await;
+    let mut checkpoint = rig.database.checkpoint().expect("a checkpoint");
+    checkpoint.state = PipelineState::Swapping;
+    let mut newer = rig.kafka.log_records().into_iter();
+    let newer = newer.find_map(|entry| match entry.record {
+        LogRecord::Generation(generation) => Some(generation),
+        _ => None,
+    });
+    let mut newer = newer.expect("a generation");
+    newer.generation += 1;
+    newer.follows = rig.kafka.newest_term();
+    let newer = Announced {
+        generation: newer.generation,
+        offset: rig.kafka.append_log(&LogRecord::Generation(newer)),
+    };
+    rig.database.set_checkpoint(checkpoint);
+    rig.database.script(&[Script::Reject(Class::Fatal)]);
+    failure(rig.sink()).await;
+    rig.database.script(&[Script::Reject(Class::Fatal)]);
+    let sink = rig.sink_with(Some(newer));
+    settle().await;
+    assert!(!sink.is_finished());
+    let checkpoint = rig.database.checkpoint().expect("a checkpoint");
+    assert_eq!(checkpoint.state, PipelineState::Snapshot);
+    assert_eq!(checkpoint.generation, newer.generation);
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
-use walferry_harness::{Process, Signal, free_port};
+use walferry_harness::{Process, Signal};
 
 use crate::error::{Error, Result};
 use crate::screen;
@@ -61,13 +61,12 @@ impl Programs {
         &self.config
     }
 
-    /// Writes the configuration of `walferry`; gives the address of its admin page.
-    pub(crate) fn write_config(&self, servers: &Servers) -> Result<String> {
-        let admin = format!("127.0.0.1:{}", free_port()?);
-        let text = config(servers, &admin);
+    /// Writes the configuration of `walferry`.
+    pub(crate) fn write_config(&self, servers: &Servers) -> Result<()> {
+        let text = config(servers);
         std::fs::write(&self.config, text)
             .map_err(Error::io(format!("writing {}", self.config.display())))?;
-        Ok(admin)
+        Ok(())
     }
 
     /// Runs `retail` to its end.
@@ -141,7 +140,7 @@ pub(crate) async fn stop(process: &Process, signal: Signal) {
     }
 }
 
-fn config(servers: &Servers, admin: &str) -> String {
+fn config(servers: &Servers) -> String {
     let kafka = servers
         .brokers
         .as_ref()
@@ -155,9 +154,6 @@ publication = "walmart_publication"
 {kafka}[sink]
 url = "{mongo}"
 database = "{TARGET}"
-
-[admin]
-listen = "{admin}"
 
 [[table]]
 name = "public.{{{streamed}}}"

@@ -32,7 +32,6 @@ struct Story {
     options: Options,
     servers: Servers,
     programs: Programs,
-    admin: String,
     seller: Option<Process>,
     walferry: Option<Process>,
     stack: Stack,
@@ -85,12 +84,11 @@ impl Story {
             mongo: stack.mongo.url(),
         };
         let programs = Programs::new(directory)?;
-        let admin = programs.write_config(&servers)?;
+        programs.write_config(&servers)?;
         Ok(Self {
             options,
             servers,
             programs,
-            admin,
             seller: None,
             walferry: None,
             stack,
@@ -246,9 +244,7 @@ impl Story {
 
     fn where_to_look(&self) {
         screen::say("where to look, as long as it runs:");
-        addresses(&self.servers, &self.admin)
-            .iter()
-            .for_each(screen::line);
+        addresses(&self.servers).iter().for_each(screen::line);
         screen::line(format_args!(
             "  logs        {}",
             self.programs.config().with_file_name("*.log").display()
@@ -293,7 +289,7 @@ impl Story {
     }
 }
 
-fn addresses(servers: &Servers, admin: &str) -> Vec<String> {
+fn addresses(servers: &Servers) -> Vec<String> {
     let mut lines = vec![format!("  PostgreSQL  {}", servers.postgres)];
     lines.extend(
         servers
@@ -305,6 +301,5 @@ fn addresses(servers: &Servers, admin: &str) -> Vec<String> {
         "  MongoDB     {}, database {TARGET}",
         servers.mongo
     ));
-    lines.push(format!("  walferry    http://{admin}"));
     lines
 }

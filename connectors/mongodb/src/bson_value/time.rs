@@ -1,13 +1,9 @@
 //! Points in time as BSON's milliseconds, and as text that keeps microseconds.
 
-use walferry_schema::Instant;
+use walferry_schema::{Instant, civil};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
-/// Days of one 400-year cycle of the Gregorian calendar.
-const DAYS_PER_ERA: i64 = 146_097;
-/// From 0000-03-01, where the algorithm counts, to 1970-01-01.
-const DAYS_TO_EPOCH: i64 = 719_468;
 
 /// The text of a point in time that is none.
 pub(crate) fn endless(instant: Instant) -> Result<i64, &'static str> {
@@ -54,24 +50,6 @@ pub(crate) fn iso(micros: i64, precision: u8, zone: &str) -> String {
     }
     text.push_str(zone);
     text
-}
-
-/// Howard Hinnant, "chrono-compatible low-level date algorithms".
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + DAYS_TO_EPOCH;
-    let (era, day_of_era) = (days.div_euclid(DAYS_PER_ERA), days.rem_euclid(DAYS_PER_ERA));
-    let leaps = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / 146_096;
-    let year_of_era = (day_of_era - leaps) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]
