@@ -129,11 +129,6 @@ impl<R: LogReader> Merge<R> {
         })
     }
 
-    /// Gives the reader back, to begin again after a fault.
-    pub fn into_reader(self) -> R {
-        self.reader
-    }
-
     /// Where the merge stands after what [`next`](Self::next) returned last.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

@@ -274,17 +274,38 @@ async fn the_published_retail_data_has_its_sums_after_a_load() {
         ("products", "unit_price", "900966.73"),
     ];
     for (table, column, sum) in sums {
-        let pipeline =
-            [doc! { "$group": { "_id": null, "sum": { "$sum": format!("${column}") } } }];
-        let mut found = site
-            .mongo
-            .collection::<bson::Document>(table)
-            .aggregate(pipeline)
-            .await
-            .unwrap();
+        let column = format!("${column}");
+        assert_eq!(
+            site.sum(table, &[], doc! { "$sum": column }).await,
+            sum,
+            "{table}"
+        );
+    }
+    let with_price = [
+        doc! { "$lookup": { "from": "products", "localField": "product_id",
+        "foreignField": "_id", "as": "product" } },
+        doc! { "$unwind": "$product" },
+    ];
+    let revenue = doc! { "$sum": { "$multiply": ["$quantity", "$product.unit_price"] } };
+    let revenue = site.sum("transactiondetails", &with_price, revenue).await;
+    assert_eq!(revenue, "14893604.02");
+    assert_eq!(site.run(&["verify"]).await.code, Some(0));
+}
+
+impl Site {
+    /// What an accumulator gives over a collection, after other stages.
+    async fn sum(
+        &self,
+        table: &str,
+        stages: &[bson::Document],
+        accumulator: bson::Document,
+    ) -> String {
+        let group = doc! { "$group": { "_id": null, "sum": accumulator } };
+        let stages = stages.iter().cloned().chain([group]);
+        let documents = self.mongo.collection::<bson::Document>(table);
+        let mut found = documents.aggregate(stages).await.unwrap();
         assert!(found.advance().await.unwrap());
         let found = found.deserialize_current().unwrap();
-        assert_eq!(found.get("sum").unwrap().to_string(), sum, "{table}");
+        found.get("sum").unwrap().to_string()
     }
-    assert_eq!(site.run(&["verify"]).await.code, Some(0));
 }

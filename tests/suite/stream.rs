@@ -50,7 +50,7 @@ async fn a_snapshot_taken_while_writes_go_on_loses_and_repeats_nothing() {
 async fn stopping_killing_and_starting_at_any_point_loses_and_repeats_nothing() {
     let pipeline = Pipeline::new("restarts", workload::SCHEMA, "public.*").await;
     let one = pipeline.database.sql().await.unwrap();
-    let writing = tokio::task::spawn(async move { workload::run(&one, 6, 1, 1500).await });
+    let writing = tokio::task::spawn(async move { workload::run(&one, seed(), 1, 1500).await });
     for round in 0..10_u64 {
         let daemon = pipeline.start();
         tokio::time::sleep(Duration::from_millis(150 + 131 * round)).await;
@@ -82,4 +82,42 @@ async fn truncates_take_effect_in_order() {
     workload::run(&pipeline.sql, 8, 0, 10).await;
     pipeline.equal(&workload::TABLES).await;
     assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_and_daemon_killed_under_load_lose_and_repeat_nothing() {
+    let root = walferry_harness::fresh_directory("underload").unwrap();
+    let mut stack = walferry_harness::Stack::start(root.path()).await.unwrap();
+    let database = stack.fresh_database("underload").await.unwrap();
+    let pipeline = Pipeline::over(database.clone(), workload::SCHEMA, "public.*").await;
+    let mut daemon = pipeline.start();
+    let mut writers = Vec::new();
+    for lane in 1..=2_i32 {
+        let sql = database.sql().await.unwrap();
+        let seed = seed() + u64::from(lane.unsigned_abs());
+        writers.push(tokio::task::spawn(async move {
+            workload::run(&sql, seed, lane, 1_500).await;
+        }));
+    }
+    for round in 0..3_u64 {
+        tokio::time::sleep(Duration::from_millis(700 + 300 * round)).await;
+        stack.kafka.kill().await.unwrap();
+        stack.kafka.restart().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        stack.mongo.kill().await.unwrap();
+        stack.mongo.restart().await.unwrap();
+        daemon.kill().await;
+        daemon = pipeline.start();
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    pipeline.equal(&workload::TABLES).await;
+    assert!(daemon.stop().await.success());
+}
+
+/// What the random workloads grow from; another one by `WALFERRY_SEED`.
+fn seed() -> u64 {
+    let given = std::env::var("WALFERRY_SEED").ok();
+    given.map_or(100, |seed| seed.parse().expect("WALFERRY_SEED is a number"))
 }
