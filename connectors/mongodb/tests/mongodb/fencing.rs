@@ -34,7 +34,7 @@ async fn a_new_pipeline_has_no_checkpoint_and_a_claimed_one_gives_back_the_last(
 }
 
 #[tokio::test]
-async fn a_second_claim_fences_the_first() -> Tested {
+async fn rule_14_a_second_claim_fences_the_first() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut first = fixture.claimed().await;
@@ -62,7 +62,7 @@ async fn a_second_claim_fences_the_first() -> Tested {
 }
 
 #[tokio::test]
-async fn a_claim_ends_an_orphaned_transaction_at_once() -> Tested {
+async fn rule_14_a_claim_ends_an_orphaned_transaction_at_once() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut orphan = fixture.claimed().await;
@@ -93,7 +93,7 @@ async fn a_claim_ends_an_orphaned_transaction_at_once() -> Tested {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_takes_effect_once() -> Tested {
+async fn rule_15_a_commit_whose_answer_is_lost_takes_effect_once() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
@@ -134,7 +134,7 @@ async fn a_commit_whose_answer_is_lost_takes_effect_once() -> Tested {
 }
 
 #[tokio::test]
-async fn a_checkpoint_whose_answer_is_lost_is_recognised() -> Tested {
+async fn rule_15_a_checkpoint_whose_answer_is_lost_is_recognised() -> Tested {
     let fixture = Fixture::new().await;
     let mut sink = fixture.claimed().await;
     let failures = [
@@ -154,7 +154,7 @@ async fn a_checkpoint_whose_answer_is_lost_is_recognised() -> Tested {
 }
 
 #[tokio::test]
-async fn a_claim_is_repeated_while_the_position_is_held() -> Tested {
+async fn rule_14_a_claim_is_repeated_while_the_position_is_held() -> Tested {
     let fixture = Fixture::new().await;
     let mut sink = fixture.claimed().await;
     let failures = [
@@ -252,7 +252,7 @@ async fn a_server_that_is_not_there_is_transient_and_a_url_never_shows() -> Test
 }
 
 #[tokio::test]
-async fn a_process_that_was_overtaken_never_takes_the_pipeline_back() -> Tested {
+async fn rule_14_a_process_that_was_overtaken_never_takes_the_pipeline_back() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let insert = |id| vec![RowEvent::Insert(row(&columns, id, 0, Some("")))];
@@ -274,7 +274,7 @@ async fn a_process_that_was_overtaken_never_takes_the_pipeline_back() -> Tested 
 }
 
 #[tokio::test]
-async fn an_own_claim_whose_answer_is_lost_is_not_taken_for_anothers() -> Tested {
+async fn rule_14_an_own_claim_whose_answer_is_lost_is_not_taken_for_anothers() -> Tested {
     let fixture = Fixture::new().await;
     let mut sink = fixture.claimed().await;
     let failures = [

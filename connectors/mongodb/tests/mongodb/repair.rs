@@ -6,7 +6,8 @@ use walferry_core::{Applied, Class, RowEvent, Sink};
 use crate::support::{Fixture, Tested, columns, document, key, row};
 
 #[tokio::test]
-async fn duplicates_and_missing_documents_are_mended_from_full_images_and_counted() -> Tested {
+async fn rule_16_duplicates_and_missing_documents_are_mended_from_full_images_and_counted() -> Tested
+{
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
@@ -37,7 +38,8 @@ async fn duplicates_and_missing_documents_are_mended_from_full_images_and_counte
 }
 
 #[tokio::test]
-async fn a_partial_update_without_a_document_is_a_named_error_and_writes_nothing() -> Tested {
+async fn rule_16_a_partial_update_without_a_document_is_a_named_error_and_writes_nothing() -> Tested
+{
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
@@ -69,7 +71,7 @@ async fn a_partial_update_without_a_document_is_a_named_error_and_writes_nothing
 }
 
 #[tokio::test]
-async fn a_move_without_a_document_is_a_named_error_and_onto_one_is_mended() -> Tested {
+async fn rule_16_a_move_without_a_document_is_a_named_error_and_onto_one_is_mended() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
@@ -94,7 +96,7 @@ async fn a_move_without_a_document_is_a_named_error_and_onto_one_is_mended() -> 
 }
 
 #[tokio::test]
-async fn a_unique_index_of_the_target_that_refuses_a_row_is_named() -> Tested {
+async fn rule_16_a_unique_index_of_the_target_that_refuses_a_row_is_named() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
@@ -113,7 +115,7 @@ async fn a_unique_index_of_the_target_that_refuses_a_row_is_named() -> Tested {
 }
 
 #[tokio::test]
-async fn a_move_that_needs_a_field_that_nobody_has_is_a_named_error() -> Tested {
+async fn rule_16_a_move_that_needs_a_field_that_nobody_has_is_a_named_error() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
@@ -138,7 +140,7 @@ async fn a_move_that_needs_a_field_that_nobody_has_is_a_named_error() -> Tested 
 }
 
 #[tokio::test]
-async fn a_delete_that_the_server_refuses_is_named() -> Tested {
+async fn rule_16_a_delete_that_the_server_refuses_is_named() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
@@ -164,7 +166,7 @@ async fn a_delete_that_the_server_refuses_is_named() -> Tested {
 }
 
 #[tokio::test]
-async fn a_transaction_that_the_servers_limits_end_again_and_again_is_named() -> Tested {
+async fn rule_16_a_transaction_that_the_servers_limits_end_again_and_again_is_named() -> Tested {
     let fixture = Fixture::new().await;
     let columns = columns();
     let mut sink = fixture.claimed().await;
