@@ -66,8 +66,7 @@ pub struct Apply<R, S: Sink> {
 
 /// A group that is being written.
 struct InFlight<S> {
-    task: JoinHandle<(S, Result<Applied, Fault>)>,
-    checkpoint: Checkpoint,
+    task: JoinHandle<(S, Checkpoint, Result<Applied, Fault>)>,
     rows: u64,
 }
 
@@ -216,14 +215,12 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         };
         let batch = std::mem::replace(&mut self.batch, sink.batch());
         let checkpoint = self.merge.checkpoint().clone();
-        let sent = checkpoint.clone();
         let task = self.tasks.spawn(async move {
-            let applied = sink.apply(batch, &sent).await;
-            (sink, applied)
+            let applied = sink.apply(batch, &checkpoint).await;
+            (sink, checkpoint, applied)
         });
         self.in_flight = Some(InFlight {
             task,
-            checkpoint,
             rows: std::mem::take(&mut self.rows),
         });
         self.is_dirty = false;
@@ -323,13 +320,10 @@ async fn completion<S>(in_flight: &mut Option<InFlight<S>>) -> Result<Finished<S
     let Some(flight) = in_flight else {
         return std::future::pending().await;
     };
-    let (sink, applied) = (&mut flight.task).await.map_err(|_| ApplyError::Lost)?;
-    let Some(InFlight {
-        checkpoint, rows, ..
-    }) = in_flight.take()
-    else {
-        return Err(ApplyError::Lost);
-    };
+    let ended = (&mut flight.task).await;
+    let (sink, checkpoint, applied) = ended.map_err(|_| ApplyError::Lost)?;
+    let rows = flight.rows;
+    *in_flight = None;
     Ok(Finished {
         sink,
         applied,

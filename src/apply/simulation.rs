@@ -389,15 +389,8 @@ impl World {
 
 fn options() -> CaptureOptions {
     CaptureOptions {
-        slot: "slot".into(),
-        publication: "publication".into(),
-        prefix: "p".into(),
-        partitions: 2,
-        tombstones: true,
-        transaction_topic: false,
         heartbeat: Duration::from_secs(3),
-        longest_term: Duration::from_hours(24),
-        selects: Arc::new(|table| &*table.table != "ignored"),
+        ..crate::capture::tests::options()
     }
 }
 

@@ -5,7 +5,6 @@ mod kinds;
 mod swapping;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -101,15 +100,9 @@ impl Rig {
 
 fn options(partitions: i32) -> CaptureOptions {
     CaptureOptions {
-        slot: "slot".into(),
-        publication: "publication".into(),
-        prefix: "p".into(),
         partitions,
-        tombstones: true,
-        transaction_topic: false,
-        heartbeat: Duration::from_secs(5),
-        longest_term: Duration::from_hours(24),
         selects: Arc::new(|_| true),
+        ..crate::capture::tests::options()
     }
 }
 

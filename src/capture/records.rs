@@ -88,6 +88,12 @@ impl Tables {
         }
     }
 
+    /// Whether this version of a relation was asked for before.
+    pub(super) fn is_known(&self, relation: &Arc<Relation>) -> bool {
+        let seen = self.seen.get(&relation.oid);
+        seen.is_some_and(|(known, _)| Arc::ptr_eq(known, relation))
+    }
+
     /// The table of a relation; none when it is not one of the generation's.
     pub(super) fn get(&mut self, relation: &Arc<Relation>) -> Option<Arc<Table>> {
         if let Some((known, table)) = self.seen.get(&relation.oid)

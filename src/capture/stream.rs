@@ -238,9 +238,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         relation: &Arc<Relation>,
         lsn: Lsn,
     ) -> Result<Option<Arc<Table>>, CaptureError> {
-        let table = self.tables.get(relation);
-        if table.is_some() {
-            return Ok(table);
+        if self.tables.is_known(relation) {
+            return Ok(self.tables.get(relation));
         }
         if let Some(table) = self.tables.mistaken(relation) {
             let (generation, publication) = (
@@ -253,7 +252,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                 publication,
             });
         }
-        if (self.capture.options.selects)(&relation.name) {
+        let table = self.tables.get(relation);
+        if table.is_none() && (self.capture.options.selects)(&relation.name) {
             let (table, generation) = (relation.name.clone(), self.term.generation);
             return Err(CaptureError::TableNotInGeneration {
                 table,
@@ -261,7 +261,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                 lsn,
             });
         }
-        Ok(None)
+        Ok(table)
     }
 
     /// Where a change stands; none outside a transaction, which the source never sends.
@@ -301,7 +301,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         if let Some(transaction) = &self.transaction
             && transaction.events == 0
         {
-            self.mark(transaction.marked().begin()).await?;
+            let marked = transaction.marked();
+            self.mark(|| marked.begin()).await?;
         }
         let mut events = 0;
         let entry = self.queue.open_entry();
@@ -335,11 +336,14 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
     }
 
     /// Sends a record to the transaction topic, where one is asked for.
-    async fn mark(&mut self, (key, value): (Vec<u8>, Vec<u8>)) -> Result<(), CaptureError> {
-        let Some(topic) = &self.markers else {
+    async fn mark(
+        &mut self,
+        marker: impl FnOnce() -> (Vec<u8>, Vec<u8>),
+    ) -> Result<(), CaptureError> {
+        let Some(topic) = self.markers.clone() else {
             return Ok(());
         };
-        let topic = topic.clone();
+        let (key, value) = marker();
         let record = Record {
             topic: &topic,
             key: Some(&key),
@@ -362,8 +366,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         if transaction.records.is_empty() {
             return Ok(());
         }
-        let end = transaction.marked().end(&transaction.tables);
-        self.mark(end).await?;
+        let marked = transaction.marked();
+        self.mark(|| marked.end(&transaction.tables)).await?;
         let record = LogRecord::Commit(Commit {
             term: self.term,
             xid: transaction.xid,

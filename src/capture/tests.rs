@@ -129,7 +129,8 @@ impl Rig {
     }
 }
 
-fn options() -> CaptureOptions {
+/// What the reader of the fakes is told; tests of the whole engine change what they need.
+pub(crate) fn options() -> CaptureOptions {
     CaptureOptions {
         slot: "slot".into(),
         publication: "publication".into(),

@@ -213,7 +213,8 @@ impl FakeServer {
         let mut state = self.lock();
         for relation in &mut state.tables {
             if &*relation.name.table == name {
-                Arc::make_mut(relation).oid += 1;
+                // Above every number that a name gives: no other table's.
+                Arc::make_mut(relation).oid += 100_000;
             }
         }
     }
