@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use walferry_core::{Class, Source, SourceEvent};
 use walferry_schema::{Change, Relation, ReplicaIdentity, RowOp, TableName};
 
@@ -321,6 +322,7 @@ async fn a_partitioned_table_is_its_root_or_its_leaves_as_published() -> Tested 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_wait_loses_and_repeats_nothing() -> Tested {
     const ROWS: i32 = 20_000;
+    const COMMITS: i32 = ROWS / 50;
     let database = database(
         "create type mood as enum ('ok'); create domain positive as int check (value > 0);
          create table t (id int primary key, m mood, p positive)",
@@ -328,6 +330,9 @@ async fn a_dropped_wait_loses_and_repeats_nothing() -> Tested {
     .await;
     let mut source = database.streaming().await;
     let url = database.url.clone();
+    // One transaction for each dropped wait: so there are enough of them however fast the server is.
+    let permits = Arc::new(Semaphore::new(0));
+    let allowed = Arc::clone(&permits);
     let writer = database.tasks.spawn(async move {
         let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
             .await
@@ -335,6 +340,7 @@ async fn a_dropped_wait_loses_and_repeats_nothing() -> Tested {
         let write = async {
             for from in (1..=ROWS).step_by(50) {
                 let to = from + 49;
+                allowed.acquire().await.unwrap().forget();
                 let sql =
                     format!("insert into t select i, 'ok', i from generate_series({from}, {to}) i");
                 client.batch_execute(&sql).await.unwrap();
@@ -350,6 +356,7 @@ async fn a_dropped_wait_loses_and_repeats_nothing() -> Tested {
             event?
         } else {
             dropped += 1;
+            permits.add_permits(1);
             continue;
         };
         match event {
@@ -375,7 +382,7 @@ async fn a_dropped_wait_loses_and_repeats_nothing() -> Tested {
     let expected: Vec<_> = (1..=ROWS).map(|id| format!("{id},ok,{id}")).collect();
     assert!(seen == expected, "{} rows seen", seen.len());
     assert!(
-        dropped > 10 && commits >= ROWS / 50 - 1,
+        dropped >= COMMITS && commits >= COMMITS - 1,
         "{dropped} waits dropped, {commits} commits"
     );
     Ok(())
