@@ -6,6 +6,7 @@
 
 mod error;
 mod events;
+mod feed;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -19,10 +20,10 @@ use walferry_core::{
     Applied, Batch, Checkpoint, Class, Fault, LogReader, PipelineState, Sink, Tasks,
 };
 
-use crate::merge::{Announced, Barrier, Merge, MergeError, Merged, Rows};
+use crate::merge::{Announced, Barrier, Merge, WholeLimits};
 
 pub use error::ApplyError;
-use events::Events;
+pub use feed::{Fed, Feed, LogFeed};
 
 /// How much of a transaction's group is gathered at most.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub struct GroupLimits {
     pub operations: usize,
     /// Bytes of documents.
     pub bytes: usize,
+    /// The largest source transaction that is never split over groups.
+    pub whole: WholeLimits,
 }
 
 /// How far a sink has come, for whoever shows it.
@@ -47,16 +50,15 @@ pub struct ApplyStatus {
 }
 
 /// The sink of one pipeline.
-pub struct Apply<R, S: Sink> {
-    merge: Merge<R>,
+pub struct Apply<F, S: Sink> {
+    feed: F,
     /// None while a group is in flight: the sink went with it.
     sink: Option<S>,
     batch: S::Batch,
-    events: Events,
     limits: GroupLimits,
     /// Rows in the batch, before folding.
     rows: u64,
-    /// Whether the merge's checkpoint is ahead of what was handed to the sink.
+    /// Whether the feed's checkpoint is ahead of what was handed to the sink.
     is_dirty: bool,
     barrier: Option<Barrier>,
     in_flight: Option<InFlight<S>>,
@@ -78,14 +80,40 @@ struct Finished<S> {
     rows: u64,
 }
 
+/// Claims the pipeline, and finishes the swap that a crash cut short: where the last writer stood.
+///
+/// # Errors
+/// When the pipeline cannot be claimed, or the swap cannot be finished and no generation that this
+/// process began replaces it.
+pub async fn claim<S: Sink>(
+    sink: &mut S,
+    announced: Option<Announced>,
+) -> Result<Option<Checkpoint>, ApplyError> {
+    let mut checkpoint = sink.claim().await?;
+    if let Some(it) = checkpoint
+        .as_mut()
+        .filter(|it| it.state == PipelineState::Swapping)
+    {
+        let is_replaced = announced.is_some_and(|new| new.generation > it.generation);
+        match finish_swap(sink, it).await {
+            // The remedy for a swap that cannot be finished.
+            Err(fault) if is_replaced && fault.class() == Class::Fatal => {
+                warn!(%fault, "a newer generation replaces the one that was being swapped in");
+            }
+            finished => finished?,
+        }
+    }
+    Ok(checkpoint)
+}
+
 // === impl Apply ===
 
-impl<R: LogReader, S: Sink> Apply<R, S> {
+impl<R: LogReader, S: Sink> Apply<LogFeed<R>, S> {
     /// Claims the pipeline and finds its place in the log.
     ///
     /// # Errors
     /// When the pipeline cannot be claimed or the log does not go on from its checkpoint.
-    pub async fn start(
+    pub async fn over_log(
         mut sink: S,
         reader: R,
         announced: Option<Announced>,
@@ -93,29 +121,29 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         status: watch::Sender<ApplyStatus>,
         tasks: Tasks,
     ) -> Result<Self, ApplyError> {
-        let mut checkpoint = sink.claim().await?;
-        if let Some(it) = checkpoint
-            .as_mut()
-            .filter(|it| it.state == PipelineState::Swapping)
-        {
-            let is_replaced = announced
-                .as_ref()
-                .is_some_and(|new| new.generation > it.generation);
-            match finish_swap(&mut sink, it).await {
-                // The remedy for a swap that cannot be finished.
-                Err(fault) if is_replaced && fault.class() == Class::Fatal => {
-                    warn!(%fault, "a newer generation replaces the one that was being swapped in");
-                }
-                finished => finished?,
-            }
-        }
-        let merge = Merge::open(reader, checkpoint, announced).await?;
-        let (batch, events) = (sink.batch(), Events::default());
+        let checkpoint = claim(&mut sink, announced).await?;
+        let merge = Merge::open(reader, checkpoint, announced, limits.whole).await?;
+        Self::start(sink, LogFeed::new(merge), limits, status, tasks).await
+    }
+}
+
+impl<F: Feed, S: Sink> Apply<F, S> {
+    /// Applies what the feed brings, through a sink that has claimed its pipeline.
+    ///
+    /// # Errors
+    /// When the collections that the feed's checkpoint counts on cannot be made or are gone.
+    pub async fn start(
+        sink: S,
+        feed: F,
+        limits: GroupLimits,
+        status: watch::Sender<ApplyStatus>,
+        tasks: Tasks,
+    ) -> Result<Self, ApplyError> {
+        let batch = sink.batch();
         let mut apply = Self {
-            merge,
+            feed,
             sink: Some(sink),
             batch,
-            events,
             limits,
             rows: 0,
             is_dirty: false,
@@ -149,14 +177,14 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
                     self.complete(done)?;
                 }
                 // 3. intake
-                merged = self.merge.next(), if has_room => self.take(merged)?,
+                fed = intake(&mut self.feed, has_room) => self.take(fed?)?,
             }
         }
     }
 
     /// Goes on where a crash left the snapshot.
     async fn resume(&mut self) -> Result<(), ApplyError> {
-        let checkpoint = self.merge.checkpoint().clone();
+        let checkpoint = self.feed.checkpoint().clone();
         self.status
             .send_modify(|it| it.is_live = checkpoint.state == PipelineState::Live);
         if checkpoint.generation == 0 {
@@ -173,31 +201,16 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         Ok(())
     }
 
-    fn take(&mut self, merged: Result<Merged, MergeError>) -> Result<(), ApplyError> {
-        match merged? {
-            Merged::Rows(rows) => self.push(&rows)?,
-            Merged::Barrier(barrier) => {
+    fn take(&mut self, fed: Fed<F::Rows>) -> Result<(), ApplyError> {
+        match fed {
+            Fed::Rows(rows) => self.rows += self.feed.push(&mut self.batch, rows)?,
+            Fed::Barrier(barrier) => {
                 self.barrier = Some(barrier);
                 return Ok(());
             }
-            Merged::Heartbeat => {}
+            Fed::Heartbeat => {}
         }
         self.is_dirty = true;
-        Ok(())
-    }
-
-    fn push(&mut self, rows: &Rows) -> Result<(), ApplyError> {
-        let checkpoint = self.merge.checkpoint();
-        let staging =
-            (checkpoint.state == PipelineState::Snapshot).then_some(checkpoint.generation);
-        for (table, record) in &rows.records {
-            let Some(table) = checkpoint.tables.get(*table) else {
-                continue;
-            };
-            self.events
-                .push(&mut self.batch, &table.name, staging, record)?;
-            self.rows += 1;
-        }
         Ok(())
     }
 
@@ -214,7 +227,7 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
             return;
         };
         let batch = std::mem::replace(&mut self.batch, sink.batch());
-        let checkpoint = self.merge.checkpoint().clone();
+        let checkpoint = self.feed.checkpoint().clone();
         let task = self.tasks.spawn(async move {
             let applied = sink.apply(batch, &checkpoint).await;
             (sink, checkpoint, applied)
@@ -239,7 +252,7 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
             warn!(repaired, position = ?checkpoint.position, "operations were mended");
         }
         debug!(rows, position = ?checkpoint.position, "applied");
-        self.merge.publish_offsets(&checkpoint);
+        self.feed.applied(&checkpoint);
         self.status.send_modify(|status| {
             status.rows += rows;
             status.groups += 1;
@@ -253,8 +266,8 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
         let Some(barrier) = self.barrier.take() else {
             return Ok(());
         };
-        self.merge.pass();
-        let checkpoint = self.merge.checkpoint().clone();
+        self.feed.pass();
+        let checkpoint = self.feed.checkpoint().clone();
         // Fenced first: a writer that was overtaken must not touch a collection.
         let batch = self.sink()?.batch();
         self.sink()?.apply(batch, &checkpoint).await?;
@@ -275,9 +288,9 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
     }
 
     async fn swap(&mut self) -> Result<(), ApplyError> {
-        let mut checkpoint = self.merge.checkpoint().clone();
+        let mut checkpoint = self.feed.checkpoint().clone();
         finish_swap(self.sink()?, &mut checkpoint).await?;
-        self.merge.checkpoint_mut().state = checkpoint.state;
+        self.feed.checkpoint_mut().state = checkpoint.state;
         self.status.send_modify(|status| status.is_live = true);
         Ok(())
     }
@@ -293,7 +306,8 @@ impl<R: LogReader, S: Sink> Apply<R, S> {
             self.complete(done)?;
             self.launch();
         }
-        info!(position = ?self.merge.checkpoint().position, "stopped applying");
+        self.feed.finish().await?;
+        info!(position = ?self.feed.checkpoint().position, "stopped applying");
         Ok(())
     }
 }
@@ -310,6 +324,18 @@ async fn finish_swap<S: Sink>(sink: &mut S, checkpoint: &mut Checkpoint) -> Resu
         "the snapshot is in, applying the stream"
     );
     Ok(())
+}
+
+/// What the feed brings next; without room for it, only what the source expects meanwhile.
+///
+/// # Cancel safety
+/// Cancel safe: nothing is lost.
+async fn intake<F: Feed>(feed: &mut F, has_room: bool) -> Result<Fed<F::Rows>, ApplyError> {
+    if has_room {
+        feed.next().await
+    } else {
+        Err(feed.tend().await)
+    }
 }
 
 /// Waits for the group in flight; never when there is none.

@@ -4,15 +4,17 @@
 //! - Log order decides: an `open` voids the records of older terms after it.
 //! - A commit whose rows a dead reader never delivered is void, with all later ones of its term.
 //! - What was applied before is read past, with its rows.
+//! - A transaction is given out whole, unless it is a giant: that comes in pieces (rule 17).
 
 mod error;
 mod pull;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use walferry_core::{Bounds, Checkpoint, LogEntry, LogReader, PipelineState, RowRecord};
 use walferry_schema::{
     Generation, LogRecord, Lsn, Open, PartitionCount, Phase, Position, SnapshotEnd, TableSpec, Term,
@@ -35,10 +37,19 @@ pub struct Announced {
     pub offset: i64,
 }
 
+/// The largest transaction that is applied as a whole; a larger one is a giant (rule 17).
+#[derive(Clone, Copy, Debug)]
+pub struct WholeLimits {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of records.
+    pub bytes: usize,
+}
+
 /// What comes next in the history of the source.
 #[derive(Debug)]
 pub enum Merged {
-    /// A whole source transaction or snapshot chunk.
+    /// A whole source transaction or snapshot chunk, or a piece of a giant.
     Rows(Rows),
     /// Something that everything before must be applied for: see [`Merge::pass`].
     Barrier(Barrier),
@@ -55,10 +66,10 @@ pub enum Barrier {
     SnapshotEnd(SnapshotEnd),
 }
 
-/// The rows of a transaction or chunk, in source order.
+/// The rows of a transaction, a piece of one or a chunk, in source order.
 #[derive(Debug)]
 pub struct Rows {
-    /// The last change's position, for the checkpoint.
+    /// The last change's position, for the checkpoint; complete unless more pieces follow.
     pub position: Position,
     /// When the source committed, microseconds since 1970; none for a chunk.
     pub committed_at: Option<i64>,
@@ -69,6 +80,7 @@ pub struct Rows {
 /// The merge of one pipeline.
 pub struct Merge<R> {
     reader: R,
+    whole: WholeLimits,
     checkpoint: Checkpoint,
     pull: Option<Pull>,
     /// The barrier that waits to be passed, with its offset and hash.
@@ -92,6 +104,7 @@ impl<R: LogReader> Merge<R> {
         mut reader: R,
         checkpoint: Option<Checkpoint>,
         announced: Option<Announced>,
+        whole: WholeLimits,
     ) -> Result<Self, MergeError> {
         let generation = checkpoint
             .as_ref()
@@ -122,6 +135,7 @@ impl<R: LogReader> Merge<R> {
             .await?;
         Ok(Self {
             reader,
+            whole,
             checkpoint,
             pull: None,
             barrier: None,
@@ -158,8 +172,9 @@ impl<R: LogReader> Merge<R> {
                 return Ok(Merged::Barrier(barrier.clone()));
             }
             if let Some(pull) = &mut self.pull {
-                match pull.advance(&mut self.reader).await? {
+                match pull.advance(&mut self.reader, self.whole).await? {
                     Pulled::Void => self.abandon(),
+                    Pulled::Piece => return Ok(Merged::Rows(self.piece())),
                     Pulled::Complete => {
                         if let Some(rows) = self.complete() {
                             return Ok(Merged::Rows(rows));
@@ -324,9 +339,7 @@ impl<R: LogReader> Merge<R> {
         counts: &[PartitionCount],
     ) -> Result<bool, MergeError> {
         pull.found_at(offset, hash);
-        pull.is_applied = self.checkpoint.position.is_some_and(|applied| {
-            (applied.generation, applied.phase) >= (pull.term.generation, pull.phase)
-        });
+        self.find_what_was_applied(&mut pull)?;
         for count in counts {
             let is_its = |table: &TableSpec| table.topic == count.topic;
             let Some(table) = self.checkpoint.tables.iter().position(is_its) else {
@@ -338,13 +351,58 @@ impl<R: LogReader> Merge<R> {
             };
             pull.want(count, table);
         }
+        pull.judge_size(self.whole);
+        if pull.is_giant && !pull.is_applied {
+            warn!(
+                phase = ?pull.phase, after = ?pull.applied,
+                "a transaction above the limit is applied in pieces: readers see it half done"
+            );
+        }
         self.pull = Some(pull);
         Ok(false)
     }
 
+    /// How much of a transaction or chunk the checkpoint holds: all, nothing, or a part.
+    fn find_what_was_applied(&self, pull: &mut Pull) -> Result<(), MergeError> {
+        let Some(applied) = self.checkpoint.position else {
+            return Ok(());
+        };
+        let found = (pull.term.generation, pull.phase);
+        match (applied.generation, applied.phase).cmp(&found) {
+            Ordering::Greater => pull.is_applied = true,
+            Ordering::Equal if applied.is_end() => pull.is_applied = true,
+            Ordering::Equal => pull.applied = Some(applied.ordinal),
+            Ordering::Less if applied.is_end() || applied.generation < found.0 => {}
+            Ordering::Less => {
+                let (cut_short, found) = (applied.phase, pull.phase);
+                return Err(MergeError::RestMissing { cut_short, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece of a giant. The checkpoint stays before the transaction: whoever begins again there
+    /// reads past what was applied.
+    fn piece(&mut self) -> Rows {
+        let pull = self.pull.as_mut().expect("a piece is of a pull");
+        let records = pull.take_records();
+        let ordinal = records.last().map_or(0, |(_, last)| last.stamp.ordinal);
+        let position = Position {
+            generation: pull.term.generation,
+            phase: pull.phase,
+            ordinal,
+        };
+        self.checkpoint.position = Some(position);
+        Rows {
+            position,
+            committed_at: pull.committed_at,
+            records,
+        }
+    }
+
     /// Moves the checkpoint past a complete pull; its rows, unless they were applied before.
     fn complete(&mut self) -> Option<Rows> {
-        let pull = self.pull.take()?;
+        let mut pull = self.pull.take()?;
         for (name, partition) in pull.partitions() {
             self.checkpoint
                 .partitions
@@ -357,13 +415,13 @@ impl<R: LogReader> Merge<R> {
         if pull.is_applied {
             return None;
         }
-        let position = phase_end(pull.term, pull.phase);
+        let position = Position::end_of(pull.term.generation, pull.phase);
         self.checkpoint.position = Some(position);
         let committed_at = pull.committed_at;
         Some(Rows {
             position,
             committed_at,
-            records: pull.into_records(),
+            records: pull.take_records(),
         })
     }
 
@@ -373,15 +431,6 @@ impl<R: LogReader> Merge<R> {
             info!(term = pull.term.number, phase = ?pull.phase, "dropping what a dead reader left");
             self.skipping = Some(pull.term);
         }
-    }
-}
-
-/// The position after all of a transaction or chunk.
-fn phase_end(term: Term, phase: Phase) -> Position {
-    Position {
-        generation: term.generation,
-        phase,
-        ordinal: u64::MAX >> 1,
     }
 }
 

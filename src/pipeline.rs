@@ -15,6 +15,7 @@ use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 use crate::apply::{Apply, ApplyStatus, GroupLimits};
 use crate::capture::{Capture, CaptureStatus};
 use crate::config::Config;
+use crate::merge::WholeLimits;
 use crate::supervise::Supervisor;
 
 /// What `walferry run` was asked for beside the configuration.
@@ -43,6 +44,10 @@ pub async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<
         limits: GroupLimits {
             operations: config.sink.group_rows,
             bytes: config.sink.group_bytes,
+            whole: WholeLimits {
+                rows: config.sink.whole_rows,
+                bytes: config.sink.whole_bytes,
+            },
         },
         status: watch::Sender::default(),
         tasks: tasks.clone(),
@@ -165,7 +170,8 @@ impl<C: Connect> SinkHalf<C> {
         let start = async {
             let (reader, sink) = self.connect.connect().await?;
             let (status, tasks) = (self.status.clone(), self.tasks.clone());
-            let apply = Apply::start(sink, reader, announced, self.limits, status, tasks).await?;
+            let apply =
+                Apply::over_log(sink, reader, announced, self.limits, status, tasks).await?;
             Ok::<_, Fault>(apply)
         };
         let apply = tokio::select! {

@@ -30,6 +30,29 @@ pub enum Phase {
     Stream(Lsn),
 }
 
+// === impl Position ===
+
+impl Position {
+    /// The ordinal after all of a phase; it fits a signed 64-bit integer.
+    const END: u64 = u64::MAX >> 1;
+
+    /// The position after all of a transaction or chunk.
+    pub fn end_of(generation: u64, phase: Phase) -> Self {
+        let ordinal = Self::END;
+        Self {
+            generation,
+            phase,
+            ordinal,
+        }
+    }
+
+    /// Whether everything of the phase is before this position; otherwise a giant transaction was
+    /// cut short after this ordinal (rule 17).
+    pub fn is_end(&self) -> bool {
+        self.ordinal == Self::END
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Reader and sink over scripted servers, at random, by seed (protocol rules 1 to 18).
 //!
-//! - At every applied group the documents are the source's state as of one commit.
+//! - At every applied group the documents are the source's state as of one commit, except within
+//!   a giant transaction.
 //! - In the end they are the source's state.
 //! - No operation ever misses what it expects: nothing is applied twice, and nothing is left out.
 
@@ -24,6 +25,7 @@ use walferry_schema::Lsn;
 
 use super::{Apply, GroupLimits};
 use crate::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
+use crate::merge::WholeLimits;
 
 const SEEDS: u64 = 300;
 const STEPS: usize = 150;
@@ -102,6 +104,10 @@ impl World {
         let limits = GroupLimits {
             operations: self.random.random_range(1..12),
             bytes: 1 << 20,
+            whole: WholeLimits {
+                rows: self.random.random_range(2..8),
+                bytes: 1 << 20,
+            },
         };
         let trace = self.trace.clone();
         self.sink = Some(self.tasks.spawn(async move {
@@ -111,7 +117,7 @@ impl World {
                     let (sink, reader) = (FakeSink::new(&database), FakeLogReader::new(&kafka));
                     let (status, tasks) = (status.clone(), tasks.clone());
                     let apply =
-                        Apply::start(sink, reader, announced, limits, status, tasks).await?;
+                        Apply::over_log(sink, reader, announced, limits, status, tasks).await?;
                     apply.run(&CancellationToken::new()).await
                 };
                 let Err(error) = run.await else { continue };
@@ -240,7 +246,12 @@ impl World {
     }
 
     fn commit(&mut self) {
-        let changes: Vec<_> = (0..self.random.random_range(1..5))
+        let most = if self.random.random_ratio(1, 8) {
+            16
+        } else {
+            5
+        };
+        let changes: Vec<_> = (0..self.random.random_range(1..most))
             .map(|_| self.change())
             .collect();
         let lsn = self.server.commit(&changes);
@@ -368,7 +379,12 @@ impl World {
                 return at("the position fell");
             }
             position = checkpoint.position.max(position);
+            let is_cut = checkpoint
+                .position
+                .is_some_and(|position| !position.is_end());
             let expected = match checkpoint.state {
+                // A giant in pieces: what has to come out is seen at its end.
+                PipelineState::Live if is_cut => group.documents.clone(),
                 PipelineState::Live => self.source_before(checkpoint.end_lsn),
                 PipelineState::Snapshot | PipelineState::Swapping => before,
             };

@@ -16,7 +16,7 @@ use walferry_core::fakes::{
 
 use super::{Apply, ApplyError, ApplyStatus, GroupLimits};
 use crate::capture::{Capture, CaptureError, CaptureOptions};
-use crate::merge::Announced;
+use crate::merge::{Announced, WholeLimits};
 
 /// The servers of a pipeline; processes come and go.
 struct Rig {
@@ -43,6 +43,10 @@ impl Rig {
             limits: GroupLimits {
                 operations: 1_000,
                 bytes: 1 << 20,
+                whole: WholeLimits {
+                    rows: 1_000,
+                    bytes: 1 << 20,
+                },
             },
         }
     }
@@ -80,7 +84,7 @@ impl Rig {
         let (limits, status, tasks) = (self.limits, self.status.clone(), self.tasks.clone());
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            Apply::start(sink, reader, announced, limits, status, tasks)
+            Apply::over_log(sink, reader, announced, limits, status, tasks)
                 .await?
                 .run(&stop)
                 .await

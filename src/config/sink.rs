@@ -9,6 +9,9 @@ const SCHEMES: &[&str] = &["mongodb://", "mongodb+srv://"];
 const MAX_DATABASE_BYTES: usize = 63;
 const DEFAULT_GROUP_ROWS: usize = 20_000;
 const DEFAULT_GROUP_BYTES: usize = 8 << 20;
+const DEFAULT_WHOLE_ROWS: u64 = 100_000;
+const DEFAULT_WHOLE_BYTES: usize = 64 << 20;
+const WHOLE_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(1 << 30);
 /// Below MongoDB's limit of 48 MB per command, above its largest document's half.
 const GROUP_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(40 << 20);
 
@@ -27,6 +30,12 @@ pub struct Sink {
     /// `group_bytes`: how many bytes one MongoDB transaction holds, `64KiB` to `40MiB`; `8MiB` by
     /// default.
     pub group_bytes: usize,
+    /// `whole_rows`: the largest source transaction, in rows, that readers see as a whole; a larger
+    /// one is applied in pieces, each exactly once. 100,000 by default.
+    pub whole_rows: u64,
+    /// `whole_bytes`: the same in bytes of records, `1MiB` to `1GiB`; `64MiB` by default. Up to
+    /// twice as much is held in memory.
+    pub whole_bytes: usize,
     /// `microseconds`: what becomes of the digits of a time that BSON has no room for; `truncate`
     /// by default.
     pub microseconds: Microseconds,
@@ -70,6 +79,13 @@ impl Sink {
         if !GROUP_BYTES.contains(&group_bytes) {
             section.problem("group_bytes", "must be a size from \"64KiB\" to \"40MiB\"");
         }
+        let whole_rows = section.number("whole_rows", DEFAULT_WHOLE_ROWS, 1..=10_000_000);
+        let Size(whole_bytes) = section
+            .optional("whole_bytes")
+            .unwrap_or(Size(DEFAULT_WHOLE_BYTES));
+        if !WHOLE_BYTES.contains(&whole_bytes) {
+            section.problem("whole_bytes", "must be a size from \"1MiB\" to \"1GiB\"");
+        }
         let microseconds = [
             ("truncate", Microseconds::Truncate),
             ("keep", Microseconds::Keep),
@@ -86,6 +102,8 @@ impl Sink {
             database: database?,
             group_rows,
             group_bytes,
+            whole_rows,
+            whole_bytes,
             microseconds: microseconds.unwrap_or_default(),
             numeric_overflow: overflow.unwrap_or_default(),
         })

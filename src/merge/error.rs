@@ -107,6 +107,17 @@ pub enum MergeError {
         /// The transaction or chunk wanted.
         wanted: Phase,
     },
+    /// A giant of which a part was applied, and that did not come again.
+    #[error(
+        "{cut_short:?} was applied in part, but {found:?} comes next: Kafka lost acknowledged \
+         records. {NEW_SNAPSHOT}"
+    )]
+    RestMissing {
+        /// The transaction that was cut short.
+        cut_short: Phase,
+        /// What comes instead of its rest.
+        found: Phase,
+    },
     /// Rows that do not come.
     #[error(
         "{missing} rows of {phase:?} have not come for 30 seconds, though the log counts them: the \

@@ -2,16 +2,21 @@
 //!
 //! - A row of an older term is dropped; one of a later term shows that the rest never comes.
 //! - A row taken carries the wanted transaction and rising ordinals.
+//! - Rows are taken in source order, whatever their partitions: so one ordinal says how much of a
+//!   transaction is done, and a piece of a giant can be applied before the rest is here.
 
 use tokio::time::Instant;
 use tracing::debug;
 use walferry_core::{LogReader, Partition, PartitionOffset, RowRecord};
-use walferry_schema::{LogRecord, Lsn, PartitionCount, Phase, Stamp, Term};
+use walferry_schema::{LogRecord, Lsn, PartitionCount, Phase, Term};
 
-use super::{MergeError, STALL};
+use super::{MergeError, STALL, WholeLimits};
 
 /// How long a transaction may be incomplete at the ends of all its partitions.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+/// The most of a giant that is given out at a time: a few of them fill a group.
+const PIECE_ROWS: usize = 2_000;
+const PIECE_BYTES: usize = 2 << 20;
 
 /// A transaction or chunk whose rows are being taken.
 pub(super) struct Pull {
@@ -21,14 +26,29 @@ pub(super) struct Pull {
     pub(super) offset: i64,
     pub(super) hash: u64,
     wants: Vec<Want>,
+    /// All of it was applied before.
     pub(super) is_applied: bool,
+    /// The last ordinal that was applied before, of a giant that was cut short.
+    pub(super) applied: Option<u64>,
     pub(super) end_lsn: Option<Lsn>,
     pub(super) committed_at: Option<i64>,
     records: Vec<(usize, RowRecord)>,
+    /// About how many bytes `records` holds.
+    bytes: usize,
+    /// Whether the transaction is applied in pieces, and of what size.
+    pub(super) is_giant: bool,
+    piece: Piece,
     /// How far the log was searched for the `open` that would end the term.
     searched: i64,
     is_term_over: bool,
     waiting_since: Option<Instant>,
+}
+
+/// How much of a giant is given out at a time.
+#[derive(Default)]
+struct Piece {
+    rows: usize,
+    bytes: usize,
 }
 
 /// What is still to be taken from a partition.
@@ -48,12 +68,27 @@ struct Want {
 pub(super) enum Pulled {
     /// All rows are here.
     Complete,
+    /// Some rows of a giant are here; more are to come.
+    Piece,
     /// Some will never come: the next term sends the transaction again.
     Void,
 }
 
-/// What a look at one partition showed.
+/// The partition whose row comes next.
+enum Head {
+    /// This one's, up to the first ordinal of another partition.
+    Of { index: usize, below: u64 },
+    /// All rows were taken.
+    Done,
+    /// A row that may be the next one is not here yet.
+    Waiting,
+    /// A row will never come.
+    Void,
+}
+
+/// What stands first in one partition.
 enum Look {
+    Row(u64),
     Done,
     Waiting,
     Void,
@@ -70,9 +105,13 @@ impl Pull {
             hash: 0,
             wants: Vec::new(),
             is_applied: false,
+            applied: None,
             end_lsn: None,
             committed_at: None,
             records: Vec::new(),
+            bytes: 0,
+            is_giant: false,
+            piece: Piece::default(),
             searched: 0,
             is_term_over: false,
             waiting_since: None,
@@ -108,13 +147,14 @@ impl Pull {
             .filter_map(|want| Some((&want.name, want.partition?)))
     }
 
-    /// Takes rows until all are here or some are known never to come.
+    /// Takes rows until all are here, enough for a piece, or some are known never to come.
     ///
     /// # Cancel safety
     /// Cancel safe: what was taken stays here.
     pub(super) async fn advance<R: LogReader>(
         &mut self,
         reader: &mut R,
+        whole: WholeLimits,
     ) -> Result<Pulled, MergeError> {
         for want in &mut self.wants {
             if want.partition.is_none() {
@@ -122,66 +162,132 @@ impl Pull {
             }
         }
         loop {
-            let mut is_complete = true;
-            for index in 0..self.wants.len() {
-                match self.take_from(reader, index)? {
-                    Look::Done => {}
-                    Look::Waiting => is_complete = false,
-                    Look::Void => return Ok(Pulled::Void),
+            match self.head(reader)? {
+                Head::Of { index, below } => {
+                    self.take_from(reader, index, below, whole)?;
+                    if self.is_piece_full() {
+                        return Ok(Pulled::Piece);
+                    }
                 }
-            }
-            if is_complete {
-                return Ok(Pulled::Complete);
-            }
-            match tokio::time::timeout(STALL, reader.arrived()).await {
-                Ok(arrived) => arrived?,
-                Err(_) => self.search(reader).await?,
+                Head::Done => return Ok(Pulled::Complete),
+                Head::Void => return Ok(Pulled::Void),
+                Head::Waiting => match tokio::time::timeout(STALL, reader.arrived()).await {
+                    Ok(arrived) => arrived?,
+                    Err(_) => self.search(reader).await?,
+                },
             }
         }
     }
 
-    /// The rows in source order.
-    pub(super) fn into_records(mut self) -> Vec<(usize, RowRecord)> {
-        if self.wants.len() > 1 {
-            self.records.sort_by_key(|(_, record)| record.stamp.ordinal);
-        }
-        self.records
+    /// Judges by the count whether the transaction is applied in pieces.
+    pub(super) fn judge_size(&mut self, whole: WholeLimits) {
+        let rows: u64 = self.wants.iter().map(|want| want.left).sum();
+        self.is_giant = self.is_stream() && rows > whole.rows;
+        self.piece = Piece {
+            rows: PIECE_ROWS.min(usize::try_from(whole.rows).unwrap_or(PIECE_ROWS)),
+            bytes: PIECE_BYTES.min(whole.bytes),
+        };
     }
 
+    /// The rows that are here, in source order.
+    pub(super) fn take_records(&mut self) -> Vec<(usize, RowRecord)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.records)
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(self.phase, Phase::Stream(_))
+    }
+
+    fn is_piece_full(&self) -> bool {
+        self.is_giant && (self.records.len() >= self.piece.rows || self.bytes >= self.piece.bytes)
+    }
+
+    /// Where the next row in source order stands.
+    fn head<R: LogReader>(&mut self, reader: &mut R) -> Result<Head, MergeError> {
+        let (mut first, mut below) = (None, u64::MAX);
+        let mut is_waiting = false;
+        for index in 0..self.wants.len() {
+            match self.look(reader, index)? {
+                Look::Row(ordinal) => match first {
+                    Some((_, least)) if ordinal >= least => below = below.min(ordinal),
+                    _ => {
+                        below = first.map_or(below, |(_, least)| below.min(least));
+                        first = Some((index, ordinal));
+                    }
+                },
+                Look::Done => {}
+                Look::Waiting => is_waiting = true,
+                Look::Void => return Ok(Head::Void),
+            }
+        }
+        Ok(match first {
+            _ if is_waiting => Head::Waiting,
+            Some((index, _)) => Head::Of { index, below },
+            None => Head::Done,
+        })
+    }
+
+    /// The row that stands first in a partition; those that a dead reader left are dropped.
+    fn look<R: LogReader>(&mut self, reader: &mut R, index: usize) -> Result<Look, MergeError> {
+        let want = &self.wants[index];
+        if want.left == 0 {
+            return Ok(Look::Done);
+        }
+        let Some(partition) = want.partition else {
+            return Ok(Look::Waiting);
+        };
+        while let Some(row) = reader.peek(partition)? {
+            let stamp = row.stamp;
+            if stamp.term > self.term {
+                return Ok(Look::Void);
+            }
+            if stamp.term == self.term {
+                want.check(self.phase, row)?;
+                return Ok(Look::Row(stamp.ordinal));
+            }
+            reader.take(partition);
+            self.waiting_since = None;
+        }
+        let is_past_end = want.end.is_some_and(|end| reader.offset(partition) >= end);
+        Ok(if is_past_end {
+            Look::Void
+        } else {
+            Look::Waiting
+        })
+    }
+
+    /// Takes the rows of one partition that come before those of all others.
     fn take_from<R: LogReader>(
         &mut self,
         reader: &mut R,
         index: usize,
-    ) -> Result<Look, MergeError> {
-        let want = &mut self.wants[index];
-        let Some(partition) = want.partition else {
-            return Ok(Look::Waiting);
-        };
-        while want.left > 0 {
-            let Some(row) = reader.peek(partition)? else {
-                let is_past_end = want.end.is_some_and(|end| reader.offset(partition) >= end);
-                return Ok(if is_past_end {
-                    Look::Void
-                } else {
-                    Look::Waiting
-                });
+        below: u64,
+        whole: WholeLimits,
+    ) -> Result<(), MergeError> {
+        while let Look::Row(ordinal) = self.look(reader, index)? {
+            let is_stream = self.is_stream();
+            let want = &mut self.wants[index];
+            let Some(partition) = want.partition.filter(|_| ordinal < below) else {
+                break;
             };
-            let (stamp, offset, is_tombstone) = (row.stamp, row.offset, row.value.is_none());
-            if stamp.term > self.term {
-                return Ok(Look::Void);
-            }
-            let record = reader.take(partition);
+            let Some(record) = reader.take(partition) else {
+                break;
+            };
             self.waiting_since = None;
-            if stamp.term < self.term {
+            want.last = Some((ordinal, record.value.is_none()));
+            want.left -= 1;
+            if self.is_applied || self.applied.is_some_and(|applied| ordinal <= applied) {
                 continue;
             }
-            want.check(self.phase, stamp, offset, is_tombstone)?;
-            want.left -= 1;
-            if let Some(record) = record.filter(|_| !self.is_applied) {
-                self.records.push((want.table, record));
+            self.bytes += record.bytes();
+            self.is_giant |= self.bytes > whole.bytes && is_stream;
+            self.records.push((want.table, record));
+            if self.is_piece_full() {
+                break;
             }
         }
-        Ok(Look::Done)
+        Ok(())
     }
 
     /// Searches the log for the end of this term, once rows fail to arrive (rules 10 and 12).
@@ -200,12 +306,12 @@ impl Pull {
             return Ok(());
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= PATIENCE && self.is_at_the_ends(reader).await? {
+        if since.elapsed() >= PATIENCE
+            && let Some(missing) = self.missing(reader).await?
+        {
             self.waiting_since = None;
-            return Err(MergeError::Incomplete {
-                phase: self.phase,
-                missing: self.wants.iter().map(|want| want.left).sum(),
-            });
+            let phase = self.phase;
+            return Err(MergeError::Incomplete { phase, missing });
         }
         Ok(())
     }
@@ -233,17 +339,23 @@ impl Pull {
         }
     }
 
-    async fn is_at_the_ends<R: LogReader>(&self, reader: &mut R) -> Result<bool, MergeError> {
+    /// How many rows are missing when every partition that is waited for was read to its end; none
+    /// while one was not.
+    async fn missing<R: LogReader>(&self, reader: &mut R) -> Result<Option<u64>, MergeError> {
+        let mut missing = 0;
         for want in self.wants.iter().filter(|want| want.left > 0) {
-            let end = reader.bounds(&want.name).await?.end;
-            if want
-                .partition
-                .is_none_or(|partition| reader.offset(partition) < end)
-            {
-                return Ok(false);
+            let Some(partition) = want.partition else {
+                return Ok(None);
+            };
+            let ahead = reader.bounds(&want.name).await?.end - reader.offset(partition);
+            if reader.peek(partition)?.is_none() && ahead > 0 {
+                return Ok(None);
             }
+            missing += want
+                .left
+                .saturating_sub(u64::try_from(ahead).unwrap_or_default());
         }
-        Ok(true)
+        Ok(Some(missing))
     }
 }
 
@@ -252,25 +364,19 @@ impl Pull {
 impl Want {
     /// A row of the wanted term must be the transaction's next one; a tombstone shares the ordinal
     /// of its delete.
-    fn check(
-        &mut self,
-        phase: Phase,
-        stamp: Stamp,
-        offset: i64,
-        is_tombstone: bool,
-    ) -> Result<(), MergeError> {
+    fn check(&self, phase: Phase, row: &RowRecord) -> Result<(), MergeError> {
+        let (stamp, is_tombstone) = (row.stamp, row.value.is_none());
         let follows = self.last.is_none_or(|(last, was_tombstone)| {
             stamp.ordinal > last || (stamp.ordinal == last && is_tombstone && !was_tombstone)
         });
         if stamp.phase != phase || !follows {
             return Err(MergeError::WrongRow {
                 partition: format!("{}/{}", self.name.topic, self.name.partition),
-                offset,
+                offset: row.offset,
                 found: stamp.to_string(),
                 wanted: phase,
             });
         }
-        self.last = Some((stamp.ordinal, is_tombstone));
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The merge against a scripted log, by the protocol's rules.
 
 mod broken;
+mod giants;
 mod taking;
 mod voids;
 
@@ -14,9 +15,13 @@ use walferry_schema::{
     ServerIdentity, SnapshotEnd, Stamp, TableName, Term,
 };
 
-use super::{Announced, Barrier, Merge, MergeError, Merged, Rows};
+use super::{Announced, Barrier, Merge, MergeError, Merged, Rows, WholeLimits};
 
 const GENERATION: u64 = 7;
+const WHOLE: WholeLimits = WholeLimits {
+    rows: 2_500,
+    bytes: 1 << 20,
+};
 /// Where the snapshot ends and the first term begins.
 const START: u64 = 100;
 
@@ -136,7 +141,7 @@ impl Rig {
                 ordinal,
             },
             key: None,
-            value: has_value.then(Bytes::new),
+            value: has_value.then_some(Bytes::from_static(b"ten bytes.")),
             columns: Bytes::new(),
             unchanged: None,
             old_key: None,
@@ -149,7 +154,7 @@ impl Rig {
         &self,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Merge<FakeLogReader>, MergeError> {
-        Merge::open(FakeLogReader::new(&self.kafka), checkpoint, None).await
+        Merge::open(FakeLogReader::new(&self.kafka), checkpoint, None, WHOLE).await
     }
 
     /// A merge that has passed the snapshot, with a checkpoint as a sink would have stored it.

@@ -117,3 +117,13 @@ pub struct RowRecord {
     /// Whether the record has the header [`walferry_schema::header::NEW_KEY`].
     pub has_new_key: bool,
 }
+
+// === impl RowRecord ===
+
+impl RowRecord {
+    /// About how many bytes of its own the record holds.
+    pub fn bytes(&self) -> usize {
+        let parts = [&self.key, &self.value, &self.unchanged, &self.old_key];
+        parts.into_iter().flatten().map(Bytes::len).sum()
+    }
+}

@@ -5,7 +5,8 @@ use walferry_core::{Class, Classify};
 use walferry_schema::Term;
 
 use super::{
-    Announced, GENERATION, Merge, MergeError, Rig, barrier, error, name, next, nothing, transaction,
+    Announced, GENERATION, Merge, MergeError, Rig, WHOLE, barrier, error, name, next, nothing,
+    transaction,
 };
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +282,7 @@ async fn a_generation_that_this_process_began_is_the_remedy_of_every_broken_hist
             offset: new.number,
         };
         let reader = FakeLogReader::new(&rig.kafka);
-        let mut merge = Merge::open(reader, Some(checkpoint), Some(announced))
+        let mut merge = Merge::open(reader, Some(checkpoint), Some(announced), WHOLE)
             .await
             .expect("opens");
         barrier(&mut merge).await;
@@ -290,7 +291,7 @@ async fn a_generation_that_this_process_began_is_the_remedy_of_every_broken_hist
         // Its own checkpoint is gone on from, announced or not.
         let checkpoint = merge.checkpoint().clone();
         let reader = FakeLogReader::new(&rig.kafka);
-        let mut merge = Merge::open(reader, Some(checkpoint), Some(announced))
+        let mut merge = Merge::open(reader, Some(checkpoint), Some(announced), WHOLE)
             .await
             .expect("opens");
         assert!(matches!(

@@ -1,0 +1,133 @@
+//! Where the sink's rows come from.
+
+use std::future::Future;
+
+use walferry_core::{Batch, Checkpoint, LogReader, PipelineState};
+
+use super::ApplyError;
+use super::events::Events;
+use crate::merge::{Barrier, Merge, Merged, Rows};
+
+/// The source's history in commit order, with the checkpoint that each of its items leads to.
+pub trait Feed: Send {
+    /// Rows as they come: a whole transaction, a piece of a giant, or a chunk of the snapshot.
+    type Rows: Send;
+
+    /// The next item.
+    ///
+    /// # Errors
+    /// Whatever breaks the history.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is lost.
+    fn next(&mut self) -> impl Future<Output = Result<Fed<Self::Rows>, ApplyError>> + Send;
+
+    /// Adds rows to a batch: how many.
+    ///
+    /// # Errors
+    /// When a row cannot be read or has no form in the sink.
+    fn push<B: Batch>(&mut self, batch: &mut B, rows: Self::Rows) -> Result<u64, ApplyError>;
+
+    /// Where the feed stands after what [`next`](Self::next) returned last.
+    fn checkpoint(&self) -> &Checkpoint;
+
+    /// Changes what the feed cannot know: the pipeline's state.
+    fn checkpoint_mut(&mut self) -> &mut Checkpoint;
+
+    /// Passes the barrier that [`next`](Self::next) showed, once everything before it is applied.
+    fn pass(&mut self);
+
+    /// Hears that everything up to a checkpoint is applied, for good.
+    fn applied(&mut self, checkpoint: &Checkpoint);
+
+    /// Does what the source expects of a reader that has no room for more; ends only when that
+    /// fails, with the reason.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    fn tend(&mut self) -> impl Future<Output = ApplyError> + Send;
+
+    /// Ends in order, after everything that was given out is applied.
+    ///
+    /// # Errors
+    /// When the source cannot be told.
+    fn finish(&mut self) -> impl Future<Output = Result<(), ApplyError>> + Send;
+}
+
+/// What a feed brings.
+#[derive(Debug)]
+pub enum Fed<T> {
+    /// Rows to apply.
+    Rows(T),
+    /// Something that everything before must be applied for: see [`Feed::pass`].
+    Barrier(Barrier),
+    /// Nothing of interest happened for a while; only the checkpoint moved.
+    Heartbeat,
+}
+
+/// Rows that come through the commit log.
+pub struct LogFeed<R> {
+    merge: Merge<R>,
+    events: Events,
+}
+
+// === impl LogFeed ===
+
+impl<R: LogReader> LogFeed<R> {
+    /// Brings what a merge brings.
+    pub fn new(merge: Merge<R>) -> Self {
+        let events = Events::default();
+        Self { merge, events }
+    }
+}
+
+impl<R: LogReader> Feed for LogFeed<R> {
+    type Rows = Rows;
+
+    async fn next(&mut self) -> Result<Fed<Rows>, ApplyError> {
+        Ok(match self.merge.next().await? {
+            Merged::Rows(rows) => Fed::Rows(rows),
+            Merged::Barrier(barrier) => Fed::Barrier(barrier),
+            Merged::Heartbeat => Fed::Heartbeat,
+        })
+    }
+
+    fn push<B: Batch>(&mut self, batch: &mut B, rows: Rows) -> Result<u64, ApplyError> {
+        let checkpoint = self.merge.checkpoint();
+        let staging =
+            (checkpoint.state == PipelineState::Snapshot).then_some(checkpoint.generation);
+        let mut pushed = 0;
+        for (table, record) in &rows.records {
+            let Some(table) = checkpoint.tables.get(*table) else {
+                continue;
+            };
+            self.events.push(batch, &table.name, staging, record)?;
+            pushed += 1;
+        }
+        Ok(pushed)
+    }
+
+    fn checkpoint(&self) -> &Checkpoint {
+        self.merge.checkpoint()
+    }
+
+    fn checkpoint_mut(&mut self) -> &mut Checkpoint {
+        self.merge.checkpoint_mut()
+    }
+
+    fn pass(&mut self) {
+        self.merge.pass();
+    }
+
+    fn applied(&mut self, checkpoint: &Checkpoint) {
+        self.merge.publish_offsets(checkpoint);
+    }
+
+    async fn tend(&mut self) -> ApplyError {
+        std::future::pending().await
+    }
+
+    async fn finish(&mut self) -> Result<(), ApplyError> {
+        Ok(())
+    }
+}
