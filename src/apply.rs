@@ -83,18 +83,18 @@ struct Finished<S> {
 /// Claims the pipeline, and finishes the swap that a crash cut short: where the last writer stood.
 ///
 /// # Errors
-/// When the pipeline cannot be claimed, or the swap cannot be finished and no generation that this
-/// process began replaces it.
-pub async fn claim<S: Sink>(
+/// When the pipeline cannot be claimed, or the swap cannot be finished and no `newer` generation
+/// replaces it.
+pub(crate) async fn claim<S: Sink>(
     sink: &mut S,
-    announced: Option<Announced>,
+    newer: Option<u64>,
 ) -> Result<Option<Checkpoint>, ApplyError> {
     let mut checkpoint = sink.claim().await?;
     if let Some(it) = checkpoint
         .as_mut()
         .filter(|it| it.state == PipelineState::Swapping)
     {
-        let is_replaced = announced.is_some_and(|new| new.generation > it.generation);
+        let is_replaced = newer.is_some_and(|newer| newer > it.generation);
         match finish_swap(sink, it).await {
             // The remedy for a swap that cannot be finished.
             Err(fault) if is_replaced && fault.class() == Class::Fatal => {
@@ -121,7 +121,8 @@ impl<R: LogReader, S: Sink> Apply<LogFeed<R>, S> {
         status: watch::Sender<ApplyStatus>,
         tasks: Tasks,
     ) -> Result<Self, ApplyError> {
-        let checkpoint = claim(&mut sink, announced).await?;
+        let newer = announced.map(|new| new.generation);
+        let checkpoint = claim(&mut sink, newer).await?;
         let merge = Merge::open(reader, checkpoint, announced, limits.whole).await?;
         Self::start(sink, LogFeed::new(merge), limits, status, tasks).await
     }

@@ -11,6 +11,7 @@ mod records;
 mod snapshot;
 mod start;
 mod stream;
+mod tables;
 mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,11 +23,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use walferry_core::{Log, Source};
 use walferry_schema::envelope::Template;
-use walferry_schema::{ServerIdentity, TableName, TableSpec, Term};
+use walferry_schema::{TableName, Term};
 
+use crate::lineage::Lineage;
 use crate::merge::Announced;
 
 pub use error::CaptureError;
+pub(crate) use stream::{BURST, FEEDBACK, URGENT};
+pub(crate) use tables::{Table, Tables, with_key_of};
 
 /// What a reader is told by the configuration.
 #[derive(Clone)]
@@ -69,13 +73,6 @@ pub struct Capture<S, L> {
     status: watch::Sender<CaptureStatus>,
     stop: CancellationToken,
     is_new_snapshot_wanted: bool,
-}
-
-/// The generation that a term goes on with.
-struct Lineage {
-    generation: u64,
-    server: ServerIdentity,
-    tables: Vec<TableSpec>,
 }
 
 /// A term whose `open` stands in the log.

@@ -25,7 +25,7 @@ pub use self::exit::Exit;
 use self::output::Output;
 use self::signals::Signals;
 use crate::config::Config;
-use crate::pipeline::{self, RunOptions};
+use crate::pipeline::{self, Role, RunOptions};
 use crate::telemetry::{self, LogFormat};
 
 /// How long what is left after a command is waited for: connections that say goodbye. One of them
@@ -79,6 +79,9 @@ enum Command {
         /// Copy the streamed tables anew before streaming, under a new generation
         #[arg(long)]
         new_snapshot: bool,
+        /// Which part of the pipeline this process is
+        #[arg(long, value_enum, default_value_t, value_name = "ROLE")]
+        role: Role,
     },
     /// Loads batch tables as they are now
     #[command(long_about = help::BACKFILL, after_long_help = help::BACKFILL_EXAMPLES)]
@@ -154,20 +157,23 @@ async fn command(
     output: &Output,
 ) -> Result<Exit, CliError> {
     match command {
-        Command::Run { new_snapshot } => run(config, new_snapshot, tasks).await,
+        Command::Run { new_snapshot, role } => {
+            let options = RunOptions { new_snapshot, role };
+            run(config, options, tasks).await
+        }
         Command::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Command::Verify { tables } => verify::run(config, &tables, tasks, output).await,
         Command::Version => output.version(),
     }
 }
 
-async fn run(config: &Config, new_snapshot: bool, tasks: &Tasks) -> Result<Exit, CliError> {
+async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<Exit, CliError> {
     tracing::info!(
         pipeline = config.pipeline(),
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
-    pipeline::run(config, RunOptions { new_snapshot }, tasks).await?;
+    pipeline::run(config, options, tasks).await?;
     tracing::info!("stopped");
     Ok(Exit::Success)
 }

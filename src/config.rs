@@ -35,8 +35,8 @@ pub use self::url::ConnectionUrl;
 pub struct Config {
     /// `[source]`: the PostgreSQL that is read.
     pub source: Source,
-    /// `[kafka]`: the log between.
-    pub kafka: Kafka,
+    /// `[kafka]`: the log between; none in direct mode.
+    pub kafka: Option<Kafka>,
     /// `[sink]`: the MongoDB that is written.
     pub sink: Sink,
     /// `[admin]`: the status page.
@@ -89,7 +89,10 @@ impl Config {
     /// The name under which this pipeline keeps its state, so that several can share one Kafka and
     /// one MongoDB.
     pub fn pipeline(&self) -> String {
-        format!("{}/{}", self.source.slot, self.kafka.prefix)
+        match &self.kafka {
+            Some(kafka) => format!("{}/{}", self.source.slot, kafka.prefix),
+            None => self.source.slot.clone(),
+        }
     }
 }
 
@@ -119,7 +122,9 @@ fn read(
 ) -> Option<Config> {
     let tables = tables::read(root.remove("table"), problems);
     let source = Source::read(Section::take("source", &mut root, problems), folder);
-    let kafka = Kafka::read(Section::take("kafka", &mut root, problems));
+    let section = Section::take("kafka", &mut root, problems);
+    let is_direct = !section.is_there();
+    let kafka = (!is_direct).then(|| Kafka::read(section));
     let sink = Sink::read(Section::take("sink", &mut root, problems), folder);
     let admin = Admin::read(Section::take("admin", &mut root, problems));
     problems.extend(root.into_keys().map(|key| {
@@ -130,7 +135,10 @@ fn read(
     }));
     Some(Config {
         source: source?,
-        kafka: kafka?,
+        kafka: match kafka {
+            None => None,
+            Some(kafka) => Some(kafka?),
+        },
         sink: sink?,
         admin,
         tables: tables?,

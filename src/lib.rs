@@ -8,6 +8,8 @@ pub mod backfill;
 pub mod capture;
 pub mod cli;
 pub mod config;
+mod direct;
+mod lineage;
 pub mod merge;
 pub mod pipeline;
 pub mod progress;

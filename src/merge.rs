@@ -11,11 +11,10 @@ mod pull;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use walferry_core::{Bounds, Checkpoint, LogEntry, LogReader, PipelineState, RowRecord};
+use walferry_core::{Bounds, Checkpoint, Held, LogEntry, LogReader, PipelineState, RowRecord};
 use walferry_schema::{
     Generation, LogRecord, Lsn, Open, PartitionCount, Phase, Position, SnapshotEnd, TableSpec, Term,
 };
@@ -23,6 +22,7 @@ use walferry_schema::{
 use crate::succession::Succession;
 
 pub use error::MergeError;
+pub(crate) use pull::{PIECE_BYTES, PIECE_ROWS};
 use pull::{Pull, Pulled};
 
 /// How long rows may be missing before the log is searched for the end of their term.
@@ -113,21 +113,21 @@ impl<R: LogReader> Merge<R> {
         let checkpoint = match (checkpoint, announced) {
             (_, Some(new)) => Checkpoint {
                 log_offset: new.offset,
-                ..blank()
+                ..Checkpoint::blank()
             },
             (Some(checkpoint), None) => match check_continuity(&mut reader, &checkpoint).await {
                 Ok(()) => checkpoint,
                 Err(broken) => match newest_generation(&mut reader).await? {
                     Some(new) if new.generation > checkpoint.generation => Checkpoint {
                         log_offset: new.offset,
-                        ..blank()
+                        ..Checkpoint::blank()
                     },
                     _ => return Err(broken),
                 },
             },
             (None, None) => Checkpoint {
                 log_offset: first_generation(&mut reader).await?,
-                ..blank()
+                ..Checkpoint::blank()
             },
         };
         reader
@@ -209,6 +209,7 @@ impl<R: LogReader> Merge<R> {
                 };
                 self.checkpoint.end_lsn = Lsn::ZERO;
                 self.checkpoint.state = PipelineState::Snapshot;
+                self.checkpoint.server = Some(new.server);
                 self.checkpoint.tables = new.tables;
             }
             Barrier::SnapshotEnd(end) => {
@@ -339,7 +340,15 @@ impl<R: LogReader> Merge<R> {
         counts: &[PartitionCount],
     ) -> Result<bool, MergeError> {
         pull.found_at(offset, hash);
-        self.find_what_was_applied(&mut pull)?;
+        match self.checkpoint.held(pull.term.generation, pull.phase) {
+            Held::Nothing => {}
+            Held::UpTo(ordinal) => pull.applied = Some(ordinal),
+            Held::All => pull.is_applied = true,
+            Held::NothingAfterPart(cut_short) => {
+                let found = pull.phase;
+                return Err(MergeError::RestMissing { cut_short, found });
+            }
+        }
         for count in counts {
             let is_its = |table: &TableSpec| table.topic == count.topic;
             let Some(table) = self.checkpoint.tables.iter().position(is_its) else {
@@ -360,25 +369,6 @@ impl<R: LogReader> Merge<R> {
         }
         self.pull = Some(pull);
         Ok(false)
-    }
-
-    /// How much of a transaction or chunk the checkpoint holds: all, nothing, or a part.
-    fn find_what_was_applied(&self, pull: &mut Pull) -> Result<(), MergeError> {
-        let Some(applied) = self.checkpoint.position else {
-            return Ok(());
-        };
-        let found = (pull.term.generation, pull.phase);
-        match (applied.generation, applied.phase).cmp(&found) {
-            Ordering::Greater => pull.is_applied = true,
-            Ordering::Equal if applied.is_end() => pull.is_applied = true,
-            Ordering::Equal => pull.applied = Some(applied.ordinal),
-            Ordering::Less if applied.is_end() || applied.generation < found.0 => {}
-            Ordering::Less => {
-                let (cut_short, found) = (applied.phase, pull.phase);
-                return Err(MergeError::RestMissing { cut_short, found });
-            }
-        }
-        Ok(())
     }
 
     /// A piece of a giant. The checkpoint stays before the transaction: whoever begins again there
@@ -431,21 +421,6 @@ impl<R: LogReader> Merge<R> {
             info!(term = pull.term.number, phase = ?pull.phase, "dropping what a dead reader left");
             self.skipping = Some(pull.term);
         }
-    }
-}
-
-/// The checkpoint of a pipeline that has read nothing.
-fn blank() -> Checkpoint {
-    Checkpoint {
-        state: PipelineState::Snapshot,
-        generation: 0,
-        term: Term::NONE,
-        position: None,
-        end_lsn: Lsn::ZERO,
-        log_offset: 0,
-        log_check: 0,
-        partitions: std::collections::BTreeMap::new(),
-        tables: Vec::new(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The daemon: a reader and a sink in one process, each restarted for itself.
+//! The daemon: a reader and a sink, in one process or two, each restarted for itself; or, without
+//! Kafka, one pipeline.
 //!
 //! - The slot is owned before the pipeline is claimed, so that a second daemon changes nothing.
 //! - Stopping goes in order: the reader drains and confirms, then the sink applies what it has.
@@ -14,8 +15,8 @@ use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 
 use crate::apply::{Apply, ApplyStatus, GroupLimits};
 use crate::capture::{Capture, CaptureStatus};
-use crate::config::Config;
-use crate::merge::WholeLimits;
+use crate::config::{Config, Kafka};
+use crate::direct::Direct;
 use crate::supervise::Supervisor;
 
 /// What `walferry run` was asked for beside the configuration.
@@ -23,6 +24,20 @@ use crate::supervise::Supervisor;
 pub struct RunOptions {
     /// Begin a new generation, whatever the log says.
     pub new_snapshot: bool,
+    /// Which part of the pipeline this process is.
+    pub role: Role,
+}
+
+/// Which part of the pipeline a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Reader and sink
+    #[default]
+    Both,
+    /// From PostgreSQL into Kafka only
+    Reader,
+    /// From Kafka into MongoDB only
+    Sink,
 }
 
 /// Streams changes until the tasks are told to stop.
@@ -30,29 +45,67 @@ pub struct RunOptions {
 /// # Errors
 /// What an operator must act on, or that another writer took the pipeline over.
 pub async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
+    match (&config.kafka, options.role) {
+        (Some(kafka), _) => through_kafka(config, kafka, options, tasks).await,
+        (None, Role::Both) => direct(config, options, tasks).await,
+        (None, role) => Err(NoKafka { role }.into()),
+    }
+}
+
+async fn through_kafka(
+    config: &Config,
+    kafka: &Kafka,
+    options: RunOptions,
+    tasks: &Tasks,
+) -> Result<(), Fault> {
     let stop = Stops::under(tasks.stop_signal());
-    let capture = Capture::new(
-        connect::source(config, tasks)?,
-        connect::log(config),
-        connect::capture_options(config),
-        stop.reader.clone(),
-        options.new_snapshot,
-    );
-    let reader_status = capture.status();
     let sink = SinkHalf {
-        connect: connect::Downstream::new(config)?,
-        limits: GroupLimits {
-            operations: config.sink.group_rows,
-            bytes: config.sink.group_bytes,
-            whole: WholeLimits {
-                rows: config.sink.whole_rows,
-                bytes: config.sink.whole_bytes,
-            },
-        },
+        connect: connect::Downstream::new(config, kafka)?,
+        limits: connect::group_limits(config),
         status: watch::Sender::default(),
         tasks: tasks.clone(),
     };
+    if options.role == Role::Sink {
+        let owner = watch::Sender::new(CaptureStatus {
+            is_owner: true,
+            began: None,
+        });
+        return sink.write(owner.subscribe(), stop.reader).await;
+    }
+    let capture = Capture::new(
+        connect::source(config, tasks)?,
+        connect::log(config, kafka),
+        connect::capture_options(config, kafka),
+        stop.reader.clone(),
+        options.new_snapshot,
+    );
+    if options.role == Role::Reader {
+        return read(capture, stop.reader).await;
+    }
+    let reader_status = capture.status();
     ferry(capture, sink, reader_status, stop, tasks).await
+}
+
+async fn direct(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
+    let stop = tasks.stop_signal();
+    let sinks = connect::DirectSinks::new(config);
+    let mut direct = Direct::new(
+        connect::source(config, tasks)?,
+        connect::direct_options(config),
+        connect::group_limits(config),
+        watch::Sender::default(),
+        tasks.clone(),
+    );
+    direct.want_new_snapshot(options.new_snapshot);
+    let mut supervisor = Supervisor::new("pipeline");
+    while !stop.is_cancelled() {
+        let attempt = async { Ok(direct.run(sinks.connect().await?, stop).await?) };
+        let attempt: Result<(), Fault> = attempt.await;
+        if let Err(fault) = attempt {
+            supervisor.after(fault, stop).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes what a sink needs, afresh for each attempt.
@@ -180,6 +233,22 @@ impl<C: Connect> SinkHalf<C> {
         };
         info!("applying");
         Ok(apply.run(stop).await?)
+    }
+}
+
+/// A part of a pipeline that has none.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--role {role:?} needs Kafka: without a [kafka] section one process is the whole pipeline; leave \
+     --role out, or configure [kafka]"
+)]
+struct NoKafka {
+    role: Role,
+}
+
+impl walferry_core::Classify for NoKafka {
+    fn class(&self) -> walferry_core::Class {
+        walferry_core::Class::Fatal
     }
 }
 

@@ -3,6 +3,7 @@
 use walferry_core::{Class, Classify, Fault};
 use walferry_schema::{HeaderError, TableName, envelope::EnvelopeError};
 
+use crate::capture::CaptureError;
 use crate::merge::MergeError;
 
 /// Why the sink stopped.
@@ -14,6 +15,9 @@ pub enum ApplyError {
     /// The log cannot be followed.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// The source cannot be followed.
+    #[error(transparent)]
+    Source(#[from] CaptureError),
     /// A record's headers are not understood.
     #[error("table {table}, record at {at}")]
     Header {
@@ -59,6 +63,7 @@ impl Classify for ApplyError {
         match self {
             Self::Connector(fault) => fault.class(),
             Self::Merge(error) => error.class(),
+            Self::Source(error) => error.class(),
             Self::Header { .. } | Self::Record { .. } | Self::Malformed { .. } => Class::Poison,
             Self::Lost => Class::Fatal,
         }

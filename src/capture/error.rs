@@ -1,7 +1,7 @@
 //! What can end a reader, and what to do about it.
 
 use walferry_core::{Class, Classify, Fault};
-use walferry_schema::{HeaderError, Lsn, TableName, envelope::EnvelopeError};
+use walferry_schema::{HeaderError, Lsn, Phase, TableName, envelope::EnvelopeError};
 
 /// The remedy that all losses of continuity share.
 const NEW_SNAPSHOT: &str = "run `walferry run --new-snapshot` to make the slot anew and copy the \
@@ -66,6 +66,41 @@ pub enum CaptureError {
         slot: String,
         /// The topic of the commit log.
         log: String,
+    },
+    /// There is a slot, but no position of ours in MongoDB.
+    #[error(
+        "replication slot {slot} exists, but MongoDB holds no position of this pipeline: it belongs \
+         to something else, or was read through Kafka before (then `walferry move` takes it over). \
+         Choose another slot, or {NEW_SNAPSHOT}"
+    )]
+    SlotWithoutPosition {
+        /// The slot.
+        slot: String,
+    },
+    /// The slot was confirmed beyond what MongoDB holds.
+    #[error(
+        "replication slot {slot} is confirmed to {confirmed}, but MongoDB holds the changes only to \
+         {covered}: something else moved the slot, or MongoDB was restored from an older state. \
+         {NEW_SNAPSHOT}"
+    )]
+    SlotAhead {
+        /// The slot.
+        slot: String,
+        /// Where the slot stands.
+        confirmed: Lsn,
+        /// How far the changes are applied.
+        covered: Lsn,
+    },
+    /// A giant of which a part was applied, and that the source does not send again.
+    #[error(
+        "{cut_short:?} was applied in part, but {found:?} comes next: something else moved the slot. \
+         {NEW_SNAPSHOT}"
+    )]
+    RestMissing {
+        /// The transaction that was cut short.
+        cut_short: Phase,
+        /// What comes instead of its rest.
+        found: Phase,
     },
     /// The slot of a complete generation is gone.
     #[error(

@@ -1,33 +1,13 @@
 //! Changes to records: key, envelope and headers, written into buffers that are used again.
 
-use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::Arc;
 
-use walferry_core::TopicSpec;
 use walferry_schema::envelope::{
     self, Before, EnvelopeError, Meta, Op, SnapshotMark, Template, TransactionMark,
 };
-use walferry_schema::{
-    Cell, Columns, Lsn, Phase, Relation, ReplicaIdentity, Row, RowOp, Stamp, TableName, TableSpec,
-    Term, header,
-};
+use walferry_schema::{Cell, Lsn, Phase, ReplicaIdentity, Row, RowOp, Stamp, Term, header};
 
-/// What one table version's records have in common.
-#[derive(Debug)]
-pub(super) struct Table {
-    pub(super) relation: Arc<Relation>,
-    pub(super) topic: Arc<TopicSpec>,
-    columns: Vec<u8>,
-    key: Vec<usize>,
-}
-
-/// The tables that are streamed, by name and, once seen, by relation.
-#[derive(Debug)]
-pub(super) struct Tables {
-    streamed: HashMap<TableName, (u32, Arc<TopicSpec>)>,
-    seen: HashMap<u32, (Arc<Relation>, Option<Arc<Table>>)>,
-}
+use super::tables::{Table, with_key_of};
 
 /// The place of a row within its transaction or chunk.
 #[derive(Clone, Copy, Debug)]
@@ -65,87 +45,6 @@ pub(super) struct Drafts {
     all: Vec<Draft>,
     used: usize,
     tombstones: bool,
-}
-
-// === impl Tables ===
-
-impl Tables {
-    /// The generation's tables.
-    pub(super) fn new(tables: &[TableSpec]) -> Self {
-        let topic = |table: &TableSpec| {
-            Arc::new(TopicSpec {
-                name: table.topic.clone(),
-                partitions: table.partitions,
-            })
-        };
-        let streamed = tables
-            .iter()
-            .map(|table| (table.name.clone(), (table.oid, topic(table))))
-            .collect();
-        Self {
-            streamed,
-            seen: HashMap::new(),
-        }
-    }
-
-    /// Whether this version of a relation was asked for before.
-    pub(super) fn is_known(&self, relation: &Arc<Relation>) -> bool {
-        let seen = self.seen.get(&relation.oid);
-        seen.is_some_and(|(known, _)| Arc::ptr_eq(known, relation))
-    }
-
-    /// The table of a relation; none when it is not one of the generation's.
-    pub(super) fn get(&mut self, relation: &Arc<Relation>) -> Option<Arc<Table>> {
-        if let Some((known, table)) = self.seen.get(&relation.oid)
-            && Arc::ptr_eq(known, relation)
-        {
-            return table.clone();
-        }
-        let known = self.streamed.get(&relation.name);
-        let topic = known.filter(|(oid, _)| *oid == relation.oid);
-        let table = topic.map(|(_, topic)| {
-            Arc::new(Table {
-                topic: topic.clone(),
-                columns: Columns(relation.columns.clone()).to_bytes(),
-                key: relation.key_columns(),
-                relation: relation.clone(),
-            })
-        });
-        self.seen
-            .insert(relation.oid, (relation.clone(), table.clone()));
-        table
-    }
-
-    /// The table of the generation that a relation is mistaken for: another one took its name, or
-    /// it was given another name.
-    pub(super) fn mistaken(&self, relation: &Relation) -> Option<TableName> {
-        let is_mistaken = |(name, (oid, _)): &(&TableName, &(u32, _))| {
-            (*oid == relation.oid) != (**name == relation.name)
-        };
-        self.streamed
-            .iter()
-            .find(is_mistaken)
-            .map(|(name, _)| name.clone())
-    }
-}
-
-// === impl Table ===
-
-impl Table {
-    /// Whether an update gave the row another key.
-    fn changes_key(&self, old: &Row, new: &Row) -> bool {
-        self.key.iter().any(|&i| {
-            let new = new.cell(i);
-            new != Cell::Unchanged && new != old.cell(i)
-        })
-    }
-
-    fn before<'a>(&self, old: &'a Row) -> Before<'a> {
-        match self.relation.identity {
-            ReplicaIdentity::Full => Before::Full(old),
-            _ => Before::Key(old),
-        }
-    }
 }
 
 // === impl Context ===
@@ -418,29 +317,4 @@ impl Drafts {
         draft.clear(place);
         draft
     }
-}
-
-/// The new row with the key cells that an update left unchanged taken from the old one: a key may
-/// be a TOAST value too, and PostgreSQL then sends it in the old tuple.
-fn with_key_of(old: &Row, new: &Row, key: &[usize]) -> Row {
-    if key.iter().all(|&i| new.cell(i) != Cell::Unchanged) {
-        return new.clone();
-    }
-    let mut data = Vec::with_capacity(new.text_bytes() + old.text_bytes());
-    let mut row = walferry_schema::RowBuilder::with_capacity(new.len());
-    for i in 0..new.len() {
-        let cell = match new.cell(i) {
-            Cell::Unchanged if key.contains(&i) => old.cell(i),
-            cell => cell,
-        };
-        match cell {
-            Cell::Null => row.null(),
-            Cell::Unchanged => row.unchanged(),
-            Cell::Text(text) => {
-                row.text(data.len(), text.len());
-                data.extend_from_slice(text);
-            }
-        }
-    }
-    row.build(data.into())
 }

@@ -10,7 +10,8 @@ use walferry_schema::{
     Chunk, LogRecord, PartitionCount, Phase, SnapshotEnd, TableName, TableSpec, Term,
 };
 
-use super::records::{Context, Drafts, Place, Tables};
+use super::records::{Context, Drafts, Place};
+use super::tables::Tables;
 use super::{Capture, CaptureError, now_nanos};
 
 /// A chunk on its way into the log.

@@ -16,19 +16,20 @@ use walferry_schema::{
 
 use super::confirm::ConfirmQueue;
 use super::markers::{self, Marked, TableEvents};
-use super::records::{Context, Drafts, Place, Table, Tables};
+use super::records::{Context, Drafts, Place};
 use super::snapshot::record_error;
+use super::tables::{Table, Tables};
 use super::{Capture, CaptureError, Opened, now_nanos};
 
 /// How often the server hears what is confirmed, even when that is nothing new.
-const FEEDBACK: Duration = Duration::from_secs(1);
+pub(crate) const FEEDBACK: Duration = Duration::from_secs(1);
 /// How long an orderly stop waits for the log's acknowledgements.
 const DRAIN: Duration = Duration::from_secs(20);
 /// How many events are handled before acknowledgements and the clock are looked at again.
-const BURST: usize = 1_000;
+pub(crate) const BURST: usize = 1_000;
 /// How soon a heartbeat may follow the last one when the server waits for our answer, as it does
 /// when it shuts down.
-const URGENT: Duration = Duration::from_millis(500);
+pub(crate) const URGENT: Duration = Duration::from_millis(500);
 
 /// The stream of one term.
 pub(super) struct Stream<'a, S, L> {
@@ -232,36 +233,14 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         Ok(())
     }
 
-    /// The table that a relation's changes go to; none for a table that is not streamed.
     fn streamed(
         &mut self,
         relation: &Arc<Relation>,
         lsn: Lsn,
     ) -> Result<Option<Arc<Table>>, CaptureError> {
-        if self.tables.is_known(relation) {
-            return Ok(self.tables.get(relation));
-        }
-        if let Some(table) = self.tables.mistaken(relation) {
-            let (generation, publication) = (
-                self.term.generation,
-                self.capture.options.publication.clone(),
-            );
-            return Err(CaptureError::TableGone {
-                table,
-                generation,
-                publication,
-            });
-        }
-        let table = self.tables.get(relation);
-        if table.is_none() && (self.capture.options.selects)(&relation.name) {
-            let (table, generation) = (relation.name.clone(), self.term.generation);
-            return Err(CaptureError::TableNotInGeneration {
-                table,
-                generation,
-                lsn,
-            });
-        }
-        Ok(table)
+        let generation = self.term.generation;
+        self.tables
+            .streamed(relation, lsn, generation, &self.capture.options)
     }
 
     /// Where a change stands; none outside a transaction, which the source never sends.

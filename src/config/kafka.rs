@@ -81,13 +81,6 @@ pub struct Properties(pub BTreeMap<String, String>);
 
 impl Kafka {
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
-        if !section.is_there() {
-            section.section_problem(
-                "is missing: running without Kafka is not in this version; give [kafka] brokers \
-                 and prefix",
-            );
-            return None;
-        }
         let brokers = section.required::<String>("brokers");
         if brokers
             .as_deref()

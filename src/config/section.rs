@@ -106,11 +106,6 @@ impl<'a> Section<'a> {
             .push(Problem::new(format!("{}.{key}", self.name), message));
     }
 
-    /// Notes a mistake at the section.
-    pub(super) fn section_problem(&mut self, message: &str) {
-        self.problems.push(Problem::new(self.name, message));
-    }
-
     /// Notes every key that nobody asked for.
     pub(super) fn finish(mut self) {
         let mut unknown: Vec<_> = std::mem::take(&mut self.entries).into_keys().collect();

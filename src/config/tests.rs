@@ -53,11 +53,12 @@ fn the_smallest_configuration_has_the_documented_defaults() {
         "postgres://walferry:s3cret@localhost:5432/walmart"
     );
     assert_eq!(config.source.copy_connections, 2);
-    assert_eq!((config.kafka.partitions, config.kafka.replication), (1, -1));
-    assert_eq!(config.kafka.retention, Duration::from_hours(168));
-    assert_eq!(config.kafka.compression, Compression::Lz4);
-    assert_eq!(config.kafka.min_insync_replicas, None);
-    assert!(config.kafka.tombstones && !config.kafka.transaction_topic);
+    let kafka = config.kafka.as_ref().unwrap();
+    assert_eq!((kafka.partitions, kafka.replication), (1, -1));
+    assert_eq!(kafka.retention, Duration::from_hours(168));
+    assert_eq!(kafka.compression, Compression::Lz4);
+    assert_eq!(kafka.min_insync_replicas, None);
+    assert!(kafka.tombstones && !kafka.transaction_topic);
     assert_eq!(
         (config.sink.group_rows, config.sink.group_bytes),
         (20_000, 8_388_608)
@@ -87,12 +88,10 @@ fn the_environment_wins_over_the_file() {
     ];
     let config = parse(RETAIL, &variables).unwrap();
     assert_eq!(config.source.slot, "other");
-    assert_eq!(
-        (config.kafka.partitions, config.kafka.tombstones),
-        (3, false)
-    );
-    assert_eq!(config.kafka.retention, Duration::from_hours(2));
-    assert_eq!(config.kafka.properties.0["sasl.password"], "s3cret");
+    let kafka = config.kafka.as_ref().unwrap();
+    assert_eq!((kafka.partitions, kafka.tombstones), (3, false));
+    assert_eq!(kafka.retention, Duration::from_hours(2));
+    assert_eq!(kafka.properties.0["sasl.password"], "s3cret");
     assert_eq!(config.sink.group_bytes, 1 << 20);
     assert_eq!(
         config.tables.mode(&TableName::new("public", "stores")),
@@ -196,14 +195,14 @@ fn mistakes_in_the_environment_are_told_with_those_of_the_file() {
 }
 
 #[test]
-fn without_kafka_it_says_that_this_version_needs_it() {
+fn without_kafka_the_pipeline_is_direct_and_named_after_its_slot() {
     let text = changed(
         "[kafka]\nbrokers = \"localhost:9092\"\nprefix = \"walmartdb\"\n",
         "",
     );
-    let problems = problems(&text, &[]);
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(problems[0].contains("running without Kafka is not in this version"));
+    let config = parse(&text, &[]).unwrap();
+    assert!(config.kafka.is_none());
+    assert_eq!(config.pipeline(), "walmart_slot");
 }
 
 #[test]

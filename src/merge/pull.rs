@@ -15,8 +15,8 @@ use super::{MergeError, STALL, WholeLimits};
 /// How long a transaction may be incomplete at the ends of all its partitions.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// The most of a giant that is given out at a time: a few of them fill a group.
-const PIECE_ROWS: usize = 2_000;
-const PIECE_BYTES: usize = 2 << 20;
+pub(crate) const PIECE_ROWS: usize = 2_000;
+pub(crate) const PIECE_BYTES: usize = 2 << 20;
 
 /// A transaction or chunk whose rows are being taken.
 pub(super) struct Pull {

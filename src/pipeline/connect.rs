@@ -11,8 +11,10 @@ use walferry_mongodb::{MongoSink, Policies, Writer};
 use walferry_postgres::ReplicationSource;
 
 use super::Connect;
+use crate::apply::GroupLimits;
 use crate::capture::CaptureOptions;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Kafka};
+use crate::merge::WholeLimits;
 
 /// How long an idle position waits for its heartbeat in the log.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -30,8 +32,8 @@ pub(super) struct Downstream {
 // === impl Downstream ===
 
 impl Downstream {
-    pub(super) fn new(config: &Config) -> Result<Self, Fault> {
-        let kafka = kafka_settings(config);
+    pub(super) fn new(config: &Config, kafka: &Kafka) -> Result<Self, Fault> {
+        let kafka = kafka_settings(config, kafka);
         kafka.check()?;
         Ok(Self {
             kafka,
@@ -60,22 +62,69 @@ pub(super) fn source(config: &Config, tasks: &Tasks) -> Result<ReplicationSource
     Ok(ReplicationSource::new(settings, tasks.clone())?)
 }
 
-pub(super) fn log(config: &Config) -> KafkaLog {
-    KafkaLog::new(kafka_settings(config))
+pub(super) fn log(config: &Config, kafka: &Kafka) -> KafkaLog {
+    KafkaLog::new(kafka_settings(config, kafka))
 }
 
-pub(super) fn capture_options(config: &Config) -> CaptureOptions {
+pub(super) fn capture_options(config: &Config, kafka: &Kafka) -> CaptureOptions {
+    CaptureOptions {
+        prefix: kafka.prefix.clone(),
+        partitions: kafka.partitions,
+        tombstones: kafka.tombstones,
+        transaction_topic: kafka.transaction_topic,
+        longest_term: LONGEST_TERM.min(kafka.retention / 2),
+        ..direct_options(config)
+    }
+}
+
+/// What a reader is told when there are no topics.
+pub(super) fn direct_options(config: &Config) -> CaptureOptions {
     let tables = config.tables.clone();
     CaptureOptions {
         slot: config.source.slot.clone(),
         publication: config.source.publication.clone(),
-        prefix: config.kafka.prefix.clone(),
-        partitions: config.kafka.partitions,
-        tombstones: config.kafka.tombstones,
-        transaction_topic: config.kafka.transaction_topic,
+        prefix: config.source.slot.clone(),
+        partitions: 1,
+        tombstones: false,
+        transaction_topic: false,
         heartbeat: HEARTBEAT,
-        longest_term: LONGEST_TERM.min(config.kafka.retention / 2),
+        longest_term: LONGEST_TERM,
         selects: Arc::new(move |table| tables.mode(table) == Mode::Stream),
+    }
+}
+
+/// How much of what is applied at a time.
+pub(super) fn group_limits(config: &Config) -> GroupLimits {
+    GroupLimits {
+        operations: config.sink.group_rows,
+        bytes: config.sink.group_bytes,
+        whole: WholeLimits {
+            rows: config.sink.whole_rows,
+            bytes: config.sink.whole_bytes,
+        },
+    }
+}
+
+/// Makes the sinks of a pipeline without Kafka.
+pub(super) struct DirectSinks {
+    settings: walferry_mongodb::Settings,
+    /// Knows this process's claims over all attempts.
+    writer: Writer,
+}
+
+// === impl DirectSinks ===
+
+impl DirectSinks {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            settings: mongodb_settings(config),
+            writer: Writer::new(),
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<MongoSink, Fault> {
+        let sink = MongoSink::connect(self.settings.clone()).await?;
+        Ok(sink.with_writer(self.writer.clone()))
     }
 }
 
@@ -97,8 +146,7 @@ pub(crate) fn mongodb_settings(config: &Config) -> walferry_mongodb::Settings {
     settings
 }
 
-fn kafka_settings(config: &Config) -> walferry_kafka::Settings {
-    let kafka = &config.kafka;
+fn kafka_settings(config: &Config, kafka: &Kafka) -> walferry_kafka::Settings {
     let mut settings = walferry_kafka::Settings::new(&kafka.brokers, &kafka.prefix);
     settings.group = format!("walferry-{}-{}", config.source.slot, kafka.prefix);
     settings.replication = (kafka.replication > 0).then_some(kafka.replication);

@@ -1,9 +1,10 @@
 //! What the sink remembers of its own progress.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use walferry_schema::{Lsn, Phase, Position, TableSpec, Term};
+use walferry_schema::{Lsn, Phase, Position, ServerIdentity, TableSpec, Term};
 
 /// The content of the position document (protocol rule 13), less what only the sink needs to
 /// fence with (epoch, sequence, session).
@@ -28,8 +29,23 @@ pub struct Checkpoint {
     pub log_check: u64,
     /// The next offset to read of each row partition.
     pub partitions: BTreeMap<PartitionOffset, i64>,
+    /// The server that the generation was read from; none where no generation was begun yet.
+    pub server: Option<ServerIdentity>,
     /// The tables of the generation.
     pub tables: Vec<TableSpec>,
+}
+
+/// How much of a transaction or chunk a checkpoint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// The changes up to this ordinal, of a giant that was cut short (rule 17).
+    UpTo(u64),
+    /// All of it.
+    All,
+    /// Nothing, though an earlier giant was cut short: its rest is missing.
+    NothingAfterPart(Phase),
 }
 
 /// A partition by name, as it is stored.
@@ -55,6 +71,36 @@ pub enum PipelineState {
 // === impl Checkpoint ===
 
 impl Checkpoint {
+    /// The checkpoint of a pipeline that has read nothing.
+    pub fn blank() -> Self {
+        Self {
+            state: PipelineState::Snapshot,
+            generation: 0,
+            term: Term::NONE,
+            position: None,
+            end_lsn: Lsn::ZERO,
+            log_offset: 0,
+            log_check: 0,
+            partitions: BTreeMap::new(),
+            server: None,
+            tables: Vec::new(),
+        }
+    }
+
+    /// How much of a transaction or chunk was applied before.
+    pub fn held(&self, generation: u64, phase: Phase) -> Held {
+        let Some(applied) = self.position else {
+            return Held::Nothing;
+        };
+        match (applied.generation, applied.phase).cmp(&(generation, phase)) {
+            Ordering::Greater => Held::All,
+            Ordering::Equal if applied.is_end() => Held::All,
+            Ordering::Equal => Held::UpTo(applied.ordinal),
+            Ordering::Less if applied.is_end() || applied.generation < generation => Held::Nothing,
+            Ordering::Less => Held::NothingAfterPart(applied.phase),
+        }
+    }
+
     /// Whether a part of this generation's snapshot was applied.
     pub fn has_chunks(&self) -> bool {
         self.position.is_some_and(|position| {

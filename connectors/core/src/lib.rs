@@ -13,7 +13,7 @@ mod sink;
 mod source;
 mod tasks;
 
-pub use checkpoint::{Checkpoint, PartitionOffset, PipelineState};
+pub use checkpoint::{Checkpoint, Held, PartitionOffset, PipelineState};
 pub use fault::{Class, Classify, Fault};
 pub use log::{Accepted, Log, LogEntry, LogTail, Record, TopicSpec};
 pub use log_reader::{Bounds, LogReader, Partition, RowRecord};

@@ -6,7 +6,7 @@
 use bson::oid::ObjectId;
 use bson::{Binary, Bson, DateTime, Document, doc};
 use walferry_core::{Checkpoint, PartitionOffset, PipelineState};
-use walferry_schema::{FORMAT, Lsn, Phase, Position, TableName, TableSpec, Term};
+use walferry_schema::{FORMAT, Lsn, Phase, Position, ServerIdentity, TableName, TableSpec, Term};
 
 use crate::{Error, Result};
 
@@ -92,6 +92,7 @@ pub(crate) fn fields(checkpoint: &Checkpoint) -> Document {
         "log_offset": checkpoint.log_offset,
         "log_check": checkpoint.log_check.cast_signed(),
         "partitions": partitions.collect::<Vec<_>>(),
+        "server": checkpoint.server.as_ref().map(server_document),
         "tables": checkpoint.tables.iter().map(table_document).collect::<Vec<_>>(),
         "updated_at": DateTime::now(),
     };
@@ -118,6 +119,10 @@ fn position_document(position: Position) -> Document {
     };
     document.insert("ordinal", position.ordinal.cast_signed());
     document
+}
+
+fn server_document(server: &ServerIdentity) -> Document {
+    doc! { "system_id": &server.system_id, "timeline": i64::from(server.timeline) }
 }
 
 fn table_document(table: &TableSpec) -> Document {
@@ -162,6 +167,7 @@ impl<'a> Fields<'a> {
                 };
                 Ok((name, partition.int("offset")?))
             })?,
+            server: self.server()?,
             tables: self.all("tables", |table| {
                 Ok(TableSpec {
                     name: TableName::new(table.text("schema")?, table.text("table")?),
@@ -197,6 +203,18 @@ impl<'a> Fields<'a> {
         ];
         let state = states.into_iter().find(|&state| state_name(state) == name);
         state.ok_or_else(|| self.missing("state"))
+    }
+
+    /// Versions before 0.2 did not record it.
+    fn server(&self) -> Result<Option<ServerIdentity>> {
+        if matches!(self.document.get("server"), None | Some(Bson::Null)) {
+            return Ok(None);
+        }
+        let server = self.nested("server")?;
+        Ok(Some(ServerIdentity {
+            system_id: server.text("system_id")?.to_owned(),
+            timeline: server.unsigned("timeline")?,
+        }))
     }
 
     fn position(&self) -> Result<Option<Position>> {
@@ -321,6 +339,10 @@ mod tests {
             log_offset: i64::MAX,
             log_check: u64::MAX,
             partitions: [(name(0), 5), (name(1), 0)].into(),
+            server: Some(ServerIdentity {
+                system_id: "7".into(),
+                timeline: 2,
+            }),
             tables: vec![table.clone()],
         }
     }

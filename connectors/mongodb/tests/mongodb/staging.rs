@@ -32,6 +32,7 @@ fn in_state(fixture: &Fixture, state: PipelineState, generation: u64) -> Checkpo
             phase: Phase::Snapshot(0),
             ordinal: 0,
         }),
+        server: None,
         tables: vec![fixture.spec()],
         ..checkpoint(1)
     }

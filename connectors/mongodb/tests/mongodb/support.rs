@@ -212,6 +212,7 @@ pub(crate) fn checkpoint(log_offset: i64) -> Checkpoint {
         log_offset,
         log_check: u64::MAX,
         partitions: [].into(),
+        server: None,
         tables: Vec::new(),
     }
 }

@@ -1,0 +1,221 @@
+//! The rows of a source transaction, held until it commits, as events of the sink.
+
+use std::sync::Arc;
+
+use walferry_core::{Batch, Held, RowEvent, Target};
+use walferry_schema::envelope::{EnvelopeError, row_image};
+use walferry_schema::{Cell, Lsn, Phase, Position, Row, RowOp};
+
+use crate::apply::ApplyError;
+use crate::capture::{CaptureError, Table, with_key_of};
+use crate::merge::{PIECE_BYTES, PIECE_ROWS, WholeLimits};
+
+/// About what a row takes beside its text.
+const ROW_BYTES: usize = 128;
+
+/// The source transaction that is being read.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    rows: SourceRows,
+    held: Held,
+    count: u64,
+    bytes: usize,
+    is_giant: bool,
+}
+
+/// The rows of a transaction, a piece of one or a chunk, in source order.
+#[derive(Debug)]
+pub(super) struct SourceRows {
+    pub(super) generation: u64,
+    pub(super) phase: Phase,
+    pub(super) rows: Vec<SourceRow>,
+}
+
+/// What happened to a row.
+#[derive(Debug)]
+pub(super) struct SourceRow {
+    table: Arc<Table>,
+    lsn: Lsn,
+    /// The last ordinal that the change owns.
+    ordinal: u64,
+    /// None for a truncate.
+    op: Option<RowOp>,
+}
+
+// === impl Transaction ===
+
+impl Transaction {
+    /// A transaction that begins, and how much of it was applied before.
+    pub(super) fn new(generation: u64, phase: Phase, held: Held) -> Self {
+        let rows = SourceRows {
+            generation,
+            phase,
+            rows: Vec::new(),
+        };
+        Self {
+            rows,
+            held,
+            count: 0,
+            bytes: 0,
+            is_giant: false,
+        }
+    }
+
+    /// Adds a row that was not applied before.
+    pub(super) fn push(&mut self, row: SourceRow) {
+        match self.held {
+            Held::All => return,
+            Held::UpTo(ordinal) if row.ordinal <= ordinal => return,
+            _ => {}
+        }
+        self.count += 1;
+        self.bytes += row.bytes();
+        self.rows.rows.push(row);
+    }
+
+    /// The rows so far when they are a giant's, and enough for a piece (rule 17).
+    pub(super) fn piece(&mut self, whole: WholeLimits) -> Option<SourceRows> {
+        if !self.is_giant && (self.count > whole.rows || self.bytes > whole.bytes) {
+            self.is_giant = true;
+            tracing::warn!(
+                phase = ?self.rows.phase,
+                "a transaction above the limit is applied in pieces: readers see it half done"
+            );
+        }
+        let is_full = self.rows.rows.len() >= PIECE_ROWS || self.bytes >= PIECE_BYTES;
+        let is_small = whole.rows < PIECE_ROWS as u64 && !self.rows.rows.is_empty();
+        (self.is_giant && (is_full || is_small)).then(|| self.take())
+    }
+
+    /// What is left at the commit; none when there is nothing to apply.
+    pub(super) fn finish(mut self) -> Option<SourceRows> {
+        let is_open = self.is_giant || matches!(self.held, Held::UpTo(_));
+        (is_open || !self.rows.rows.is_empty()).then(|| self.take())
+    }
+
+    fn take(&mut self) -> SourceRows {
+        self.bytes = 0;
+        let SourceRows {
+            generation, phase, ..
+        } = self.rows;
+        let empty = SourceRows {
+            generation,
+            phase,
+            rows: Vec::new(),
+        };
+        std::mem::replace(&mut self.rows, empty)
+    }
+}
+
+// === impl SourceRows ===
+
+impl SourceRows {
+    /// The position of the last row.
+    pub(super) fn position(&self) -> Option<Position> {
+        let last = self.rows.last()?;
+        Some(self.at(last.ordinal))
+    }
+
+    fn at(&self, ordinal: u64) -> Position {
+        Position {
+            generation: self.generation,
+            phase: self.phase,
+            ordinal,
+        }
+    }
+
+    /// Adds the rows to a batch, or to the staging collections of a generation: how many.
+    pub(super) fn push<B: Batch>(
+        &self,
+        batch: &mut B,
+        staging: Option<u64>,
+    ) -> Result<u64, ApplyError> {
+        for row in &self.rows {
+            let target = Target {
+                table: &row.table.relation.name,
+                staging,
+                position: self.at(row.ordinal),
+            };
+            row.push(batch, &target)?;
+        }
+        Ok(self.rows.len() as u64)
+    }
+}
+
+// === impl SourceRow ===
+
+impl SourceRow {
+    /// A row of the snapshot.
+    pub(super) fn read(table: Arc<Table>, lsn: Lsn, ordinal: u64, new: Row) -> Self {
+        Self {
+            table,
+            lsn,
+            ordinal,
+            op: Some(RowOp::Insert { new }),
+        }
+    }
+
+    /// A change, by the first of its two ordinals.
+    pub(super) fn changed(table: Arc<Table>, lsn: Lsn, ordinal: u64, op: RowOp) -> Self {
+        Self {
+            table,
+            lsn,
+            ordinal: ordinal + 1,
+            op: Some(op),
+        }
+    }
+
+    /// All rows of a table go.
+    pub(super) fn truncated(table: Arc<Table>, lsn: Lsn, ordinal: u64) -> Self {
+        Self {
+            table,
+            lsn,
+            ordinal: ordinal + 1,
+            op: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let text = match &self.op {
+            None => 0,
+            Some(RowOp::Insert { new } | RowOp::Update { new, .. }) => new.text_bytes(),
+            Some(RowOp::Delete { old }) => old.text_bytes(),
+        };
+        ROW_BYTES + text
+    }
+
+    fn push<B: Batch>(&self, batch: &mut B, target: &Target<'_>) -> Result<(), ApplyError> {
+        let columns = &self.table.relation.columns;
+        let of = |row| row_image(columns, row).map_err(|source| self.error(source));
+        let event = match &self.op {
+            None => RowEvent::Truncate,
+            Some(RowOp::Insert { new }) => RowEvent::Insert(of(new)?),
+            Some(RowOp::Delete { old }) => RowEvent::Delete(of(old)?),
+            Some(RowOp::Update { old, new }) => match old {
+                Some(old) if self.table.changes_key(old, new) => {
+                    let new = with_key_of(old, new, self.table.key());
+                    let (from, to) = (of(old)?, row_image(columns, &new));
+                    let to = to.map_err(|source| self.error(source))?;
+                    return Ok(batch.push(target, RowEvent::Move { from, to })?);
+                }
+                Some(old) if self.has_unchanged_key(new) => {
+                    let new = with_key_of(old, new, self.table.key());
+                    let image = row_image(columns, &new).map_err(|source| self.error(source))?;
+                    return Ok(batch.push(target, RowEvent::Update(image))?);
+                }
+                _ => RowEvent::Update(of(new)?),
+            },
+        };
+        Ok(batch.push(target, event)?)
+    }
+
+    fn has_unchanged_key(&self, new: &Row) -> bool {
+        let mut key = self.table.key().iter();
+        key.any(|&i| new.cell(i) == Cell::Unchanged)
+    }
+
+    fn error(&self, source: EnvelopeError) -> ApplyError {
+        let (table, lsn) = (self.table.relation.name.clone(), self.lsn);
+        CaptureError::Row { table, lsn, source }.into()
+    }
+}
