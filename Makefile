@@ -3,6 +3,10 @@
 #   make demo SECONDS=20    ends by itself: 0 when MongoDB equals PostgreSQL, 1 otherwise
 #   make demo DATA=dir      loads the CSV files of a directory instead of generated ones
 #   make demo RATE=500      sales per second
+#   make demo KAFKA=0       without Kafka: from PostgreSQL straight into MongoDB
+
+# The tests of the suite that every way of running the daemon has to pass.
+WAYS = stream:: faults:: retail::
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint
@@ -12,16 +16,20 @@ help: ## this list
 	@sed -n 's/^#   /  /p' $(MAKEFILE_LIST)
 
 setup: ## install what demo and test need; a second run asks the network nothing
-	@scripts/setup.sh
+	@scripts/setup.sh $(if $(filter 0,$(KAFKA)),direct)
 
 demo: setup ## private servers, the retail system, live sales, shown in the terminal (Ctrl-C ends it)
 	@echo "demo: building the release binaries"
 	@cargo build --release -p walferry -p walferry-retail -p walferry-demo
-	@$(or $(CARGO_TARGET_DIR),target)/release/demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DATA),--data $(DATA)) $(if $(RATE),--rate $(RATE))
+	@$(or $(CARGO_TARGET_DIR),target)/release/demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DATA),--data $(DATA)) $(if $(RATE),--rate $(RATE)) $(if $(filter 0,$(KAFKA)),--direct)
 
 test: setup ## the whole suite, on private servers below .run/
 	@echo "test: building and running every test of the workspace"
 	@cargo test --workspace
+	@echo "test: the whole way of a change again, without Kafka"
+	@WALFERRY_PATH=direct cargo test -q -p walferry --test suite -- $(WAYS)
+	@echo "test: and with reader and sink as two processes"
+	@WALFERRY_PATH=split cargo test -q -p walferry --test suite -- $(WAYS)
 
 lint: ## formatting, clippy, documentation, dependencies
 	@scripts/setup.sh lint

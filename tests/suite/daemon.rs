@@ -1,4 +1,7 @@
-//! The real daemon as a child process, with a configuration of its own.
+//! The real daemon as child processes, with a configuration of its own.
+//!
+//! `WALFERRY_PATH` says which way the changes go: through Kafka in one process (`kafka`, the default), in two
+//! (`split`), or without Kafka (`direct`). `make test` runs the tests all three ways.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -11,11 +14,31 @@ use crate::oracle;
 /// How long the two sides may take to become equal; far more than they need.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Which way the changes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Kafka,
+    Split,
+    Direct,
+}
+
+impl Route {
+    pub(crate) fn chosen() -> Self {
+        match std::env::var("WALFERRY_PATH").as_deref() {
+            Err(_) | Ok("kafka") => Self::Kafka,
+            Ok("split") => Self::Split,
+            Ok("direct") => Self::Direct,
+            Ok(other) => panic!("WALFERRY_PATH is kafka, split or direct, not {other}"),
+        }
+    }
+}
+
 /// One pipeline over a database of its own: the configuration, and the daemon when it runs.
 pub(crate) struct Pipeline {
     pub(crate) database: Database,
     pub(crate) sql: tokio_postgres::Client,
     pub(crate) mongo: mongodb::Database,
+    pub(crate) route: Route,
     directory: tempfile::TempDir,
 }
 
@@ -39,25 +62,44 @@ impl Pipeline {
         let sql = database.sql().await.unwrap();
         sql.batch_execute(setup).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let config = format!(
-            "[source]\nurl = {:?}\nslot = {:?}\npublication = \"walmart_publication\"\n\
-             [kafka]\nbrokers = {:?}\nprefix = {:?}\ntransaction_topic = true\n\
-             [sink]\nurl = {:?}\ndatabase = {:?}\n\
-             [[table]]\nname = {pattern:?}\nmode = \"stream\"\n",
-            database.postgres_url,
-            database.name,
-            database.brokers,
-            database.name,
-            database.mongo_url,
-            database.name,
-        );
-        std::fs::write(directory.path().join("walferry.toml"), config).unwrap();
         let mongo = database.mongo().await.unwrap();
-        Self {
+        let pipeline = Self {
             database,
             sql,
             mongo,
             directory,
+            route: Route::chosen(),
+        };
+        pipeline.configure(pattern, pipeline.route != Route::Direct);
+        pipeline
+    }
+
+    /// Writes the configuration, with Kafka or without.
+    pub(crate) fn configure(&self, pattern: &str, has_kafka: bool) {
+        let Database {
+            name,
+            postgres_url,
+            mongo_url,
+            brokers,
+        } = &self.database;
+        let kafka = format!(
+            "[kafka]\nbrokers = {brokers:?}\nprefix = {name:?}\ntransaction_topic = true\n"
+        );
+        let config = format!(
+            "[source]\nurl = {postgres_url:?}\nslot = {name:?}\npublication = \"walmart_publication\"\n\
+             {}[sink]\nurl = {mongo_url:?}\ndatabase = {name:?}\n\
+             [[table]]\nname = {pattern:?}\nmode = \"stream\"\n",
+            if has_kafka { &*kafka } else { "" },
+        );
+        std::fs::write(self.config(), config).unwrap();
+    }
+
+    /// The name of the pipeline's position document.
+    pub(crate) fn id(&self) -> String {
+        let name = &self.database.name;
+        match self.route {
+            Route::Direct => name.clone(),
+            Route::Kafka | Route::Split => format!("{name}/{name}"),
         }
     }
 
@@ -77,14 +119,30 @@ impl Pipeline {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Daemon {
-        let log = self.directory.path().join("walferry.log");
-        Daemon(Process::spawn(&self.command(arguments), &log).unwrap())
+        let reader = self.spawn("walferry.log", &self.reader(arguments));
+        let sink = (self.route == Route::Split)
+            .then(|| self.spawn("walferry.log", &["run", "--role", "sink"]));
+        Daemon([Some(reader), sink].into_iter().flatten().collect())
     }
 
-    /// Starts another daemon over the same pipeline, with a log of its own.
+    /// Starts another daemon over the same pipeline, with a log of its own; of two processes only
+    /// the reader: a second sink would take over.
     pub(crate) fn start_apart(&self, arguments: &[&str]) -> Daemon {
-        let log = self.directory.path().join("another.log");
-        Daemon(Process::spawn(&self.command(arguments), &log).unwrap())
+        Daemon(vec![self.spawn("another.log", &self.reader(arguments))])
+    }
+
+    /// Starts one process.
+    pub(crate) fn spawn(&self, log: &str, arguments: &[&str]) -> Process {
+        let log = self.directory.path().join(log);
+        Process::spawn(&self.command(arguments), &log).unwrap()
+    }
+
+    fn reader<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let role: &[&str] = match self.route {
+            Route::Kafka | Route::Direct => &[],
+            Route::Split => &["--role", "reader"],
+        };
+        [arguments, role].concat()
     }
 
     /// Waits until every table equals its collection.
@@ -103,26 +161,36 @@ impl Pipeline {
 }
 
 /// The running daemon; killed when dropped.
-pub(crate) struct Daemon(pub Process);
+pub(crate) struct Daemon(pub Vec<Process>);
 
 impl Daemon {
     /// Stops it in order.
     pub(crate) async fn stop(self) -> ExitStatus {
-        self.0.stop(Signal::TERM, PATIENCE).await.unwrap()
+        let mut worst = None;
+        for process in self.0 {
+            let status = process.stop(Signal::TERM, PATIENCE).await.unwrap();
+            worst = worst
+                .filter(|it: &ExitStatus| !it.success())
+                .or(Some(status));
+        }
+        worst.unwrap()
     }
 
     /// Kills it outright.
     pub(crate) async fn kill(self) {
-        self.0.kill();
-        self.0.wait(PATIENCE).await.unwrap();
+        self.0.iter().for_each(Process::kill);
+        for process in self.0 {
+            process.wait(PATIENCE).await.unwrap();
+        }
     }
 
-    /// Waits until it ends by itself: its exit code and what it said.
+    /// Waits until its reader ends by itself: its exit code and what was said.
     pub(crate) async fn end(self) -> (Option<i32>, String) {
-        let status = self.0.wait(PATIENCE).await.unwrap();
+        let reader = &self.0[0];
+        let status = reader.wait(PATIENCE).await.unwrap();
         (
             status.code(),
-            std::fs::read_to_string(self.0.log()).unwrap(),
+            std::fs::read_to_string(reader.log()).unwrap(),
         )
     }
 }

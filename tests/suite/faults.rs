@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use walferry_harness::eventually;
+use walferry_harness::{Signal, eventually};
 
-use crate::daemon::{PATIENCE, Pipeline};
+use crate::daemon::{Daemon, PATIENCE, Pipeline, Route};
 
 const SCHEMA: &str = "create table t (id int primary key, v text)";
 
@@ -26,9 +26,8 @@ async fn a_second_daemon_says_so_and_changes_nothing() {
     let epoch = async || {
         let positions = pipeline.mongo.client().database("_walferry");
         let positions = positions.collection::<bson::Document>("positions");
-        let id = format!("{0}/{0}", pipeline.database.name);
         positions
-            .find_one(bson::doc! { "_id": id })
+            .find_one(bson::doc! { "_id": pipeline.id() })
             .await
             .unwrap()
             .unwrap()
@@ -119,7 +118,11 @@ async fn a_slot_made_anew_by_somebody_else_is_noticed() {
     }
     let (code, log) = pipeline.start().end().await;
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("commit log ends at"), "{log}");
+    let named = match pipeline.route {
+        Route::Direct => "MongoDB holds the changes only to",
+        Route::Kafka | Route::Split => "commit log ends at",
+    };
+    assert!(log.contains(named), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,4 +227,46 @@ async fn servers_that_come_back_are_gone_on_with() {
         pipeline.equal(&["t"]).await;
     }
     assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_lone_sinks_the_newcomer_wins_and_the_old_one_exits_with_its_own_code() {
+    if Route::chosen() == Route::Direct {
+        return;
+    }
+    let pipeline = Pipeline::new("lone", SCHEMA, "public.*").await;
+    let reader = pipeline.spawn("reader.log", &["run", "--role", "reader"]);
+    let old = pipeline.spawn("old.log", &["run", "--role", "sink"]);
+    let insert = "insert into t select coalesce(max(id), 0) + 1, 'x' from t";
+    pipeline.sql.batch_execute(insert).await.unwrap();
+    pipeline.equal(&["t"]).await;
+    // Stalled, as by a long pause of its machine: it learns of the other when it wakes up.
+    old.signal(Signal::STOP);
+    let new = pipeline.spawn("new.log", &["run", "--role", "sink"]);
+    pipeline.sql.batch_execute(insert).await.unwrap();
+    pipeline.equal(&["t"]).await;
+    old.signal(Signal::CONT);
+    pipeline.sql.batch_execute(insert).await.unwrap();
+    let fenced = old.wait(PATIENCE).await.unwrap();
+    assert_eq!(fenced.code(), Some(4));
+    pipeline.equal(&["t"]).await;
+    for process in [reader, new] {
+        assert!(
+            process
+                .stop(Signal::TERM, PATIENCE)
+                .await
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_kafka_is_refused_with_the_remedy() {
+    let pipeline = Pipeline::new("norole", SCHEMA, "public.*").await;
+    pipeline.configure("public.*", false);
+    let sink = pipeline.spawn("walferry.log", &["run", "--role", "sink"]);
+    let (code, log) = Daemon(vec![sink]).end().await;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("needs Kafka"), "{log}");
 }

@@ -23,4 +23,7 @@ pub(crate) struct Options {
     /// Sales per second.
     #[arg(long, default_value_t = 200)]
     pub(crate) rate: u32,
+    /// Without Kafka: from PostgreSQL straight into MongoDB.
+    #[arg(long)]
+    pub(crate) direct: bool,
 }

@@ -12,6 +12,7 @@ mod error;
 mod interrupt;
 mod latency;
 mod live;
+mod machines;
 mod pipeline;
 mod probe;
 mod render;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use mongodb::bson::{Document, doc};
 use mongodb::{Client as MongoClient, Collection};
 use tokio_postgres::Client;
-use walferry_harness::Stack;
 
 use crate::error::Result;
+use crate::machines::Machines;
 use crate::pipeline::{DATABASE, TARGET};
 
 /// One unit of what is best in stock, so that it is refused only when everything is sold out.
@@ -33,11 +33,11 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    pub(crate) async fn new(stack: &Stack) -> Result<Self> {
-        let mongo: MongoClient = stack.mongo.client().await?;
+    pub(crate) async fn new(machines: &Machines) -> Result<Self> {
+        let mongo: MongoClient = machines.mongo.client().await?;
         let transactions = mongo.database(TARGET).collection("transactions");
         Ok(Self {
-            postgres: stack.postgres.connect(DATABASE).await?,
+            postgres: machines.postgres.connect(DATABASE).await?,
             transactions,
         })
     }

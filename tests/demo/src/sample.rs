@@ -5,9 +5,9 @@ use std::time::Instant;
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 use tokio_postgres::Client;
-use walferry_harness::Stack;
 
 use crate::error::Result;
+use crate::machines::Machines;
 use crate::pipeline::{DATABASE, SLOT, STREAMED, TARGET};
 
 const TABLES: &str = "
@@ -66,10 +66,10 @@ impl Sample {
 // === impl Sampler ===
 
 impl Sampler {
-    pub(crate) async fn new(stack: &Stack) -> Result<Self> {
+    pub(crate) async fn new(machines: &Machines) -> Result<Self> {
         let (postgres, mongo) = (
-            stack.postgres.connect(DATABASE).await?,
-            stack.mongo.client().await?,
+            machines.postgres.connect(DATABASE).await?,
+            machines.mongo.client().await?,
         );
         let rows = postgres.query(TABLES, &[]).await?;
         let mut tables: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

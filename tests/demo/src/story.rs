@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
-use walferry_harness::{Process, Signal, Stack, fresh_directory};
+use walferry_harness::{Process, Signal, fresh_directory};
 
 use crate::cli::Options;
 use crate::compare::Comparison;
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::latency::Latencies;
 use crate::live::{View, count};
+use crate::machines::Machines;
 use crate::pipeline::{self, DATABASE, Programs, Servers, TARGET};
 use crate::probe::Probe;
 use crate::sample::Sampler;
@@ -34,7 +35,7 @@ struct Story {
     programs: Programs,
     seller: Option<Process>,
     walferry: Option<Process>,
-    stack: Stack,
+    machines: Machines,
 }
 
 /// Runs the demo to its end.
@@ -45,7 +46,8 @@ pub(crate) async fn tell(options: Options) -> Result<Ending> {
     let mut interrupt = Interrupt::listen()?;
     let directory = fresh_directory("demo")?;
     screen::say(format_args!(
-        "starting PostgreSQL, Kafka and MongoDB in {}",
+        "starting PostgreSQL, {}MongoDB in {}",
+        if options.direct { "" } else { "Kafka, " },
         directory.path().display()
     ));
     let mut story = tokio::select! {
@@ -67,21 +69,21 @@ pub(crate) async fn tell(options: Options) -> Result<Ending> {
 
 impl Story {
     async fn begin(options: Options, directory: &Path) -> Result<Self> {
-        let stack = Box::pin(Stack::start(directory)).await?;
-        stack
+        let machines = Box::pin(Machines::start(directory, !options.direct)).await?;
+        machines
             .postgres
             .connect("postgres")
             .await?
             .batch_execute(&format!("create database {DATABASE}"))
             .await?;
         let servers = Servers {
-            postgres: stack.postgres.url_of(DATABASE),
-            source: stack
+            postgres: machines.postgres.url_of(DATABASE),
+            source: machines
                 .postgres
                 .url_of(DATABASE)
                 .replace("postgres@", "walferry@"),
-            brokers: Some(stack.kafka.brokers()),
-            mongo: stack.mongo.url(),
+            brokers: machines.brokers(),
+            mongo: machines.mongo.url(),
         };
         let programs = Programs::new(directory)?;
         programs.write_config(&servers)?;
@@ -91,7 +93,7 @@ impl Story {
             programs,
             seller: None,
             walferry: None,
-            stack,
+            machines,
         })
     }
 
@@ -99,7 +101,7 @@ impl Story {
         self.where_to_look();
         self.install(directory).await?;
         self.programs.backfill().await?;
-        let sampler = Sampler::new(&self.stack).await?;
+        let sampler = Sampler::new(&self.machines).await?;
         self.start_walferry(&sampler).await?;
         self.sell(&sampler).await?;
         self.where_to_look();
@@ -172,7 +174,7 @@ impl Story {
             .options
             .seconds
             .map(|s| Instant::now() + Duration::from_secs(s));
-        let (mut probe, mut latencies) = (Probe::new(&self.stack).await?, Latencies::default());
+        let (mut probe, mut latencies) = (Probe::new(&self.machines).await?, Latencies::default());
         let mut ticks = tokio::time::interval(view.interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while end.is_none_or(|end| Instant::now() < end) {
@@ -204,8 +206,8 @@ impl Story {
         );
         self.programs.backfill().await?;
         screen::say("comparing MongoDB with PostgreSQL, column for column");
-        let postgres = self.stack.postgres.connect(DATABASE).await?;
-        let mongo = self.stack.mongo.client().await?.database(TARGET);
+        let postgres = self.machines.postgres.connect(DATABASE).await?;
+        let mongo = self.machines.mongo.client().await?.database(TARGET);
         let comparison = Comparison::of(&postgres, &mongo, sampler.tables()).await?;
         Ok(report(&comparison, sampler.tables().len()))
     }
@@ -253,7 +255,7 @@ impl Story {
 
     /// Sells one thing and waits until MongoDB shows it.
     async fn own_sale(&self) -> Result<Duration> {
-        self.visible_within(CAUGHT_UP, &mut Probe::new(&self.stack).await?)
+        self.visible_within(CAUGHT_UP, &mut Probe::new(&self.machines).await?)
             .await
     }
 
