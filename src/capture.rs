@@ -7,6 +7,7 @@
 mod confirm;
 mod error;
 mod markers;
+mod moved;
 mod records;
 mod snapshot;
 mod start;
@@ -29,6 +30,7 @@ use crate::lineage::Lineage;
 use crate::merge::Announced;
 
 pub use error::CaptureError;
+pub(crate) use moved::open_moved;
 pub(crate) use stream::{BURST, FEEDBACK, URGENT};
 pub(crate) use tables::{Table, Tables, with_key_of};
 

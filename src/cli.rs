@@ -8,6 +8,7 @@ mod backfill;
 mod error;
 mod exit;
 mod help;
+mod moving;
 mod output;
 mod progress;
 mod signals;
@@ -25,6 +26,7 @@ pub use self::exit::Exit;
 use self::output::Output;
 use self::signals::Signals;
 use crate::config::Config;
+use crate::moving::Destination;
 use crate::pipeline::{self, Role, RunOptions};
 use crate::telemetry::{self, LogFormat};
 
@@ -98,6 +100,13 @@ enum Command {
         #[arg(value_name = "TABLE")]
         tables: Vec<String>,
     },
+    /// Moves a stopped pipeline into Kafka, or out of it
+    #[command(long_about = help::MOVE, after_long_help = help::MOVE_EXAMPLES)]
+    Move {
+        /// Where to
+        #[arg(long, value_enum, value_name = "WAY")]
+        to: Destination,
+    },
     /// Shows the version
     #[command(long_about = help::VERSION, after_long_help = help::VERSION_EXAMPLES)]
     Version,
@@ -163,6 +172,7 @@ async fn command(
         }
         Command::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Command::Verify { tables } => verify::run(config, &tables, tasks, output).await,
+        Command::Move { to } => moving::run(config, to, tasks, output).await,
         Command::Version => output.version(),
     }
 }

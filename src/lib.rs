@@ -11,6 +11,7 @@ pub mod config;
 mod direct;
 mod lineage;
 pub mod merge;
+pub mod moving;
 pub mod pipeline;
 pub mod progress;
 pub(crate) mod snapshot;

@@ -154,6 +154,21 @@ pub(crate) async fn choose_tables<S: Source>(
     Ok(chosen)
 }
 
+/// The tables of a generation with the topics that they have under a prefix.
+pub(crate) fn with_topics(
+    tables: &[TableSpec],
+    options: &CaptureOptions,
+) -> Result<Vec<TableSpec>, CaptureError> {
+    let renamed = tables.iter().map(|table| TableSpec {
+        topic: topic_name(&options.prefix, &table.name).into(),
+        partitions: options.partitions,
+        ..table.clone()
+    });
+    let renamed: Vec<_> = renamed.collect();
+    check_topics(&renamed)?;
+    Ok(renamed)
+}
+
 /// A number for a generation after `last`: a Kafka that was wiped cannot bring an old one back.
 pub(crate) fn next_generation(last: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -75,6 +75,10 @@ pub struct Open {
     pub server: ServerIdentity,
     /// The generation's tables again, so that the log's tail is enough to go on.
     pub tables: Vec<TableSpec>,
+    /// Whether the pipeline came from direct mode: everything before `start_lsn` is applied, though
+    /// the log does not hold it (rule 20).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
 }
 
 /// See [`LogRecord::Commit`].
@@ -257,6 +261,7 @@ mod tests {
                 start_lsn: end_lsn,
                 server,
                 tables: vec![table.clone()],
+                moved: false,
             }),
             LogRecord::Commit(Commit {
                 term,

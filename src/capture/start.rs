@@ -103,6 +103,7 @@ impl<S: Source, L: Log> Capture<S, L> {
         self.source.set_keys(&lineage::keys_of(&lineage.tables));
         let start_lsn = self.source.start().await?;
         let open = LogRecord::Open(Open {
+            moved: false,
             generation: lineage.generation,
             follows: tail.follows(),
             start_lsn,
@@ -177,7 +178,7 @@ impl<S: Source, L: Log> Capture<S, L> {
 }
 
 /// Whether the term that this reader has just begun took over.
-fn check_term(begun: Term, tail: &Tail) -> Result<(), CaptureError> {
+pub(super) fn check_term(begun: Term, tail: &Tail) -> Result<(), CaptureError> {
     check_generation(begun.generation, tail)?;
     if tail.term() == Some(begun) {
         return Ok(());
@@ -196,7 +197,7 @@ fn check_generation(expected: u64, tail: &Tail) -> Result<(), CaptureError> {
     Err(CaptureError::OtherGeneration { expected, found })
 }
 
-fn topic_of(table: &TableSpec) -> TopicSpec {
+pub(super) fn topic_of(table: &TableSpec) -> TopicSpec {
     TopicSpec {
         name: table.topic.clone(),
         partitions: table.partitions,

@@ -144,9 +144,12 @@ impl Tail {
                     ..Self::default()
                 };
             }
-            LogRecord::Open(_) => {
+            LogRecord::Open(open) => {
                 self.identity = identity_of(&entry.record);
                 self.is_opened = true;
+                if open.moved {
+                    self.covered = Some(open.start_lsn);
+                }
             }
             LogRecord::Commit(commit) => {
                 self.cover(commit.term, commit.end_lsn);

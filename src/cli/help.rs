@@ -74,6 +74,23 @@ Exit codes:
   2  the command line or the configuration is mistaken
   3  there are differences; up to 10 of them are shown";
 
+pub(super) const MOVE: &str = "\
+Moves a pipeline that is stopped from direct mode into Kafka, or out of it.
+
+No row is copied: the new way goes on where the old one stopped, and nothing is lost or repeated. It
+is refused, and nothing changed, while changes are under way: then the message says what to do first.
+The [kafka] section of the configuration must be there for either direction.";
+
+pub(super) const MOVE_EXAMPLES: &str = "\
+Examples:
+  walferry move --to kafka     after adding [kafka] to the configuration of a direct pipeline
+  walferry move --to direct    before removing it
+
+Exit codes:
+  0  moved; `walferry run` goes on
+  1  refused or failed; the message says what to do
+  2  the command line or the configuration is mistaken";
+
 pub(super) const VERSION: &str = "\
 Shows the version of walferry, and of the format in which it keeps positions and its commit log.";
 

@@ -84,6 +84,7 @@ impl Rig {
     fn open_after(&self, follows: i64, generation: u64, start: u64) -> Term {
         let (start_lsn, tables) = (Lsn(start), vec![table_spec("p", "a", 3)]);
         let open = Open {
+            moved: false,
             generation,
             follows,
             start_lsn,

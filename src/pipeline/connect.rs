@@ -54,7 +54,7 @@ impl Connect for Downstream {
     }
 }
 
-pub(super) fn source(config: &Config, tasks: &Tasks) -> Result<ReplicationSource, Fault> {
+pub(crate) fn source(config: &Config, tasks: &Tasks) -> Result<ReplicationSource, Fault> {
     let from = &config.source;
     let mut settings =
         walferry_postgres::Settings::new(from.url.expose(), &from.slot, &from.publication);
@@ -62,11 +62,11 @@ pub(super) fn source(config: &Config, tasks: &Tasks) -> Result<ReplicationSource
     Ok(ReplicationSource::new(settings, tasks.clone())?)
 }
 
-pub(super) fn log(config: &Config, kafka: &Kafka) -> KafkaLog {
+pub(crate) fn log(config: &Config, kafka: &Kafka) -> KafkaLog {
     KafkaLog::new(kafka_settings(config, kafka))
 }
 
-pub(super) fn capture_options(config: &Config, kafka: &Kafka) -> CaptureOptions {
+pub(crate) fn capture_options(config: &Config, kafka: &Kafka) -> CaptureOptions {
     CaptureOptions {
         prefix: kafka.prefix.clone(),
         partitions: kafka.partitions,
@@ -78,7 +78,7 @@ pub(super) fn capture_options(config: &Config, kafka: &Kafka) -> CaptureOptions 
 }
 
 /// What a reader is told when there are no topics.
-pub(super) fn direct_options(config: &Config) -> CaptureOptions {
+pub(crate) fn direct_options(config: &Config) -> CaptureOptions {
     let tables = config.tables.clone();
     CaptureOptions {
         slot: config.source.slot.clone(),
@@ -94,7 +94,7 @@ pub(super) fn direct_options(config: &Config) -> CaptureOptions {
 }
 
 /// How much of what is applied at a time.
-pub(super) fn group_limits(config: &Config) -> GroupLimits {
+pub(crate) fn group_limits(config: &Config) -> GroupLimits {
     GroupLimits {
         operations: config.sink.group_rows,
         bytes: config.sink.group_bytes,
@@ -126,6 +126,20 @@ impl DirectSinks {
         let sink = MongoSink::connect(self.settings.clone()).await?;
         Ok(sink.with_writer(self.writer.clone()))
     }
+}
+
+/// Reads the log beside a sink.
+pub(crate) fn log_reader(config: &Config, kafka: &Kafka) -> KafkaLogReader {
+    KafkaLogReader::new(kafka_settings(config, kafka))
+}
+
+/// A sink that writes the position of another pipeline of the same databases.
+pub(crate) async fn sink_of(config: &Config, pipeline: &str) -> Result<MongoSink, Fault> {
+    let settings = walferry_mongodb::Settings {
+        pipeline: pipeline.to_owned(),
+        ..mongodb_settings(config)
+    };
+    Ok(MongoSink::connect(settings).await?)
 }
 
 /// What the batch load and the sink write with alike.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::daemon::Pipeline;
+use crate::daemon::{Pipeline, Route};
 use crate::workload;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,4 +120,39 @@ async fn servers_and_daemon_killed_under_load_lose_and_repeat_nothing() {
 fn seed() -> u64 {
     let given = std::env::var("WALFERRY_SEED").ok();
     given.map_or(100, |seed| seed.parse().expect("WALFERRY_SEED is a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_moves_into_kafka_and_back_and_loses_and_repeats_nothing() {
+    if Route::chosen() != Route::Kafka {
+        return;
+    }
+    let pipeline = Pipeline::new("moving", workload::SCHEMA, "public.*").await;
+    let mut seed = 20;
+    let mut run = async |has_kafka: bool| {
+        pipeline.configure("public.*", has_kafka);
+        let daemon = pipeline.start();
+        seed += 2;
+        workload::run(&pipeline.sql, seed, 1, 40).await;
+        pipeline.equal(&workload::TABLES).await;
+        assert!(daemon.stop().await.success());
+        // For whoever comes next.
+        workload::run(&pipeline.sql, seed + 1, 1, 40).await;
+    };
+    let walk = async |to: &str| {
+        pipeline.configure("public.*", true);
+        let moved = pipeline.start_with(&["move", "--to", to]).end().await;
+        assert_eq!(moved.0, Some(0), "{}", moved.1);
+    };
+    run(false).await;
+    walk("kafka").await;
+    run(true).await;
+    walk("direct").await;
+    run(false).await;
+    walk("kafka").await;
+    run(true).await;
+    pipeline.configure("public.*", false);
+    let (code, log) = pipeline.start().end().await;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("MongoDB holds the changes only to"), "{log}");
 }

@@ -12,6 +12,7 @@ fn open(kafka: &FakeKafka) -> Term {
     };
     let tables = vec![table_spec("p", "a", 1)];
     let open = Open {
+        moved: false,
         generation: 7,
         follows: kafka.newest_term(),
         start_lsn: Lsn(100),
