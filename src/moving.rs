@@ -21,6 +21,7 @@ use crate::capture::{CaptureError, CaptureOptions, open_moved};
 use crate::config::Config;
 use crate::lineage::{self, Lineage};
 use crate::pipeline::connect;
+use crate::supervise::Supervisor;
 
 /// Where a pipeline moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -92,11 +93,26 @@ pub enum MoveError {
     },
 }
 
+/// How often a move is tried: a topic that was just made may have no leader yet.
+const TRIES: u32 = 5;
+
 /// Moves the pipeline of a configuration.
 ///
 /// # Errors
-/// When it cannot be moved as it is; nothing is changed then.
+/// When it cannot be moved as it is; it then goes on the old way.
 pub async fn run(config: &Config, to: Destination, tasks: &Tasks) -> Result<Moved, Fault> {
+    let mut supervisor = Supervisor::new("move");
+    let stop = tasks.stop_signal();
+    for _ in 1..TRIES {
+        match attempt(config, to, tasks).await {
+            Err(fault) if !stop.is_cancelled() => supervisor.after(fault, stop).await?,
+            ended => return ended,
+        }
+    }
+    attempt(config, to, tasks).await
+}
+
+async fn attempt(config: &Config, to: Destination, tasks: &Tasks) -> Result<Moved, Fault> {
     let kafka = config.kafka.as_ref().ok_or(MoveError::NoKafka)?;
     let direct = config.source.slot.clone();
     let through = config.pipeline();
@@ -104,24 +120,23 @@ pub async fn run(config: &Config, to: Destination, tasks: &Tasks) -> Result<Move
         Destination::Kafka => (direct, through),
         Destination::Direct => (through, direct),
     };
-    let options = connect::capture_options(config, kafka);
     let mut moving = Moving {
         source: connect::source(config, tasks)?,
         from: connect::sink_of(config, &from).await?,
         into: connect::sink_of(config, &into).await?,
         name: from,
-        options,
+        options: connect::capture_options(config, kafka),
     };
-    let moved = match to {
+    Ok(match to {
         Destination::Direct => moving.move_to_direct().await?,
         Destination::Kafka => {
-            let log = connect::log(config, kafka);
-            moving
-                .move_to_kafka(log, connect::log_reader(config, kafka))
-                .await?
+            let (log, reader) = (
+                connect::log(config, kafka),
+                connect::log_reader(config, kafka),
+            );
+            moving.move_to_kafka(log, reader).await?
         }
-    };
-    Ok(moved)
+    })
 }
 
 /// A pipeline on its way from one position document to another.
