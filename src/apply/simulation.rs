@@ -28,13 +28,28 @@ use crate::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
 use crate::direct::Direct;
 use crate::merge::WholeLimits;
 
-const SEEDS: u64 = 300;
+/// How many seeds each way has; another number by `WALFERRY_SEEDS`, one seed by `WALFERRY_SEED`.
+const SEEDS: u64 = 1_000;
 const STEPS: usize = 150;
 const TABLES: [&str; 3] = ["a", "b", "ignored"];
 
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    /// Servers that keep what they acknowledged.
+    Kafka,
+    /// The same without Kafka.
+    Direct,
+    /// A Kafka that forgets, a slot that is made anew, a source that was restored: a named error, then
+    /// a new snapshot.
+    Forgetful,
+}
+
 struct World {
-    /// Whether the pipeline does without Kafka.
-    is_direct: bool,
+    case: Case,
+    /// Whether the next reader begins a new generation, as the errors told the operator.
+    wants_snapshot: bool,
+    alarms: usize,
     random: ChaCha8Rng,
     server: FakeServer,
     kafka: FakeKafka,
@@ -53,9 +68,11 @@ type Process = JoinHandle<String>;
 // === impl World: its processes ===
 
 impl World {
-    fn new(seed: u64, is_direct: bool) -> Self {
+    fn new(seed: u64, case: Case) -> Self {
         Self {
-            is_direct,
+            case,
+            wants_snapshot: false,
+            alarms: 0,
             random: ChaCha8Rng::seed_from_u64(seed),
             server: FakeServer::new(&TABLES),
             kafka: FakeKafka::new(),
@@ -77,8 +94,8 @@ impl World {
     fn start_reader(&mut self) {
         let (source, log) = (FakeSource::new(&self.server), FakeLog::new(&self.kafka));
         let stop = CancellationToken::new();
-        let options = options();
-        let mut capture = Capture::new(source, log, options, stop, false);
+        let (options, is_wanted) = (options(), std::mem::take(&mut self.wants_snapshot));
+        let mut capture = Capture::new(source, log, options, stop, is_wanted);
         self.status = capture.status();
         let trace = self.trace.clone();
         self.reader = Some(self.tasks.spawn(async move {
@@ -134,7 +151,7 @@ impl World {
     }
 
     fn start_sink(&mut self) {
-        if self.is_direct {
+        if self.case == Case::Direct {
             return self.start_direct();
         }
         let (database, kafka, tasks) = (
@@ -191,7 +208,7 @@ impl World {
                 return Err(format!("reader: {error}"));
             }
         }
-        if !self.is_direct && self.reader.is_none() && self.random.random_ratio(1, 3) {
+        if self.case != Case::Direct && self.reader.is_none() && self.random.random_ratio(1, 3) {
             self.log("start reader");
             self.start_reader();
         }
@@ -200,6 +217,63 @@ impl World {
             self.start_sink();
         }
         Ok(())
+    }
+
+    /// Does what an operator does about a named error, where one was provoked.
+    async fn revive_or_mend(&mut self) -> Result<(), String> {
+        let Err(alarm) = self.revive().await else {
+            return Ok(());
+        };
+        let is_named = ["--new-snapshot", "has no offset"]
+            .iter()
+            .any(|it| alarm.contains(it));
+        if self.case != Case::Forgetful || !is_named {
+            return Err(alarm);
+        }
+        self.log(format!("the operator reads: {alarm}"));
+        self.alarms += 1;
+        if self.alarms > 50 {
+            return Err(format!("never mended: {alarm}"));
+        }
+        self.crash_reader().await;
+        self.crash_sink().await;
+        self.wants_snapshot = true;
+        self.start_reader();
+        Ok(())
+    }
+
+    /// A server forgets something; whoever spoke to it notices at least that the connection broke.
+    async fn damage(&mut self) {
+        let count = self.random.random_range(1..6);
+        match self.random.random_range(0..5) {
+            0 => {
+                self.log(format!("the log forgets {count}"));
+                self.kafka.lose_tail(&Place::Log, count);
+            }
+            1 | 2 => {
+                let is_all = self.random.random_ratio(1, 2);
+                for name in self.kafka.partitions() {
+                    self.log(format!("{name:?} forgets {count}"));
+                    self.kafka.lose_tail(&Place::Rows(name), count);
+                }
+                if is_all {
+                    self.log("and so does the log");
+                    self.kafka.lose_tail(&Place::Log, count);
+                }
+            }
+            3 => {
+                self.log("the slot is made anew");
+                self.crash_reader().await;
+                self.server.make_slot();
+            }
+            _ => {
+                self.log("the source is restored");
+                self.server.set_flush_lsn(Lsn(0x1000));
+            }
+        }
+        self.crash_reader().await;
+        self.crash_sink().await;
+        self.kafka.drop_zombies();
     }
 
     async fn crash_reader(&mut self) {
@@ -221,7 +295,10 @@ impl World {
 
 impl World {
     async fn step(&mut self) -> Result<(), String> {
-        self.revive().await?;
+        self.revive_or_mend().await?;
+        if self.case == Case::Forgetful && self.random.random_ratio(1, 40) {
+            self.damage().await;
+        }
         match self.random.random_range(0..100) {
             0..25 => self.commit(),
             25..30 => {
@@ -256,7 +333,7 @@ impl World {
             }
             85..87 => {
                 self.log("another sink comes");
-                if self.is_direct {
+                if self.case == Case::Direct {
                     // The lock on the slot's name keeps a second one away.
                     self.crash_sink().await;
                 }
@@ -395,7 +472,7 @@ impl World {
                 self.kafka.flow();
                 self.flush_zombie();
             }
-            self.revive().await?;
+            self.revive_or_mend().await?;
             tokio::time::advance(Duration::from_secs(1)).await;
             for _ in 0..60 {
                 tokio::task::yield_now().await;
@@ -469,13 +546,13 @@ async fn simulate(world: &mut World) -> Result<(), String> {
 }
 
 /// Runs a seed; a failing one shows the end of its trace.
-fn run(seed: u64, is_direct: bool) {
+fn run(seed: u64, case: Case) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let mut world = World::new(seed, is_direct);
+    let mut world = World::new(seed, case);
     if let Err(error) = runtime.block_on(simulate(&mut world)) {
         let trace = world.trace.lock().expect("no thread failed").clone();
         let lines: Vec<&str> = trace.lines().collect();
@@ -484,20 +561,25 @@ fn run(seed: u64, is_direct: bool) {
     }
 }
 
-fn run_all(is_direct: bool) {
-    let seed = std::env::var("WALFERRY_SEED").ok();
-    match seed.and_then(|seed| seed.parse().ok()) {
-        Some(seed) => run(seed, is_direct),
-        None => (0..SEEDS).for_each(|seed| run(seed, is_direct)),
+fn run_all(case: Case) {
+    let given = |name| std::env::var(name).ok().and_then(|it| it.parse().ok());
+    match given("WALFERRY_SEED") {
+        Some(seed) => run(seed, case),
+        None => (0..given("WALFERRY_SEEDS").unwrap_or(SEEDS)).for_each(|seed| run(seed, case)),
     }
 }
 
 #[test]
 fn a_pipeline_whose_parts_fail_at_random_shows_the_sources_commits_one_after_another() {
-    run_all(false);
+    run_all(Case::Kafka);
 }
 
 #[test]
 fn so_does_one_without_kafka() {
-    run_all(true);
+    run_all(Case::Direct);
+}
+
+#[test]
+fn what_the_servers_forget_is_noticed_and_mended_by_a_new_snapshot() {
+    run_all(Case::Forgetful);
 }

@@ -210,6 +210,8 @@ impl Pull {
         for index in 0..self.wants.len() {
             match self.look(reader, index)? {
                 Look::Row(ordinal) => match first {
+                    // One ordinal is one row: taking neither would be no progress, both an invention.
+                    Some((_, least)) if ordinal == least => return Err(self.wrong(reader, index)?),
                     Some((_, least)) if ordinal >= least => below = below.min(ordinal),
                     _ => {
                         below = first.map_or(below, |(_, least)| below.min(least));
@@ -226,6 +228,22 @@ impl Pull {
             Some((index, _)) => Head::Of { index, below },
             None => Head::Done,
         })
+    }
+
+    /// That the row which stands first in a partition does not belong there.
+    fn wrong<R: LogReader>(&self, reader: &mut R, index: usize) -> Result<MergeError, MergeError> {
+        let want = &self.wants[index];
+        let row = match want.partition {
+            Some(partition) => reader.peek(partition)?,
+            None => None,
+        };
+        Ok(row.map_or(
+            MergeError::Incomplete {
+                phase: self.phase,
+                missing: want.left,
+            },
+            |row| want.wrong(self.phase, row),
+        ))
     }
 
     /// The row that stands first in a partition; those that a dead reader left are dropped.
@@ -370,13 +388,17 @@ impl Want {
             stamp.ordinal > last || (stamp.ordinal == last && is_tombstone && !was_tombstone)
         });
         if stamp.phase != phase || !follows {
-            return Err(MergeError::WrongRow {
-                partition: format!("{}/{}", self.name.topic, self.name.partition),
-                offset: row.offset,
-                found: stamp.to_string(),
-                wanted: phase,
-            });
+            return Err(self.wrong(phase, row));
         }
         Ok(())
+    }
+
+    fn wrong(&self, phase: Phase, row: &RowRecord) -> MergeError {
+        MergeError::WrongRow {
+            partition: format!("{}/{}", self.name.topic, self.name.partition),
+            offset: row.offset,
+            found: row.stamp.to_string(),
+            wanted: phase,
+        }
     }
 }

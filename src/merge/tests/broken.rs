@@ -154,6 +154,17 @@ async fn rule_12_rows_of_a_table_outside_the_generation_are_a_named_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_11_the_same_ordinal_in_two_partitions_is_a_named_error() {
+    let (rig, term) = Rig::streaming();
+    rig.row(0, term, 200, 1);
+    rig.row(1, term, 200, 1);
+    rig.commit(term, 200, [1, 1, 0]);
+    let mut merge = rig.live().await;
+    let error = error(&mut merge).await;
+    assert!(matches!(error, MergeError::WrongRow { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_12_a_transaction_incomplete_for_thirty_seconds_is_a_named_error() {
     let (rig, term) = Rig::streaming();
     rig.row(0, term, 200, 1);
