@@ -234,6 +234,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
             term,
             lsn: start.consistent_lsn,
             tables: names,
+            chunks: None,
         };
         self.stage = Stage::Copy { chunk: 0, end };
         Ok(())

@@ -241,20 +241,26 @@ impl<R: LogReader> Merge<R> {
             }
             LogRecord::Open(open) => self.read_open(offset, &open)?,
             LogRecord::Commit(commit) if self.counts(commit.term, offset)? => {
+                self.check_covered(offset, commit.after)?;
                 let mut pull = Pull::new(commit.term, Phase::Stream(commit.commit_lsn));
                 pull.end_lsn = Some(commit.end_lsn);
                 pull.committed_at = Some(commit.committed_at);
                 return self.begin_pull(pull, (offset, hash), &commit.records);
             }
             LogRecord::Chunk(chunk) if self.counts(chunk.term, offset)? => {
+                self.check_chunks(offset, chunk.chunk)?;
                 let pull = Pull::new(chunk.term, Phase::Snapshot(chunk.chunk));
                 return self.begin_pull(pull, (offset, hash), &chunk.records);
             }
             LogRecord::SnapshotEnd(end) if self.counts(end.term, offset)? => {
+                if let Some(chunks) = end.chunks {
+                    self.check_chunks(offset, chunks)?;
+                }
                 self.barrier = Some((Barrier::SnapshotEnd(end), offset, hash));
                 return Ok(false);
             }
             LogRecord::Heartbeat(beat) if self.counts(beat.term, offset)? => {
+                self.check_covered(offset, beat.after)?;
                 self.checkpoint.end_lsn = self.checkpoint.end_lsn.max(beat.lsn);
                 is_heartbeat = true;
             }
@@ -330,6 +336,37 @@ impl<R: LogReader> Merge<R> {
             return Err(MergeError::UnknownTerm { offset, term });
         }
         Ok(term == self.checkpoint.term && self.skipping != Some(term))
+    }
+
+    /// Whether the records before this one were all read: it says how far they reached.
+    fn check_covered(&self, offset: i64, after: Lsn) -> Result<(), MergeError> {
+        let covered = self.checkpoint.end_lsn;
+        if after > covered {
+            return Err(MergeError::Hole {
+                offset,
+                after,
+                covered,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether all chunks before this number were read.
+    fn check_chunks(&self, offset: i64, found: u64) -> Result<(), MergeError> {
+        let generation = self.checkpoint.generation;
+        let read = self.checkpoint.position.map(|it| (it.generation, it.phase));
+        let expected = match read {
+            Some((of, Phase::Snapshot(last))) if of == generation => last + 1,
+            _ => 0,
+        };
+        if found > expected {
+            return Err(MergeError::ChunkMissing {
+                offset,
+                expected,
+                found,
+            });
+        }
+        Ok(())
     }
 
     /// Begins to take the rows that the record at an offset counts.

@@ -96,6 +96,10 @@ pub struct Commit {
     pub committed_at: i64,
     /// How many records stand in which partition, tombstones counted.
     pub records: Vec<PartitionCount>,
+    /// How far the log covered the source before this record: a reader that has not come so far
+    /// misses records. Zero when not told.
+    #[serde(default)]
+    pub after: Lsn,
 }
 
 /// See [`LogRecord::Chunk`].
@@ -120,6 +124,9 @@ pub struct SnapshotEnd {
     pub lsn: Lsn,
     /// The tables whose snapshot is complete.
     pub tables: Vec<TableName>,
+    /// How many chunks it has; none when not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<u64>,
 }
 
 /// See [`LogRecord::Heartbeat`].
@@ -129,6 +136,9 @@ pub struct Heartbeat {
     pub term: Term,
     /// Everything of interest before this LSN is in the log.
     pub lsn: Lsn,
+    /// See [`Commit::after`].
+    #[serde(default)]
+    pub after: Lsn,
 }
 
 /// A number of records of one partition.
@@ -264,6 +274,7 @@ mod tests {
                 moved: false,
             }),
             LogRecord::Commit(Commit {
+                after: end_lsn,
                 term,
                 xid: u32::MAX,
                 commit_lsn,
@@ -278,11 +289,16 @@ mod tests {
                 records,
             }),
             LogRecord::SnapshotEnd(SnapshotEnd {
+                chunks: Some(2),
                 term,
                 lsn: end_lsn,
                 tables: vec![table.name],
             }),
-            LogRecord::Heartbeat(Heartbeat { term, lsn: end_lsn }),
+            LogRecord::Heartbeat(Heartbeat {
+                term,
+                lsn: end_lsn,
+                after: end_lsn,
+            }),
         ]
     }
 

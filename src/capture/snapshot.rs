@@ -55,6 +55,7 @@ impl<S: Source, L: Log> Capture<S, L> {
             term,
             lsn: start.consistent_lsn,
             tables: names,
+            chunks: Some(sending.chunk),
         };
         self.log.append(&LogRecord::SnapshotEnd(end)).await?;
         info!(rows, chunks = sending.chunk, "the snapshot is in Kafka");

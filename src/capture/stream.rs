@@ -354,6 +354,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             end_lsn,
             committed_at: transaction.committed_at,
             records: transaction.records,
+            after: self.covered,
         });
         self.send_closing(&record, end_lsn).await?;
         self.last_commit = Some(commit_lsn);
@@ -387,6 +388,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         let record = LogRecord::Heartbeat(Heartbeat {
             term: self.term,
             lsn,
+            after: self.covered,
         });
         self.send_closing(&record, lsn).await
     }

@@ -151,6 +151,9 @@ impl Tail {
                     self.covered = Some(open.start_lsn);
                 }
             }
+            // Behind a hole nothing is covered: what the log forgot is to be sent again, or missed.
+            LogRecord::Commit(it) if self.misses(it.after) => {}
+            LogRecord::Heartbeat(it) if self.misses(it.after) => {}
             LogRecord::Commit(commit) => {
                 self.cover(commit.term, commit.end_lsn);
                 self.last_commit = Some(commit.commit_lsn);
@@ -159,6 +162,11 @@ impl Tail {
             LogRecord::Heartbeat(beat) => self.cover(beat.term, beat.lsn),
             LogRecord::Chunk(_) => {}
         }
+    }
+
+    /// Whether records are missing before one that says how far the log covered the source then.
+    fn misses(&self, after: Lsn) -> bool {
+        self.covered.is_some_and(|covered| after > covered)
     }
 
     fn cover(&mut self, term: Term, lsn: Lsn) {

@@ -33,6 +33,17 @@ pub enum MergeError {
         /// The term.
         term: Term,
     },
+    /// Rows of a later term, whose `open` is missing.
+    #[error(
+        "the rows of {phase:?} (term {}) are followed by those of a later term, whose beginning is \
+         missing in the commit log: the log lost records. {NEW_SNAPSHOT}", term.number
+    )]
+    OpenMissing {
+        /// The term that the log knows.
+        term: Term,
+        /// The transaction or chunk.
+        phase: Phase,
+    },
     /// The slot began later than what the log holds.
     #[error(
         "the reader went on at {start} (commit log offset {offset}), but the log covers the source \
@@ -45,6 +56,32 @@ pub enum MergeError {
         start: Lsn,
         /// How far the log goes.
         covered: Lsn,
+    },
+    /// Records are missing in the middle of a term.
+    #[error(
+        "commit log offset {offset} was written when the log covered the source up to {after}, but what \
+         is left before it covers only {covered}: Kafka lost acknowledged records. {NEW_SNAPSHOT}"
+    )]
+    Hole {
+        /// Where.
+        offset: i64,
+        /// How far the log once went.
+        after: Lsn,
+        /// How far it goes now.
+        covered: Lsn,
+    },
+    /// A part of the snapshot is missing.
+    #[error(
+        "commit log offset {offset} counts {found} chunks of the snapshot before it, but chunk {expected} was never \
+         read: the log lost records. {NEW_SNAPSHOT}"
+    )]
+    ChunkMissing {
+        /// Where.
+        offset: i64,
+        /// The chunk that comes next.
+        expected: u64,
+        /// The chunk, or the number of chunks, that is there.
+        found: u64,
     },
     /// A partition no longer, or never, held what comes next.
     #[error(

@@ -170,13 +170,28 @@ impl Pull {
                     }
                 }
                 Head::Done => return Ok(Pulled::Complete),
-                Head::Void => return Ok(Pulled::Void),
+                Head::Void => {
+                    self.check_void(reader).await?;
+                    return Ok(Pulled::Void);
+                }
                 Head::Waiting => match tokio::time::timeout(STALL, reader.arrived()).await {
                     Ok(arrived) => arrived?,
                     Err(_) => self.search(reader).await?,
                 },
             }
         }
+    }
+
+    /// Whether the log says too that the term is over: no reader produces before its `open` is there.
+    async fn check_void<R: LogReader>(&mut self, reader: &mut R) -> Result<(), MergeError> {
+        if !self.is_term_over {
+            self.find_next_open(reader).await?;
+        }
+        if self.is_term_over {
+            return Ok(());
+        }
+        let (term, phase) = (self.term, self.phase);
+        Err(MergeError::OpenMissing { term, phase })
     }
 
     /// Judges by the count whether the transaction is applied in pieces.

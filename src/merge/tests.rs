@@ -49,6 +49,7 @@ impl Rig {
         let term = self.generation(generation);
         let tables = vec![TableName::new("public", "a")];
         let end = SnapshotEnd {
+            chunks: None,
             term,
             lsn: Lsn(START),
             tables,
@@ -102,6 +103,7 @@ impl Rig {
         let records = counted(counts);
         let (commit_lsn, end_lsn) = (Lsn(lsn), Lsn(lsn + 10));
         let commit = Commit {
+            after: Lsn::ZERO,
             term,
             xid: 1,
             commit_lsn,
@@ -124,6 +126,7 @@ impl Rig {
 
     fn beat(&self, term: Term, lsn: u64) {
         self.kafka.append_log(&LogRecord::Heartbeat(Heartbeat {
+            after: Lsn::ZERO,
             term,
             lsn: Lsn(lsn),
         }));

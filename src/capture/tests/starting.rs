@@ -268,8 +268,11 @@ async fn rule_5_a_record_of_an_older_term_after_an_open_does_not_count_as_held()
     rig.server.commit(&[insert(1)]);
     rig.server.make_slot();
     let lsn = Lsn(0xFFFF);
-    rig.kafka
-        .append_log(&LogRecord::Heartbeat(Heartbeat { term: old, lsn }));
+    rig.kafka.append_log(&LogRecord::Heartbeat(Heartbeat {
+        term: old,
+        lsn,
+        after: Lsn::ZERO,
+    }));
     let error = rig.error().await;
     assert!(matches!(error, CaptureError::LogForgot { .. }), "{error}");
 }

@@ -27,6 +27,7 @@ fn open(kafka: &FakeKafka) -> Term {
 
 fn beat(kafka: &FakeKafka, term: Term, lsn: u64) {
     kafka.append_log(&LogRecord::Heartbeat(Heartbeat {
+        after: Lsn::ZERO,
         term,
         lsn: Lsn(lsn),
     }));

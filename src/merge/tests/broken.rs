@@ -2,7 +2,7 @@
 
 use walferry_core::fakes::{FakeLogReader, Place};
 use walferry_core::{Class, Classify};
-use walferry_schema::Term;
+use walferry_schema::{Heartbeat, LogRecord, Lsn, Phase, Term};
 
 use super::{
     Announced, GENERATION, Merge, MergeError, Rig, WHOLE, barrier, error, name, next, nothing,
@@ -135,6 +135,7 @@ async fn rule_12_what_the_log_never_announced_is_a_named_error() {
 async fn rule_12_rows_of_a_table_outside_the_generation_are_a_named_error() {
     let (rig, term) = Rig::streaming();
     let commit = walferry_schema::Commit {
+        after: Lsn::ZERO,
         term,
         xid: 1,
         commit_lsn: walferry_schema::Lsn(200),
@@ -162,6 +163,51 @@ async fn rule_11_the_same_ordinal_in_two_partitions_is_a_named_error() {
     let mut merge = rig.live().await;
     let error = error(&mut merge).await;
     assert!(matches!(error, MergeError::WrongRow { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_record_behind_a_hole_in_the_log_is_a_named_error() {
+    let (rig, term) = Rig::streaming();
+    rig.row(0, term, 200, 1);
+    rig.commit(term, 200, [1, 0, 0]);
+    // What stood between the two is gone, and this one came late.
+    rig.kafka.append_log(&LogRecord::Heartbeat(Heartbeat {
+        term,
+        lsn: Lsn(400),
+        after: Lsn(310),
+    }));
+    let mut merge = rig.live().await;
+    assert_eq!(transaction(&mut merge).await, (200, vec![1]));
+    let error = error(&mut merge).await;
+    assert!(
+        matches!(
+            error,
+            MergeError::Hole {
+                covered: Lsn(210),
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_snapshot_that_lacks_a_chunk_is_a_named_error() {
+    let rig = Rig::new();
+    let term = rig.generation(GENERATION);
+    for ordinal in 0..2 {
+        rig.record(0, term, Phase::Snapshot(ordinal), 0, true);
+    }
+    rig.chunk(term, 0, [1, 0, 0]);
+    rig.chunk(term, 2, [1, 0, 0]);
+    let mut merge = rig.merge(None).await.expect("it opens");
+    barrier(&mut merge).await;
+    assert!(next(&mut merge).await.is_ok());
+    let error = error(&mut merge).await;
+    assert!(
+        matches!(error, MergeError::ChunkMissing { expected: 1, .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

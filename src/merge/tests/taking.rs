@@ -147,6 +147,7 @@ async fn rule_18_chunks_come_between_the_generation_and_the_snapshots_end() {
     );
     let tables = Vec::new();
     let end = walferry_schema::SnapshotEnd {
+        chunks: None,
         term,
         lsn: Lsn(100),
         tables,

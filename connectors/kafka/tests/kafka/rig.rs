@@ -78,6 +78,7 @@ pub(crate) async fn begun(settings: &Settings, topics: &[TopicSpec]) -> KafkaLog
 
 pub(crate) fn heartbeat(lsn: u64) -> LogRecord {
     LogRecord::Heartbeat(Heartbeat {
+        after: walferry_schema::Lsn::ZERO,
         term: Term {
             generation: 1,
             number: 0,
