@@ -4,12 +4,13 @@
 #   make demo DATA=dir      loads the CSV files of a directory instead of generated ones
 #   make demo RATE=500      sales per second
 #   make demo KAFKA=0       without Kafka: from PostgreSQL straight into MongoDB
+#   make torture SECONDS=600  kills under load for so long; SEED=7 for another run, or the same again
 
 # The tests of the suite that every way of running the daemon has to pass.
 WAYS = stream:: faults:: retail::
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint
+.PHONY: help setup demo test torture lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,10 @@ test: setup ## the whole suite, on private servers below .run/
 	@WALFERRY_PATH=direct cargo test -q -p walferry --test suite -- $(WAYS)
 	@echo "test: and with reader and sink as two processes"
 	@WALFERRY_PATH=split cargo test -q -p walferry --test suite -- $(WAYS)
+
+torture: setup ## kills of the daemon and the servers under load, for SECONDS (300)
+	@WALFERRY_TORTURE_SECONDS=$(or $(SECONDS),300) $(if $(SEED),WALFERRY_SEED=$(SEED)) \
+		cargo test -p walferry --test suite torture -- --nocapture
 
 lint: ## formatting, clippy, documentation, dependencies
 	@scripts/setup.sh lint

@@ -14,5 +14,6 @@ mod oracle;
 mod retail;
 mod site;
 mod stream;
+mod torture;
 mod verify;
 mod workload;

@@ -23,20 +23,7 @@ pub(crate) async fn run(sql: &Client, seed: u64, lane: i32, transactions: usize)
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for _ in 0..transactions {
         sql.batch_execute("begin").await.unwrap();
-        for _ in 0..random.random_range(1..8) {
-            let is_nested = random.random_bool(0.2);
-            if is_nested {
-                sql.batch_execute("savepoint s").await.unwrap();
-            }
-            for _ in 0..random.random_range(1..4) {
-                let statement = statement(&mut random, lane);
-                sql.batch_execute(&statement).await.unwrap();
-            }
-            if is_nested {
-                let end = ["rollback to s", "release s"].choose(&mut random).unwrap();
-                sql.batch_execute(end).await.unwrap();
-            }
-        }
+        statements(sql, &mut random, lane).await.unwrap();
         let end = if random.random_bool(0.15) {
             "rollback"
         } else {
@@ -44,6 +31,29 @@ pub(crate) async fn run(sql: &Client, seed: u64, lane: i32, transactions: usize)
         };
         sql.batch_execute(end).await.unwrap();
     }
+}
+
+/// Runs the statements of one transaction, which the caller begins and ends.
+pub(crate) async fn statements(
+    sql: &Client,
+    random: &mut ChaCha8Rng,
+    lane: i32,
+) -> Result<(), tokio_postgres::Error> {
+    for _ in 0..random.random_range(1..8) {
+        let is_nested = random.random_bool(0.2);
+        if is_nested {
+            sql.batch_execute("savepoint s").await?;
+        }
+        for _ in 0..random.random_range(1..4) {
+            let statement = statement(random, lane);
+            sql.batch_execute(&statement).await?;
+        }
+        if is_nested {
+            let end = ["rollback to s", "release s"].choose(random).unwrap();
+            sql.batch_execute(end).await?;
+        }
+    }
+    Ok(())
 }
 
 fn statement(random: &mut ChaCha8Rng, lane: i32) -> String {

@@ -1,0 +1,251 @@
+//! Sustained load under kills: nothing is lost, nothing doubled, and no half of a transaction is seen.
+//!
+//! - Every source commit keeps the invariants of [`SCHEMA`]; a reader with snapshot read concern
+//!   holds them against MongoDB all the while.
+//! - The daemon and each of the three servers are killed with SIGKILL under load, in seeded order.
+//! - MongoDB's own oplog proves that each transaction was applied once, in the order of the source.
+//!
+//! `WALFERRY_SEED` chooses another run, `WALFERRY_TORTURE_SECONDS` a longer one (`make torture`).
+
+mod oplog;
+mod reader;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::time::Instant;
+use walferry_harness::{Database, Stack, eventually};
+
+use crate::daemon::{Daemon, PATIENCE, Pipeline};
+use crate::workload;
+use reader::Reader;
+use writer::{Progress, Writer};
+
+/// Σ left + Σ sold is constant for each product, `headers.lines` counts its details, and each writer
+/// numbers its history without a gap.
+const SCHEMA: &str = "
+    create table stock (product int primary key, \"left\" int8 not null);
+    create table sold (product int primary key, quantity int8 not null);
+    create table headers (id int8 primary key, lines int not null);
+    create table details (header int8, line int, note text, primary key (header, line));
+    create table history (writer int, n int8, primary key (writer, n));
+    insert into stock select p, 1000 from generate_series(1, 30) p;
+    insert into sold select p, 0 from generate_series(1, 30) p;
+";
+const PRODUCTS: i32 = 30;
+const PER_PRODUCT: i64 = 1000;
+const TABLES: [&str; 5] = ["stock", "sold", "headers", "details", "history"];
+/// Two writers keep the invariants, one runs the random workload.
+const WRITERS: [i32; 3] = [1, 2, 3];
+
+/// What a run consists of.
+struct Plan {
+    seed: u64,
+    /// Goes on until then; the short form ends after one round of kills.
+    long: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Daemon,
+    Kafka,
+    Mongo,
+    Postgres,
+}
+
+/// All that runs.
+struct Torture {
+    stack: Stack,
+    database: Database,
+    pipeline: Pipeline,
+    daemon: Option<Daemon>,
+    progress: Arc<Progress>,
+    reader: Arc<Reader>,
+    /// The servers' directory, removed last.
+    _root: tempfile::TempDir,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_under_load_lose_nothing_double_nothing_and_show_no_half() {
+    let plan = Plan::from_environment();
+    let mut random = ChaCha8Rng::seed_from_u64(plan.seed);
+    let mut torture = Torture::start().await;
+    let writers = WRITERS.map(|number| {
+        let writer = Writer::new(&torture.database, plan.seed, number, plan.giant());
+        tokio::task::spawn(writer.run(Arc::clone(&torture.progress)))
+    });
+    let reading = tokio::task::spawn(Arc::clone(&torture.reader).run());
+
+    let begun = Instant::now();
+    let mut kills = 0;
+    while kills == 0 || plan.long.is_some_and(|long| begun.elapsed() < long) {
+        let mut victims = Victim::ALL;
+        victims.shuffle(&mut random);
+        for victim in victims {
+            torture.let_some_pass(&mut random).await;
+            torture.kill(victim).await;
+            kills += 1;
+            eprintln!(
+                "torture: seed {}, {:?}, kill {kills} ({victim:?}), {} commits, {} states read",
+                plan.seed,
+                begun.elapsed(),
+                torture.progress.commits(),
+                torture.reader.states(),
+            );
+        }
+    }
+    torture.let_some_pass(&mut random).await;
+
+    torture.progress.stop();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    torture.pipeline.sql = torture.database.sql().await.unwrap();
+    torture.check_equal(plan.patience()).await;
+    torture.reader.stop();
+    reading.await.unwrap();
+    torture.check_history().await;
+    assert!(torture.daemon.take().unwrap().stop().await.success());
+}
+
+// === impl Plan ===
+
+impl Plan {
+    fn from_environment() -> Self {
+        let number = |name| {
+            let given = std::env::var(name).ok();
+            given.map(|text| {
+                text.parse()
+                    .unwrap_or_else(|_| panic!("{name} is a number"))
+            })
+        };
+        Self {
+            seed: number("WALFERRY_SEED").unwrap_or(100),
+            long: number("WALFERRY_TORTURE_SECONDS").map(Duration::from_secs),
+        }
+    }
+
+    /// Rows of the largest transactions.
+    fn giant(&self) -> i32 {
+        if self.long.is_some() { 20_000 } else { 2_000 }
+    }
+
+    /// How long the last backlog may take.
+    fn patience(&self) -> Duration {
+        self.long.map_or(PATIENCE, |long| PATIENCE + long)
+    }
+}
+
+// === impl Victim ===
+
+impl Victim {
+    const ALL: [Self; 4] = [Self::Daemon, Self::Kafka, Self::Mongo, Self::Postgres];
+}
+
+// === impl Torture ===
+
+impl Torture {
+    async fn start() -> Self {
+        let root = walferry_harness::fresh_directory("torture").unwrap();
+        let stack = Stack::start(root.path()).await.unwrap();
+        let database = stack.fresh_database("torture").await.unwrap();
+        let schema = format!("{SCHEMA}; {}", workload::SCHEMA);
+        let pipeline = Pipeline::over(database.clone(), &schema, "public.*").await;
+        let daemon = pipeline.start();
+        pipeline.equal(&TABLES).await;
+        let progress = Arc::<Progress>::default();
+        let reader = Reader::new(pipeline.mongo.clone(), Arc::clone(&progress));
+        Self {
+            stack,
+            database,
+            pipeline,
+            daemon: Some(daemon),
+            progress,
+            reader: Arc::new(reader),
+            _root: root,
+        }
+    }
+
+    /// Waits for commits at the source and for states at the target, so that a kill meets work.
+    async fn let_some_pass(&self, random: &mut ChaCha8Rng) {
+        let commits = self.progress.commits() + random.random_range(20..200);
+        let states = self.reader.states() + random.random_range(2..6);
+        let passed = eventually(PATIENCE, "commits to pass", async || {
+            let status = self.daemon.as_ref().and_then(|daemon| daemon.0.status());
+            assert!(status.is_none(), "the daemon ended: {}", self.log());
+            let (committed, read) = (self.progress.commits(), self.reader.states());
+            if committed >= commits && read >= states {
+                return Ok(());
+            }
+            Err(format!(
+                "{committed} of {commits} commits, {read} of {states} states"
+            ))
+        });
+        if let Err(error) = passed.await {
+            panic!("{error}\n{}", self.log());
+        }
+    }
+
+    async fn kill(&mut self, victim: Victim) {
+        match victim {
+            Victim::Daemon => {
+                self.daemon.take().unwrap().kill().await;
+                self.daemon = Some(self.pipeline.start());
+            }
+            Victim::Kafka => {
+                self.stack.kafka.kill().await.unwrap();
+                self.stack.kafka.restart().await.unwrap();
+            }
+            Victim::Mongo => {
+                self.stack.mongo.kill().await.unwrap();
+                self.stack.mongo.restart().await.unwrap();
+            }
+            Victim::Postgres => {
+                self.stack.postgres.kill().await.unwrap();
+                self.stack.postgres.restart().await.unwrap();
+            }
+        }
+    }
+
+    async fn check_equal(&self, patience: Duration) {
+        let (sql, mongo) = (&self.pipeline.sql, &self.pipeline.mongo);
+        let equal = eventually(patience, "MongoDB to equal PostgreSQL", async || {
+            for table in TABLES.iter().chain(&workload::TABLES) {
+                crate::oracle::compare(sql, mongo, table).await?;
+            }
+            Ok::<_, String>(())
+        });
+        if let Err(error) = equal.await {
+            panic!("{error}\n{}", self.log());
+        }
+    }
+
+    /// The writers know what they committed; the oplog knows what was applied, and how often.
+    async fn check_history(&self) {
+        let committed = self.progress.histories();
+        assert_eq!(committed.len(), WRITERS.len());
+        let query = "select writer, count(*), max(n) from history group by writer";
+        for row in self.pipeline.sql.query(query, &[]).await.unwrap() {
+            let (writer, count, last): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            assert_eq!((count, last), (committed[&writer], committed[&writer]));
+        }
+        let applied = oplog::read(&self.pipeline.mongo).await;
+        assert_eq!(applied.histories, committed, "history inserts in the oplog");
+        assert!(applied.positions > 0 && applied.epochs > 1);
+        eprintln!(
+            "torture: {} position writes under {} epochs, {} history rows, each once",
+            applied.positions,
+            applied.epochs,
+            committed.values().sum::<i64>()
+        );
+    }
+
+    fn log(&self) -> String {
+        let log = self.pipeline.config().with_file_name("walferry.log");
+        std::fs::read_to_string(log).unwrap_or_default()
+    }
+}
