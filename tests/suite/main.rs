@@ -11,6 +11,7 @@ mod command_line;
 mod daemon;
 mod faults;
 mod oracle;
+mod reliability;
 mod retail;
 mod site;
 mod stream;
