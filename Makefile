@@ -10,7 +10,7 @@
 WAYS = stream:: faults:: retail::
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint
+.PHONY: help setup demo test torture mutate lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: setup ## the whole suite, on private servers below .run/
 torture: setup ## kills of the daemon and the servers under load, for SECONDS (300)
 	@WALFERRY_TORTURE_SECONDS=$(or $(SECONDS),300) $(if $(SEED),WALFERRY_SEED=$(SEED)) \
 		cargo test -p walferry --test suite torture -- --nocapture
+
+mutate: setup ## break the engine on purpose, one way at a time: a named test must notice each
+	@scripts/mutate.sh
 
 lint: ## formatting, clippy, documentation, dependencies
 	@scripts/setup.sh lint

@@ -253,6 +253,23 @@ async fn rule_5_a_log_that_forgot_its_tail_is_noticed_before_anything_is_produce
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_5_a_slot_at_the_end_of_the_last_commit_is_covered_by_it() {
+    let rig = Rig::streaming().await;
+    let term = rig.start();
+    let last = rig.server.commit(&[insert(1)]);
+    settle().await;
+    pass(1).await;
+    term.abort();
+    settle().await;
+    assert_eq!(rig.confirmed(), FakeServer::end_of(last));
+    let _term = rig.start();
+    rig.server.commit(&[insert(2)]);
+    settle().await;
+    assert_eq!(rig.last_open().start_lsn, FakeServer::end_of(last));
+    assert_eq!(rig.commits().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_5_a_record_of_an_older_term_after_an_open_does_not_count_as_held() {
     let rig = Rig::streaming().await;
     rig.start().abort();
