@@ -89,8 +89,10 @@ async fn kills_under_load_lose_nothing_double_nothing_and_show_no_half() {
             torture.let_some_pass(&mut random).await;
             torture.kill(victim).await;
             kills += 1;
+            let pause = torture.next_state().await;
             eprintln!(
-                "torture: seed {}, {:?}, kill {kills} ({victim:?}), {} commits, {} states read",
+                "torture: seed {}, {:.1?}, kill {kills} ({victim:?}, next state after {pause:.1?}), \
+                 {} commits, {} states read",
                 plan.seed,
                 begun.elapsed(),
                 torture.progress.commits(),
@@ -188,6 +190,18 @@ impl Torture {
         if let Err(error) = passed.await {
             panic!("{error}\n{}", self.log());
         }
+    }
+
+    /// How long it takes until the target moves again.
+    async fn next_state(&self) -> Duration {
+        let (begun, states) = (Instant::now(), self.reader.states());
+        let moved = eventually(PATIENCE, "the next state", async || {
+            self.reader.states() > states
+        });
+        if let Err(error) = moved.await {
+            panic!("{error}\n{}", self.log());
+        }
+        begun.elapsed()
     }
 
     async fn kill(&mut self, victim: Victim) {
