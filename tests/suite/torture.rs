@@ -18,7 +18,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
-use walferry_harness::{Database, Stack, eventually};
+use walferry_harness::{Database, Process, Stack, eventually};
 
 use crate::daemon::{Daemon, PATIENCE, Pipeline};
 use crate::workload;
@@ -177,7 +177,8 @@ impl Torture {
         let commits = self.progress.commits() + random.random_range(20..200);
         let states = self.reader.states() + random.random_range(2..6);
         let passed = eventually(PATIENCE, "commits to pass", async || {
-            let status = self.daemon.as_ref().and_then(|daemon| daemon.0.status());
+            let processes = self.daemon.iter().flat_map(|daemon| &daemon.0);
+            let status = processes.into_iter().find_map(Process::status);
             assert!(status.is_none(), "the daemon ended: {}", self.log());
             let (committed, read) = (self.progress.commits(), self.reader.states());
             if committed >= commits && read >= states {

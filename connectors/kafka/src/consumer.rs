@@ -6,6 +6,7 @@
 //!   where the old one was, and the numbers given out stay.
 //! - Brokers that are away are waited for; a record that is gone is an error.
 //! - After an error the reader is to be assigned anew.
+//! - Published offsets are the newest given, at most one request per `PUBLISH`.
 
 mod queue;
 mod reading;
@@ -28,6 +29,8 @@ use reading::{Arrivals, EVENTS, Reading, Row, add_offset};
 
 const LEARN: Duration = Duration::from_secs(1);
 const SEEK: Duration = Duration::from_secs(10);
+/// Lag tools look every few seconds at most; a group ends every few milliseconds.
+const PUBLISH: Duration = Duration::from_secs(1);
 const SEEK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Kafka as the sink reads it.
@@ -37,6 +40,9 @@ pub struct KafkaLogReader {
     reading: Option<Reading>,
     arrivals: Arc<Arrivals>,
     scan: LogScan,
+    /// Offsets that are yet to be published.
+    unpublished: Option<TopicPartitionList>,
+    published_at: Option<Instant>,
 }
 
 // === impl KafkaLogReader ===
@@ -52,6 +58,8 @@ impl KafkaLogReader {
             commit_log,
             reading: None,
             arrivals: Arc::default(),
+            unpublished: None,
+            published_at: None,
         }
     }
 
@@ -60,6 +68,7 @@ impl KafkaLogReader {
         log: i64,
         rows: &BTreeMap<PartitionOffset, i64>,
     ) -> Result<(), Error> {
+        self.publish();
         if let Some(old) = self.reading.take() {
             drop_beside(old);
         }
@@ -141,13 +150,36 @@ impl KafkaLogReader {
 
     /// Waits for a wake-up, or until the client's events are due.
     async fn wait(&mut self, what: impl FnOnce(&Arrivals) -> &Notify) -> Result<(), Error> {
-        let due = self.reading()?.see_events()?;
+        let due = self.see_events()?;
         tokio::select! {
             biased;
             () = what(&self.arrivals).notified() => {}
             () = tokio::time::sleep(due) => {}
         }
         Ok(())
+    }
+
+    /// Looks at the client's events, and publishes what is due; how long until that is due again.
+    fn see_events(&mut self) -> Result<Duration, Error> {
+        let due = self.reading()?.see_events()?;
+        self.publish_when_due();
+        Ok(due)
+    }
+
+    fn publish_when_due(&mut self) {
+        if self.published_at.is_none_or(|at| at.elapsed() >= PUBLISH) {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let (Some(reading), Some(offsets)) = (&self.reading, self.unpublished.take()) else {
+            return;
+        };
+        self.published_at = Some(Instant::now());
+        if let Err(error) = reading.consumer.commit(&offsets, CommitMode::Async) {
+            debug!(%error, "publishing offsets failed");
+        }
     }
 
     async fn seek(&mut self, offset: i64) -> Result<(), Error> {
@@ -224,9 +256,8 @@ impl LogReader for KafkaLogReader {
                 () = self.arrivals.rows.notified() => return Ok(()),
                 () = tokio::time::sleep_until((waited + EVENTS).into()) => {}
             }
-            let reading = self.reading()?;
-            reading.see_events()?;
-            waited = reading.events_seen;
+            self.see_events()?;
+            waited = self.reading()?.events_seen;
         }
     }
 
@@ -243,26 +274,26 @@ impl LogReader for KafkaLogReader {
     }
 
     fn publish_offsets(&mut self, log: i64, rows: &BTreeMap<PartitionOffset, i64>) {
-        let Some(reading) = &self.reading else { return };
         let mut offsets = TopicPartitionList::with_capacity(rows.len() + 1);
         let log_name = PartitionOffset {
             topic: self.commit_log.clone(),
             partition: 0,
         };
-        let published = add_offset(&mut offsets, &log_name, log)
-            .and_then(|()| {
-                rows.iter()
-                    .try_for_each(|(name, at)| add_offset(&mut offsets, name, *at))
-            })
-            .and_then(|()| reading.consumer.commit(&offsets, CommitMode::Async));
-        if let Err(error) = published {
-            debug!(%error, "publishing offsets failed");
+        let added = add_offset(&mut offsets, &log_name, log).and_then(|()| {
+            rows.iter()
+                .try_for_each(|(name, at)| add_offset(&mut offsets, name, *at))
+        });
+        match added {
+            Ok(()) => self.unpublished = Some(offsets),
+            Err(error) => debug!(%error, "publishing offsets failed"),
         }
+        self.publish_when_due();
     }
 }
 
 impl Drop for KafkaLogReader {
     fn drop(&mut self) {
+        self.publish();
         if let Some(reading) = self.reading.take() {
             drop_beside(reading);
         }

@@ -479,6 +479,7 @@ async fn lag_tools_see_the_published_offsets() -> Tested {
     reader
         .assign(0, &BTreeMap::from([(name(&topic, 0), 0)]))
         .await?;
+    reader.publish_offsets(2, &BTreeMap::from([(name(&topic, 0), 3)]));
     reader.publish_offsets(4, &BTreeMap::from([(name(&topic, 0), 7)]));
 
     let mut config = ClientConfig::new();
@@ -486,7 +487,7 @@ async fn lag_tools_see_the_published_offsets() -> Tested {
         .set("bootstrap.servers", &settings.brokers)
         .set("group.id", &settings.group);
     let tool = std::sync::Arc::new(config.create::<BaseConsumer>()?);
-    eventually(PATIENCE, "the offsets to be committed", async || {
+    let seen = eventually(PATIENCE, "the offsets to be committed", async || {
         let (tool, commits, rows) = (tool.clone(), settings.commit_log(), topic.name.clone());
         let committed = tokio::task::spawn_blocking(move || {
             let mut asked = TopicPartitionList::new();
@@ -497,8 +498,13 @@ async fn lag_tools_see_the_published_offsets() -> Tested {
             Some((at(&commits)?, at(&rows)?))
         });
         committed.await.ok().flatten() == Some((Offset::Offset(4), Offset::Offset(7)))
-    })
-    .await?;
+    });
+    // What is due later is published while the reader is waited for.
+    let reading = async { while reader.arrived().await.is_ok() {} };
+    tokio::select! {
+        seen = seen => seen?,
+        () = reading => return Err("the reader failed".into()),
+    }
     Ok(())
 }
 
