@@ -3,7 +3,8 @@
 //! - Every source commit keeps the invariants of [`SCHEMA`]; a reader with snapshot read concern
 //!   holds them against MongoDB all the while.
 //! - The daemon and each of the three servers are killed with SIGKILL under load, in seeded order.
-//! - MongoDB's own oplog proves that each transaction was applied once, in the order of the source.
+//! - MongoDB's own oplog proves that each transaction was applied once, in the order of the source,
+//!   and the sink met no document that was not as the transaction expected it.
 //!
 //! `WALFERRY_SEED` chooses another run, `WALFERRY_TORTURE_SECONDS` a longer one (`make torture`).
 
@@ -251,6 +252,9 @@ impl Torture {
         let applied = oplog::read(&self.pipeline.mongo).await;
         assert_eq!(applied.histories, committed, "history inserts in the oplog");
         assert!(applied.positions > 0 && applied.epochs > 1);
+        // Writing the same again leaves no trace in the oplog, but the sink would have noticed.
+        let log = self.log();
+        assert!(!log.contains("operations were mended"), "{log}");
         eprintln!(
             "torture: {} position writes under {} epochs, {} history rows, each once",
             applied.positions,
