@@ -6,6 +6,7 @@
 
 mod confirm;
 mod error;
+pub(crate) mod lineage;
 mod markers;
 mod moved;
 mod records;
@@ -26,8 +27,8 @@ use walferry_core::{Log, Source};
 use walferry_schema::envelope::Template;
 use walferry_schema::{TableName, Term};
 
-use crate::lineage::Lineage;
 use crate::merge::Announced;
+use lineage::Lineage;
 
 pub use error::CaptureError;
 pub(crate) use moved::open_moved;

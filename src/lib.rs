@@ -9,7 +9,6 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 mod direct;
-mod lineage;
 pub mod merge;
 pub mod moving;
 pub mod pipeline;

@@ -17,9 +17,9 @@ use walferry_core::{
 };
 use walferry_schema::{Lsn, ServerIdentity, Term};
 
+use crate::capture::lineage::{self, Lineage};
 use crate::capture::{CaptureError, CaptureOptions, open_moved};
 use crate::config::Config;
-use crate::lineage::{self, Lineage};
 use crate::pipeline::connect;
 use crate::supervise::Supervisor;
 

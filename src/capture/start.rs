@@ -7,10 +7,10 @@ use tracing::info;
 use walferry_core::{Log, Source, SourceState, TopicSpec};
 use walferry_schema::{Generation, LogRecord, Lsn, Open, TableName, TableSpec, Term};
 
+use super::lineage::{self, Lineage};
 use super::markers;
 use super::tail::Tail;
 use super::{Capture, CaptureError, Opened};
-use crate::lineage::{self, Lineage};
 use crate::merge::Announced;
 
 // === impl Capture ===

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use walferry_core::{Source, SourceState, SourceTable};
 use walferry_schema::{Lsn, ServerIdentity, TableName, TableSpec};
 
-use crate::capture::{CaptureError, CaptureOptions};
+use super::{CaptureError, CaptureOptions};
 
 /// How long a slot that is streamed from is waited for: the reader may just have died.
 const SLOT_WAIT: Duration = Duration::from_secs(5);
