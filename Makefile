@@ -7,7 +7,7 @@
 #   make torture SECONDS=600  kills under load for so long; SEED=7 for another run, or the same again
 
 # The tests of the suite that every way of running the daemon has to pass.
-WAYS = stream:: faults:: retail::
+WAYS = stream:: faults:: restarts:: retail::
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test torture mutate lint

@@ -12,6 +12,7 @@ mod daemon;
 mod faults;
 mod oracle;
 mod reliability;
+mod restarts;
 mod retail;
 mod site;
 mod stream;
