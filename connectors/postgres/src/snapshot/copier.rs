@@ -10,6 +10,10 @@ use crate::settings::Endpoint;
 
 const JOINING: &str = "joining a snapshot";
 const COPYING: &str = "copying a table";
+/// The tables are locked already, against all that conflicts with reading, by the session that exported or described
+/// the snapshot. What waits all the same is queued behind somebody who waits for that very lock: the two would wait for
+/// each other for good, and the server, which sees two sessions of ours as strangers, would not notice.
+const LIMIT_LOCKS: &str = "SET LOCAL lock_timeout = '2s'";
 
 /// One connection that reads a snapshot, one range of a table after another.
 pub struct Copier {
@@ -33,6 +37,7 @@ impl Copier {
         let mut link = Link::connect(endpoint, Kind::Sql).await?;
         link.query(JOINING, BEGIN).await?;
         link.query(JOINING, &joining(snapshot)).await?;
+        link.query(JOINING, LIMIT_LOCKS).await?;
         Ok(Self { link, copy: None })
     }
 

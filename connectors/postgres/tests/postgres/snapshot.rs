@@ -321,3 +321,55 @@ async fn a_partition_truncated_since_the_snapshot_is_noticed() -> Tested {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_table_that_waits_to_be_truncated_ends_the_copy_instead_of_both_waiting_for_good()
+-> Tested {
+    let database = database(
+        "create table a (id int primary key, v text); create table b (id int primary key);
+         insert into a select i, repeat('x', 1000) from generate_series(1, 50000) i;
+         insert into b values (1)",
+    )
+    .await;
+    let mut source = database.source_with(Settings {
+        chunk_rows: 100,
+        copy_connections: 1,
+        ..database.settings()
+    });
+    source.create_slot(&[public("a"), public("b")]).await?;
+    // Nothing reads the chunks of the first table yet, so the second one is not begun.
+    let url = database.url.clone();
+    let truncate = database.tasks.spawn(async move {
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::select! {
+            _ = connection => panic!("connection lost"),
+            truncated = client.batch_execute("truncate b") => truncated.unwrap(),
+        }
+    });
+    let waiting = "select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'
+                   and relation = 'b'::regclass and pid <> pg_backend_pid()";
+    let count = async || {
+        database
+            .sql
+            .query_one(waiting, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+    };
+    while count().await == 0 {}
+    let error = loop {
+        let patience = std::time::Duration::from_secs(30);
+        match tokio::time::timeout(patience, source.next_chunk()).await? {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err("the copy went past the lock".into()),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    // Starting over lets it pass.
+    source.inspect().await?;
+    truncate.await?;
+    Ok(())
+}
