@@ -49,7 +49,7 @@ pub enum LogRecord {
 /// See [`LogRecord::Generation`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
-    /// The new generation: above every earlier one, and at least the Unix time in seconds.
+    /// The new generation: above every earlier one, and at least the Unix time in milliseconds.
     pub generation: u64,
     /// The number of the newest term that the writer saw: see [`Open::follows`].
     pub follows: i64,

@@ -172,7 +172,8 @@ pub(crate) fn with_topics(
 /// A number for a generation after `last`: a Kafka that was wiped cannot bring an old one back.
 pub(crate) fn next_generation(last: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    (last + 1).max(now.unwrap_or_default().as_secs())
+    let millis = u64::try_from(now.unwrap_or_default().as_millis());
+    (last + 1).max(millis.unwrap_or_default())
 }
 
 /// Whether every table has a topic of its own; names may become equal once they are cleaned.

@@ -32,9 +32,9 @@ async fn rule_1_a_generation_is_above_the_last_one_and_at_least_the_unix_time() 
     let LogRecord::Generation(first) = rig.log().remove(0) else {
         panic!("a generation")
     };
-    assert!(first.generation > 1_700_000_000);
+    assert!(first.generation > 1_700_000_000_000);
 
-    let generation = 9_999_999_999;
+    let generation = 9_999_999_999_999;
     rig.kafka.append_log(&LogRecord::Generation(Generation {
         generation,
         follows: rig.kafka.newest_term(),
