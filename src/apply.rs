@@ -10,7 +10,7 @@ mod feed;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

@@ -22,7 +22,6 @@ use walferry_schema::{
 use crate::succession::Succession;
 
 pub use error::MergeError;
-pub(crate) use pull::{PIECE_BYTES, PIECE_ROWS};
 use pull::{Pull, Pulled};
 
 /// How long rows may be missing before the log is searched for the end of their term.
@@ -44,6 +43,19 @@ pub struct WholeLimits {
     pub rows: u64,
     /// Bytes of records.
     pub bytes: usize,
+}
+
+/// The most of a giant that is given out at a time: a few of them fill a group.
+const PIECE_ROWS: u64 = 2_000;
+const PIECE_BYTES: usize = 2 << 20;
+
+// === impl WholeLimits ===
+
+impl WholeLimits {
+    /// Whether rows of a giant are enough to be given out.
+    pub(crate) fn is_piece(self, rows: usize, bytes: usize) -> bool {
+        rows as u64 >= PIECE_ROWS.min(self.rows) || bytes >= PIECE_BYTES.min(self.bytes)
+    }
 }
 
 /// What comes next in the history of the source.

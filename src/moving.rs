@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tracing::info;
 use walferry_core::{
-    Batch, Checkpoint, Class, Classify, Fault, Log, LogReader, PartitionOffset, PipelineState,
-    Sink, Source, Tasks,
+    Checkpoint, Class, Classify, Fault, Log, LogReader, PartitionOffset, PipelineState, Sink,
+    Source, Tasks,
 };
 use walferry_schema::{Lsn, ServerIdentity, Term};
 
@@ -216,26 +216,19 @@ impl<S: Source, K: Sink> Moving<S, K> {
         if checkpoint.position.is_some_and(|it| !it.is_end()) {
             return half_done("a giant transaction");
         }
-        let server = checkpoint.server.clone();
-        let server = server.unwrap_or_else(|| state.server.clone());
-        let lineage = Lineage {
-            generation: checkpoint.generation,
-            server: server.clone(),
-            tables: checkpoint.tables.clone(),
-        };
+        let lineage = Lineage::of(&checkpoint, &state);
         let applied = checkpoint.end_lsn;
         lineage.check(&state, applied, &self.options.slot)?;
         let confirmed = state.slot.map_or(Lsn::ZERO, |slot| slot.confirmed_lsn);
         if confirmed > applied {
             return Err(MoveError::Behind { confirmed, applied });
         }
-        Ok((checkpoint, server))
+        Ok((checkpoint, lineage.server))
     }
 
     async fn put(&mut self, checkpoint: &Checkpoint, to: Destination) -> Result<Moved, MoveError> {
         self.into.claim().await?;
         let empty = self.into.batch();
-        debug_assert!(empty.is_empty());
         self.into.apply(empty, checkpoint).await?;
         let (generation, lsn) = (checkpoint.generation, checkpoint.end_lsn);
         info!(generation, %lsn, ?to, "moved");

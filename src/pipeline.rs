@@ -88,7 +88,7 @@ async fn through_kafka(
 
 async fn direct(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
     let stop = tasks.stop_signal();
-    let sinks = connect::DirectSinks::new(config);
+    let sinks = connect::Sinks::new(config);
     let mut direct = Direct::new(
         connect::source(config, tasks)?,
         connect::direct_options(config),

@@ -40,14 +40,7 @@ impl Rig {
             tasks: Tasks::default(),
             stop: CancellationToken::new(),
             status: watch::Sender::default(),
-            limits: GroupLimits {
-                operations: 1_000,
-                bytes: 1 << 20,
-                whole: WholeLimits {
-                    rows: 1_000,
-                    bytes: 1 << 20,
-                },
-            },
+            limits: limits(),
         }
     }
 
@@ -99,6 +92,18 @@ impl Rig {
                 .iter()
                 .all(|group| group.repaired == 0)
         );
+    }
+}
+
+/// Room for everything that a test does not make larger on purpose.
+pub(crate) fn limits() -> GroupLimits {
+    GroupLimits {
+        operations: 1_000,
+        bytes: 1 << 20,
+        whole: WholeLimits {
+            rows: 1_000,
+            bytes: 1 << 20,
+        },
     }
 }
 

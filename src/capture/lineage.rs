@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
-use walferry_core::{Source, SourceState, SourceTable};
+use walferry_core::{Checkpoint, Source, SourceState, SourceTable};
 use walferry_schema::{Lsn, ServerIdentity, TableName, TableSpec};
 
 use super::{CaptureError, CaptureOptions};
@@ -24,6 +24,17 @@ pub(crate) struct Lineage {
 // === impl Lineage ===
 
 impl Lineage {
+    /// What a checkpoint goes on from; one of a version that did not record the server goes on from
+    /// the one that is there.
+    pub(crate) fn of(checkpoint: &Checkpoint, state: &SourceState) -> Self {
+        let server = checkpoint.server.as_ref().unwrap_or(&state.server);
+        Self {
+            generation: checkpoint.generation,
+            server: server.clone(),
+            tables: checkpoint.tables.clone(),
+        }
+    }
+
     /// Whether server and slot are the ones that the generation speaks of, and the server's log
     /// reaches as far as what was read of it.
     pub(crate) fn check(

@@ -1,11 +1,12 @@
 //! Changes to records: key, envelope and headers, written into buffers that are used again.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use walferry_schema::envelope::{
     self, Before, EnvelopeError, Meta, Op, SnapshotMark, Template, TransactionMark,
 };
-use walferry_schema::{Cell, Lsn, Phase, ReplicaIdentity, Row, RowOp, Stamp, Term, header};
+use walferry_schema::{Lsn, Phase, ReplicaIdentity, Row, RowOp, Stamp, Term, header};
 
 use super::tables::{Table, with_key_of};
 
@@ -164,16 +165,11 @@ impl Drafts {
                     }
                     _ => Before::None,
                 };
-                let key_unchanged = table.key.iter().any(|&i| new.cell(i) == Cell::Unchanged);
-                match old {
-                    Some(old) if key_unchanged => {
-                        let new = with_key_of(old, new, &table.key);
-                        self.write_image(template, table, rest, context, Op::Update, (before, &new))
-                    }
-                    _ => {
-                        self.write_image(template, table, rest, context, Op::Update, (before, new))
-                    }
-                }
+                let new = match old {
+                    Some(old) => with_key_of(old, new, &table.key),
+                    None => Cow::Borrowed(new),
+                };
+                self.write_image(template, table, rest, context, Op::Update, (before, &new))
             }
         }
     }

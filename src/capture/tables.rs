@@ -1,5 +1,6 @@
 //! The tables of a generation, and the versions in which their relations come.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -149,9 +150,9 @@ impl Table {
 
 /// The new row with the key cells that an update left unchanged taken from the old one: a key may
 /// be a TOAST value too, and PostgreSQL then sends it in the old tuple.
-pub(crate) fn with_key_of(old: &Row, new: &Row, key: &[usize]) -> Row {
+pub(crate) fn with_key_of<'a>(old: &Row, new: &'a Row, key: &[usize]) -> Cow<'a, Row> {
     if key.iter().all(|&i| new.cell(i) != Cell::Unchanged) {
-        return new.clone();
+        return Cow::Borrowed(new);
     }
     let mut data = Vec::with_capacity(new.text_bytes() + old.text_bytes());
     let mut row = RowBuilder::with_capacity(new.len());
@@ -169,5 +170,5 @@ pub(crate) fn with_key_of(old: &Row, new: &Row, key: &[usize]) -> Row {
             }
         }
     }
-    row.build(data.into())
+    Cow::Owned(row.build(data.into()))
 }

@@ -1,6 +1,6 @@
 //! The source's stream as a feed, with the snapshot that a generation begins with.
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 use walferry_core::{Batch, Checkpoint, Held, PipelineState, Source, SourceEvent, SourceState};
 use walferry_schema::{Change, Generation, Lsn, Phase, Position, SnapshotEnd, TableName, Term};
@@ -25,7 +25,6 @@ pub(super) struct DirectFeed<'a, S> {
     applied: Lsn,
     last_heartbeat: Instant,
     last_feedback: Instant,
-    feedback: Interval,
     is_reply_wanted: bool,
 }
 
@@ -86,14 +85,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         state: &SourceState,
         checkpoint: Checkpoint,
     ) -> Result<Self, CaptureError> {
-        let lineage = Lineage {
-            generation: checkpoint.generation,
-            server: checkpoint
-                .server
-                .clone()
-                .unwrap_or_else(|| state.server.clone()),
-            tables: checkpoint.tables.clone(),
-        };
+        let lineage = Lineage::of(&checkpoint, state);
         lineage.check(state, checkpoint.end_lsn, &direct.options.slot)?;
         let publication = direct.options.publication.clone();
         lineage
@@ -105,8 +97,6 @@ impl<'a, S: Source> DirectFeed<'a, S> {
     }
 
     fn new(direct: &'a mut Direct<S>, checkpoint: Checkpoint, stage: Stage) -> Self {
-        let mut feedback = interval(FEEDBACK);
-        feedback.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = Instant::now();
         Self {
             direct,
@@ -118,7 +108,6 @@ impl<'a, S: Source> DirectFeed<'a, S> {
             applied: Lsn::ZERO,
             last_heartbeat: now,
             last_feedback: now,
-            feedback,
             is_reply_wanted: false,
         }
     }
@@ -211,7 +200,7 @@ impl<S: Source> DirectFeed<'_, S> {
             }
             tokio::select! {
                 biased;
-                _ = self.feedback.tick() => {}
+                () = sleep_until(self.last_feedback + FEEDBACK) => {}
                 event = self.direct.source.next() => {
                     if let Some(rows) = self.handle(event?)? {
                         return Ok(Fed::Rows(rows));
@@ -333,7 +322,7 @@ impl<S: Source> DirectFeed<'_, S> {
 
     async fn repeat(&mut self) -> CaptureError {
         loop {
-            self.feedback.tick().await;
+            sleep_until(self.last_feedback + FEEDBACK).await;
             if let Err(error) = self.confirm().await {
                 return error;
             }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use walferry_core::{Batch, Held, RowEvent, Target};
 use walferry_schema::envelope::{EnvelopeError, row_image};
-use walferry_schema::{Cell, Lsn, Phase, Position, Row, RowOp};
+use walferry_schema::{Lsn, Phase, Position, Row, RowOp};
 
 use crate::apply::ApplyError;
 use crate::capture::{CaptureError, Table, with_key_of};
-use crate::merge::{PIECE_BYTES, PIECE_ROWS, WholeLimits};
+use crate::merge::WholeLimits;
 
 /// About what a row takes beside its text.
 const ROW_BYTES: usize = 128;
@@ -82,9 +82,7 @@ impl Transaction {
                 "a transaction above the limit is applied in pieces: readers see it half done"
             );
         }
-        let is_full = self.rows.rows.len() >= PIECE_ROWS || self.bytes >= PIECE_BYTES;
-        let is_small = whole.rows < PIECE_ROWS as u64 && !self.rows.rows.is_empty();
-        (self.is_giant && (is_full || is_small)).then(|| self.take())
+        (self.is_giant && whole.is_piece(self.rows.rows.len(), self.bytes)).then(|| self.take())
     }
 
     /// What is left at the commit; none when there is nothing to apply.
@@ -191,27 +189,23 @@ impl SourceRow {
             None => RowEvent::Truncate,
             Some(RowOp::Insert { new }) => RowEvent::Insert(of(new)?),
             Some(RowOp::Delete { old }) => RowEvent::Delete(of(old)?),
-            Some(RowOp::Update { old, new }) => match old {
-                Some(old) if self.table.changes_key(old, new) => {
-                    let new = with_key_of(old, new, self.table.key());
-                    let (from, to) = (of(old)?, row_image(columns, &new));
-                    let to = to.map_err(|source| self.error(source))?;
-                    return Ok(batch.push(target, RowEvent::Move { from, to })?);
-                }
-                Some(old) if self.has_unchanged_key(new) => {
-                    let new = with_key_of(old, new, self.table.key());
-                    let image = row_image(columns, &new).map_err(|source| self.error(source))?;
-                    return Ok(batch.push(target, RowEvent::Update(image))?);
-                }
-                _ => RowEvent::Update(of(new)?),
-            },
+            Some(RowOp::Update { old: None, new }) => RowEvent::Update(of(new)?),
+            Some(RowOp::Update {
+                old: Some(old),
+                new,
+            }) => {
+                let full = with_key_of(old, new, self.table.key());
+                let to = row_image(columns, &full).map_err(|source| self.error(source))?;
+                let event = if self.table.changes_key(old, new) {
+                    let from = of(old)?;
+                    RowEvent::Move { from, to }
+                } else {
+                    RowEvent::Update(to)
+                };
+                return Ok(batch.push(target, event)?);
+            }
         };
         Ok(batch.push(target, event)?)
-    }
-
-    fn has_unchanged_key(&self, new: &Row) -> bool {
-        let mut key = self.table.key().iter();
-        key.any(|&i| new.cell(i) == Cell::Unchanged)
     }
 
     fn error(&self, source: EnvelopeError) -> ApplyError {

@@ -10,6 +10,7 @@ use walferry_core::{Class, Classify, PipelineState, Tasks};
 use walferry_schema::Lsn;
 
 use super::Direct;
+use crate::apply::tests::limits;
 use crate::apply::{ApplyError, ApplyStatus, GroupLimits};
 use crate::capture::CaptureError;
 use crate::merge::WholeLimits;
@@ -33,10 +34,7 @@ impl Rig {
             tasks: Tasks::default(),
             stop: CancellationToken::new(),
             status: watch::Sender::default(),
-            whole: WholeLimits {
-                rows: 1_000,
-                bytes: 1 << 20,
-            },
+            whole: limits().whole,
         }
     }
 
@@ -59,9 +57,8 @@ impl Rig {
     /// A new process.
     fn start_with(&self, is_new_snapshot_wanted: bool) -> Running {
         let limits = GroupLimits {
-            operations: 1_000,
-            bytes: 1 << 20,
             whole: self.whole,
+            ..limits()
         };
         let (source, status) = (FakeSource::new(&self.server), self.status.clone());
         let options = crate::capture::tests::options();

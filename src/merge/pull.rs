@@ -14,10 +14,6 @@ use super::{MergeError, STALL, WholeLimits};
 
 /// How long a transaction may be incomplete at the ends of all its partitions.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
-/// The most of a giant that is given out at a time: a few of them fill a group.
-pub(crate) const PIECE_ROWS: usize = 2_000;
-pub(crate) const PIECE_BYTES: usize = 2 << 20;
-
 /// A transaction or chunk whose rows are being taken.
 pub(super) struct Pull {
     pub(super) term: Term,
@@ -35,20 +31,12 @@ pub(super) struct Pull {
     records: Vec<(usize, RowRecord)>,
     /// About how many bytes `records` holds.
     bytes: usize,
-    /// Whether the transaction is applied in pieces, and of what size.
+    /// Whether the transaction is applied in pieces.
     pub(super) is_giant: bool,
-    piece: Piece,
     /// How far the log was searched for the `open` that would end the term.
     searched: i64,
     is_term_over: bool,
     waiting_since: Option<Instant>,
-}
-
-/// How much of a giant is given out at a time.
-#[derive(Default)]
-struct Piece {
-    rows: usize,
-    bytes: usize,
 }
 
 /// What is still to be taken from a partition.
@@ -111,7 +99,6 @@ impl Pull {
             records: Vec::new(),
             bytes: 0,
             is_giant: false,
-            piece: Piece::default(),
             searched: 0,
             is_term_over: false,
             waiting_since: None,
@@ -165,7 +152,7 @@ impl Pull {
             match self.head(reader)? {
                 Head::Of { index, below } => {
                     self.take_from(reader, index, below, whole)?;
-                    if self.is_piece_full() {
+                    if self.is_piece_full(whole) {
                         return Ok(Pulled::Piece);
                     }
                 }
@@ -198,10 +185,6 @@ impl Pull {
     pub(super) fn judge_size(&mut self, whole: WholeLimits) {
         let rows: u64 = self.wants.iter().map(|want| want.left).sum();
         self.is_giant = self.is_stream() && rows > whole.rows;
-        self.piece = Piece {
-            rows: PIECE_ROWS.min(usize::try_from(whole.rows).unwrap_or(PIECE_ROWS)),
-            bytes: PIECE_BYTES.min(whole.bytes),
-        };
     }
 
     /// The rows that are here, in source order.
@@ -214,8 +197,8 @@ impl Pull {
         matches!(self.phase, Phase::Stream(_))
     }
 
-    fn is_piece_full(&self) -> bool {
-        self.is_giant && (self.records.len() >= self.piece.rows || self.bytes >= self.piece.bytes)
+    fn is_piece_full(&self, whole: WholeLimits) -> bool {
+        self.is_giant && whole.is_piece(self.records.len(), self.bytes)
     }
 
     /// Where the next row in source order stands.
@@ -316,7 +299,7 @@ impl Pull {
             self.bytes += record.bytes();
             self.is_giant |= self.bytes > whole.bytes && is_stream;
             self.records.push((want.table, record));
-            if self.is_piece_full() {
+            if self.is_piece_full(whole) {
                 break;
             }
         }

@@ -11,10 +11,10 @@ use walferry_core::fakes::{
 use walferry_core::{Class, Classify, Sink, Tasks};
 
 use super::{MoveError, Moved, Moving};
-use crate::apply::{Apply, ApplyError, GroupLimits};
+use crate::apply::tests::limits;
+use crate::apply::{Apply, ApplyError};
 use crate::capture::{Capture, CaptureError};
 use crate::direct::Direct;
-use crate::merge::WholeLimits;
 
 /// One set of documents; each way has its own position, which a fake database has only one of.
 struct Rig {
@@ -128,17 +128,6 @@ impl Rig {
         assert_eq!(self.database.documents(), expected);
         let groups = self.database.groups();
         assert!(groups.iter().all(|group| group.repaired == 0));
-    }
-}
-
-fn limits() -> GroupLimits {
-    GroupLimits {
-        operations: 1_000,
-        bytes: 1 << 20,
-        whole: WholeLimits {
-            rows: 1_000,
-            bytes: 1 << 20,
-        },
     }
 }
 

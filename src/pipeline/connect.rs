@@ -24,9 +24,7 @@ const LONGEST_TERM: Duration = Duration::from_hours(24);
 /// Makes readers of the log and sinks.
 pub(super) struct Downstream {
     kafka: walferry_kafka::Settings,
-    mongodb: walferry_mongodb::Settings,
-    /// Knows this process's claims over all attempts.
-    writer: Writer,
+    sinks: Sinks,
 }
 
 // === impl Downstream ===
@@ -37,8 +35,7 @@ impl Downstream {
         kafka.check()?;
         Ok(Self {
             kafka,
-            mongodb: mongodb_settings(config),
-            writer: Writer::new(),
+            sinks: Sinks::new(config),
         })
     }
 }
@@ -48,8 +45,7 @@ impl Connect for Downstream {
     type Sink = MongoSink;
 
     async fn connect(&self) -> Result<(KafkaLogReader, MongoSink), Fault> {
-        let sink = MongoSink::connect(self.mongodb.clone()).await?;
-        let sink = sink.with_writer(self.writer.clone());
+        let sink = self.sinks.connect().await?;
         Ok((KafkaLogReader::new(self.kafka.clone()), sink))
     }
 }
@@ -105,16 +101,16 @@ pub(crate) fn group_limits(config: &Config) -> GroupLimits {
     }
 }
 
-/// Makes the sinks of a pipeline without Kafka.
-pub(super) struct DirectSinks {
+/// Makes the sinks of a pipeline.
+pub(super) struct Sinks {
     settings: walferry_mongodb::Settings,
     /// Knows this process's claims over all attempts.
     writer: Writer,
 }
 
-// === impl DirectSinks ===
+// === impl Sinks ===
 
-impl DirectSinks {
+impl Sinks {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             settings: mongodb_settings(config),
