@@ -129,13 +129,16 @@ impl<R: LogReader> Merge<R> {
             },
             (Some(checkpoint), None) => match check_continuity(&mut reader, &checkpoint).await {
                 Ok(()) => checkpoint,
-                Err(broken) => match newest_generation(&mut reader).await? {
-                    Some(new) if new.generation > checkpoint.generation => Checkpoint {
-                        log_offset: new.offset,
-                        ..Checkpoint::blank()
-                    },
-                    _ => return Err(broken),
-                },
+                Err(broken) => {
+                    let bounds = reader.log_bounds().await?;
+                    match newest_generation(&mut reader, bounds).await? {
+                        Some(new) if new.generation > checkpoint.generation => Checkpoint {
+                            log_offset: new.offset,
+                            ..Checkpoint::blank()
+                        },
+                        _ => return Err(broken),
+                    }
+                }
             },
             (None, None) => Checkpoint {
                 log_offset: first_generation(&mut reader).await?,
@@ -513,18 +516,22 @@ async fn check_continuity<R: LogReader>(
 
 /// Where a new pipeline begins: at the newest generation, or at the beginning of an empty log.
 async fn first_generation<R: LogReader>(reader: &mut R) -> Result<i64, MergeError> {
-    if let Some(newest) = newest_generation(reader).await? {
-        return Ok(newest.offset);
-    }
-    match reader.log_bounds().await? {
-        Bounds { end: 0, .. } => Ok(0),
-        Bounds { first, .. } => Err(MergeError::NoSnapshot { first }),
+    // Asked once: while the log was empty, all that comes is still to be read.
+    let bounds = reader.log_bounds().await?;
+    match newest_generation(reader, bounds).await? {
+        Some(newest) => Ok(newest.offset),
+        None if bounds.end == 0 => Ok(0),
+        None => Err(MergeError::NoSnapshot {
+            first: bounds.first,
+        }),
     }
 }
 
-/// The newest generation that the log announces and that counts.
-async fn newest_generation<R: LogReader>(reader: &mut R) -> Result<Option<Announced>, MergeError> {
-    let bounds = reader.log_bounds().await?;
+/// The newest generation that the log announces within these bounds and that counts.
+async fn newest_generation<R: LogReader>(
+    reader: &mut R,
+    bounds: Bounds,
+) -> Result<Option<Announced>, MergeError> {
     let (mut terms, mut begun, mut next) = (Succession::default(), Vec::new(), bounds.first);
     while next < bounds.end {
         let entries = reader.look_ahead(next, 10_000).await?;

@@ -307,6 +307,14 @@ async fn rule_12_a_new_sink_needs_the_beginning_of_a_generation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_sink_may_come_while_the_first_generation_is_being_written() {
+    let rig = Rig::new();
+    let (opened, _) = tokio::join!(rig.merge(None), async { rig.generation(GENERATION) });
+    let mut merge = opened.expect("it opens");
+    barrier(&mut merge).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_sink_begins_with_the_newest_generation() {
     let (rig, _) = Rig::streaming();
     rig.snapshot(GENERATION + 1);

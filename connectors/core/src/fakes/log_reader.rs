@@ -140,11 +140,16 @@ impl LogReader for FakeLogReader {
     }
 
     async fn log_bounds(&mut self) -> Result<Bounds, Fault> {
-        let state = self.kafka.lock();
-        Ok(Bounds {
-            first: state.log.first,
-            end: state.log.end(),
-        })
+        let answer = {
+            let state = self.kafka.lock();
+            Bounds {
+                first: state.log.first,
+                end: state.log.end(),
+            }
+        };
+        // The answer is on its way while others write.
+        tokio::task::yield_now().await;
+        Ok(answer)
     }
 
     async fn look_ahead(&mut self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Fault> {
