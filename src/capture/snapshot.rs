@@ -4,7 +4,7 @@
 //! - `snapshot_end` is written after every chunk, with its rows, is acknowledged.
 
 use tracing::info;
-use walferry_core::{Accepted, Log, Record, SnapshotChunk, SnapshotStart, Source};
+use walferry_core::{Accepted, Log, Pace, Record, SnapshotChunk, SnapshotStart, Source};
 use walferry_schema::envelope::SnapshotMark;
 use walferry_schema::{
     Chunk, LogRecord, PartitionCount, Phase, SnapshotEnd, TableName, TableSpec, Term,
@@ -42,6 +42,7 @@ impl<S: Source, L: Log> Capture<S, L> {
             start,
         };
         let mut rows = 0;
+        self.log.pace(Pace::Bulk).await?;
         while let Some(chunk) = self.source.next_chunk().await? {
             rows += chunk.rows.len();
             self.send_chunk(&mut sending, &chunk).await?;
@@ -50,6 +51,7 @@ impl<S: Source, L: Log> Capture<S, L> {
         while self.log.outstanding().is_some() {
             self.log.progress().await?;
         }
+        self.log.pace(Pace::Prompt).await?;
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
         let end = SnapshotEnd {
             term,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{debug, info};
-use walferry_core::{Accepted, Log, Record, Source, SourceEvent, TopicSpec};
+use walferry_core::{Accepted, Log, Pace, Record, Source, SourceEvent, TopicSpec};
 use walferry_schema::envelope::{SnapshotMark, TransactionMark};
 use walferry_schema::{
     Change, Commit, Heartbeat, LogRecord, Lsn, PartitionCount, Phase, Relation, RowOp, Term,
@@ -31,6 +31,9 @@ pub(crate) const BURST: usize = 1_000;
 /// when it shuts down.
 pub(crate) const URGENT: Duration = Duration::from_millis(500);
 
+/// How long reading rests at most until what was sent is acknowledged.
+pub(super) const SETTLE: Duration = Duration::from_millis(100);
+
 /// The stream of one term.
 pub(super) struct Stream<'a, S, L> {
     capture: &'a mut Capture<S, L>,
@@ -50,6 +53,13 @@ pub(super) struct Stream<'a, S, L> {
     opened_at: Instant,
     feedback: Interval,
     is_reply_wanted: bool,
+    /// When the events that are being handled came, nanoseconds since 1970.
+    now: i64,
+    pace: Pace,
+    /// Events since the log last had nothing in flight.
+    unsettled: usize,
+    /// Until when nothing is read, for the log to acknowledge what it has.
+    settling: Option<Instant>,
 }
 
 /// The open source transaction.
@@ -94,14 +104,26 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             opened_at: now,
             feedback,
             is_reply_wanted: false,
+            now: now_nanos(),
+            pace: Pace::Prompt,
+            unsettled: 0,
+            settling: None,
         }
     }
 
     /// Reads until told to stop, or until something fails.
+    ///
+    /// A reader that has caught up does not read on before the log has acknowledged what it has
+    /// sent: what comes meanwhile makes one batch for each partition (Nagle's algorithm). Sent at
+    /// once, it would only wait in the client for the request before it.
     pub(super) async fn run(mut self) -> Result<(), CaptureError> {
         let stop = self.capture.stop.clone();
         loop {
             let is_waiting = self.capture.log.outstanding().is_some();
+            if !is_waiting && self.unsettled > 0 {
+                self.settled().await?;
+            }
+            let rests = self.settling.is_some();
             tokio::select! {
                 biased;
                 // 1. stop
@@ -118,7 +140,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                     }
                 }
                 // 4. intake
-                event = self.capture.source.next() => {
+                event = self.capture.source.next(), if !rests => {
                     let event = event?;
                     tokio::select! {
                         biased;
@@ -126,14 +148,38 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                         () = stop.cancelled() => return self.drain().await,
                         taken = self.take(event) => taken?,
                     }
+                    if self.pace == Pace::Prompt && self.unsettled > BURST {
+                        self.rest();
+                    }
                 }
+                // 5. nothing to read
+                () = std::future::ready(()), if is_waiting && !rests => self.rest(),
+                // 6. patience
+                () = until(self.settling), if rests => (self.settling, self.unsettled) = (None, 0),
             }
             self.queue.settle(self.capture.log.outstanding());
         }
     }
 
+    /// Stops reading until the log has nothing in flight.
+    fn rest(&mut self) {
+        self.settling = Some(Instant::now() + SETTLE);
+    }
+
+    /// Everything sent is acknowledged: what has come since the last time says how far behind we are.
+    async fn settled(&mut self) -> Result<(), CaptureError> {
+        self.pace = if self.unsettled > BURST {
+            Pace::Bulk
+        } else {
+            Pace::Prompt
+        };
+        (self.settling, self.unsettled) = (None, 0);
+        Ok(self.capture.log.pace(self.pace).await?)
+    }
+
     /// Handles an event and those that came with it.
     async fn take(&mut self, event: SourceEvent) -> Result<(), CaptureError> {
+        self.now = now_nanos();
         self.handle(event).await?;
         for _ in 0..BURST {
             if self.is_reply_wanted {
@@ -144,6 +190,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             };
             self.handle(event).await?;
         }
+        // While behind there is always more to read: the other tasks are to run too.
+        tokio::task::yield_now().await;
         if self.is_reply_wanted {
             self.beat().await?;
             self.confirm().await?;
@@ -152,6 +200,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
     }
 
     async fn handle(&mut self, event: SourceEvent) -> Result<(), CaptureError> {
+        self.unsettled += 1;
         match event {
             SourceEvent::Begin {
                 xid,
@@ -259,7 +308,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             xid: transaction.xid,
             snapshot: SnapshotMark::False,
             transaction: Some(mark),
-            processed_at: now_nanos(),
+            processed_at: self.now,
         };
         Some((
             Place {
@@ -435,6 +484,14 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         self.capture.source.stop().await?;
         info!(confirmed = %self.queue.confirmed(), "stopped reading");
         Ok(())
+    }
+}
+
+/// Waits for an instant; for ever when there is none.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

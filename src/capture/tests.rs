@@ -2,6 +2,7 @@
 
 mod confirming;
 mod ordinals;
+mod pacing;
 mod producing;
 mod snapshots;
 mod starting;
@@ -149,6 +150,12 @@ async fn settle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Lets the reader read on although records are in flight.
+async fn rested() {
+    tokio::time::advance(super::stream::SETTLE).await;
+    settle().await;
 }
 
 /// Moves the clock, a second at a time.

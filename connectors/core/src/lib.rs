@@ -15,7 +15,7 @@ mod tasks;
 
 pub use checkpoint::{Checkpoint, Held, PartitionOffset, PipelineState};
 pub use fault::{Class, Classify, Fault};
-pub use log::{Accepted, Log, LogEntry, LogTail, Record, TopicSpec};
+pub use log::{Accepted, Log, LogEntry, LogTail, Pace, Record, TopicSpec};
 pub use log_reader::{Bounds, LogReader, Partition, RowRecord};
 pub use sink::{Applied, Batch, RowEvent, Sink, Target};
 pub use source::{

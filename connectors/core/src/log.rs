@@ -43,6 +43,14 @@ pub trait Log: Send {
     /// The oldest entry with a record that is not yet acknowledged; `None` when all are.
     fn outstanding(&self) -> Option<u64>;
 
+    /// Chooses between latency and throughput for what is sent from now on.
+    ///
+    /// Nothing may be outstanding: records of both paces could overtake each other.
+    ///
+    /// # Errors
+    /// Transient when the term has failed or cannot be gone on with.
+    fn pace(&mut self, pace: Pace) -> impl Future<Output = Result<(), Fault>> + Send;
+
     /// Waits until [`outstanding`](Self::outstanding) or the room for records may have changed.
     ///
     /// # Errors
@@ -62,6 +70,16 @@ pub trait Log: Send {
         from: i64,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<LogEntry>, Fault>> + Send;
+}
+
+/// What matters more for the records that are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// That each arrives soon.
+    #[default]
+    Prompt,
+    /// That many arrive cheaply: they wait for company.
+    Bulk,
 }
 
 /// A topic to make.

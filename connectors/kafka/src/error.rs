@@ -73,6 +73,9 @@ pub enum Error {
     /// Records are sent before a term has begun.
     #[error("sending to kafka before a term has begun")]
     NotBegun,
+    /// The pace changes in the middle of what is being sent.
+    #[error("changing the pace while records are in flight")]
+    InFlight,
     /// A record is larger than the log takes.
     #[error(
         "record of {bytes} bytes for topic {topic} is larger than the limit of {limit}: raise \
@@ -255,6 +258,7 @@ impl Classify for Error {
             | Self::Partitions { .. }
             | Self::Compacted { .. }
             | Self::CreateTopic { .. }
+            | Self::InFlight
             | Self::NotBegun
             | Self::OffsetOutOfRange { .. }
             | Self::UnknownTopic { .. }

@@ -1,5 +1,7 @@
-//! Writing the log: one idempotent producer for each term.
+//! Writing the log: idempotent producers of each term, one for each pace.
 //!
+//! - A term's second producer is made when its pace is first asked for. Only one of the two has
+//!   records in flight at a time, so their order is that of one.
 //! - A term's producer is dropped with all that it still holds before the next is made.
 //! - What an old producer reports late reaches nobody: its acknowledgements are its own.
 //! - Batches are no larger than the smallest topic takes: a term begins before that is known, and
@@ -19,7 +21,7 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientContext, Message};
 use tracing::{debug, info};
-use walferry_core::{Accepted, Fault, Log, LogEntry, LogTail, Record, TopicSpec};
+use walferry_core::{Accepted, Fault, Log, LogEntry, LogTail, Pace, Record, TopicSpec};
 use walferry_schema::LogRecord;
 
 use crate::client::{Context, blocking, drop_beside};
@@ -45,9 +47,14 @@ pub struct KafkaLog {
     scan: LogScan,
 }
 
-/// The producer of a term.
+type Producer = ThreadedProducer<DeliveryContext>;
+
+/// The producers of a term.
 struct Term {
-    producer: ThreadedProducer<DeliveryContext>,
+    prompt: Producer,
+    /// None until the reader first has much to send.
+    bulk: Option<Producer>,
+    pace: Pace,
     deliveries: Arc<Deliveries>,
     batch_bytes: usize,
 }
@@ -110,6 +117,23 @@ impl KafkaLog {
         let limit = self.limits.values().min().copied();
         let (settings, topic) = (self.settings.clone(), self.commit_log.clone());
         self.term = Some(blocking(move || Term::begin(&settings, limit, &topic)).await?);
+        Ok(())
+    }
+
+    async fn set_pace(&mut self, pace: Pace) -> Result<(), Error> {
+        let limit = self.limits.values().min().copied();
+        let (settings, topic) = (self.settings.clone(), self.commit_log.clone());
+        let term = self.term.as_mut().ok_or(Error::NotBegun)?;
+        term.deliveries.check()?;
+        if !term.deliveries.is_idle() {
+            return Err(Error::InFlight);
+        }
+        if pace == Pace::Bulk && term.bulk.is_none() {
+            let deliveries = term.deliveries.clone();
+            let make = move || producer(&settings, pace, limit, &deliveries, &topic);
+            term.bulk = Some(blocking(make).await?);
+        }
+        term.pace = pace;
         Ok(())
     }
 
@@ -197,6 +221,10 @@ impl Log for KafkaLog {
             .and_then(|term| term.deliveries.outstanding())
     }
 
+    async fn pace(&mut self, pace: Pace) -> Result<(), Fault> {
+        Ok(self.set_pace(pace).await?)
+    }
+
     async fn progress(&mut self) -> Result<(), Fault> {
         Ok(self.term()?.deliveries.progress().await?)
     }
@@ -225,34 +253,30 @@ impl Drop for KafkaLog {
 // === impl Term ===
 
 impl Term {
-    /// Makes the producer; may block.
+    /// Makes the first producer; may block.
     fn begin(settings: &Settings, limit: Option<usize>, topic: &str) -> Result<Self, Error> {
-        let config = settings.producer(limit)?;
         let deliveries = Arc::new(Deliveries::default());
-        let client = Context::new("producer");
-        let context = DeliveryContext {
-            client,
-            deliveries: deliveries.clone(),
-        };
-        let producer: ThreadedProducer<_> = create(&config, context)?;
-        // Left alone, librdkafka asks for its producer id half a second after it was made, and
-        // again after another; an answer about metadata makes it ask at once.
-        if let Err(error) = producer.client().fetch_metadata(Some(topic), CONNECT) {
-            debug!(%error, "the producer will connect later");
-        }
+        let pace = Pace::Prompt;
         Ok(Self {
-            producer,
+            prompt: producer(settings, pace, limit, &deliveries, topic)?,
+            bulk: None,
+            pace,
             deliveries,
             batch_bytes: batch_bytes(limit),
         })
     }
 
+    fn producers(&self) -> impl Iterator<Item = &Producer> {
+        self.bulk.iter().chain([&self.prompt])
+    }
+
     /// Gives up what is not delivered; blocks for the producer's threads.
     fn end(self) {
         let started = Instant::now();
-        let given_up = self.producer.in_flight_count();
-        self.producer
-            .purge(PurgeConfig::default().queue().inflight());
+        let given_up: i32 = self.producers().map(Producer::in_flight_count).sum();
+        for producer in self.producers() {
+            producer.purge(PurgeConfig::default().queue().inflight());
+        }
         drop(self);
         let took = started.elapsed();
         if given_up > 0 || took > SLOW_DROP {
@@ -271,7 +295,11 @@ impl Term {
             headers: outgoing.headers,
             delivery_opaque: opaque.0,
         };
-        let Err((error, record)) = self.producer.send(record) else {
+        let producer = match (self.pace, &self.bulk) {
+            (Pace::Bulk, Some(bulk)) => bulk,
+            _ => &self.prompt,
+        };
+        let Err((error, record)) = producer.send(record) else {
             return Ok(Accepted::Partition(partition));
         };
         if error.rdkafka_error_code() == Some(Code::QueueFull) {
@@ -329,6 +357,32 @@ impl ProducerContext for DeliveryContext {
             }
         }
     }
+}
+
+/// Makes a producer and connects it; may block.
+fn producer(
+    settings: &Settings,
+    pace: Pace,
+    limit: Option<usize>,
+    deliveries: &Arc<Deliveries>,
+    topic: &str,
+) -> Result<Producer, Error> {
+    let config = settings.producer(pace, limit)?;
+    let client = Context::new(match pace {
+        Pace::Prompt => "producer",
+        Pace::Bulk => "bulk producer",
+    });
+    let context = DeliveryContext {
+        client,
+        deliveries: deliveries.clone(),
+    };
+    let producer: Producer = create(&config, context)?;
+    // Left alone, librdkafka asks for its producer id half a second after it was made, and again
+    // after another; an answer about metadata makes it ask at once.
+    if let Err(error) = producer.client().fetch_metadata(Some(topic), CONNECT) {
+        debug!(%error, "the producer will connect later");
+    }
+    Ok(producer)
 }
 
 fn owned_headers(headers: &[(&str, &[u8])]) -> OwnedHeaders {

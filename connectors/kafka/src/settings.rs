@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
+use walferry_core::Pace;
 
 use crate::Error;
 
@@ -64,8 +65,11 @@ pub struct Settings {
     pub retention: Duration,
     /// How batches are compressed.
     pub compression: Compression,
-    /// How long a batch waits for more records.
+    /// How long a batch waits for more records while the reader keeps up.
     pub linger: Duration,
+    /// How long it waits while the reader is behind. Longer than an answer takes: librdkafka spins
+    /// while records have lingered that wait for the request before them.
+    pub bulk_linger: Duration,
     /// The largest record that is admitted: key, value and headers.
     pub max_record_bytes: usize,
     /// What the producer holds at most; at least two of the largest records.
@@ -103,7 +107,8 @@ impl Settings {
             min_insync_replicas: None,
             retention: Duration::from_hours(7 * 24),
             compression: Compression::default(),
-            linger: Duration::from_millis(2),
+            linger: Duration::from_micros(500),
+            bulk_linger: Duration::from_millis(20),
             max_record_bytes: 1 << 20,
             produce_budget_bytes: 32 << 20,
             fetch_budget_bytes: 16 << 20,
@@ -121,7 +126,7 @@ impl Settings {
     /// # Errors
     /// Fatal, naming the property.
     pub fn check(&self) -> Result<(), Error> {
-        for config in [self.producer(None)?, self.consumer(1)?] {
+        for config in [self.producer(Pace::Prompt, None)?, self.consumer(1)?] {
             config.create_native_config().map_err(property_error)?;
         }
         Ok(())
@@ -132,11 +137,19 @@ impl Settings {
     }
 
     /// `topic_limit_bytes` is the smallest `max.message.bytes` of the topics written to.
-    pub(crate) fn producer(&self, topic_limit_bytes: Option<usize>) -> Result<ClientConfig, Error> {
+    pub(crate) fn producer(
+        &self,
+        pace: Pace,
+        topic_limit_bytes: Option<usize>,
+    ) -> Result<ClientConfig, Error> {
         let mut config = self.client()?;
         let largest = self.max_record_bytes + RECORD_OVERHEAD_BYTES;
         let queue = self.produce_budget_bytes.max(2 * largest) >> 10;
-        let linger = self.linger.as_secs_f64() * 1000.0;
+        let linger = match pace {
+            Pace::Prompt => self.linger,
+            Pace::Bulk => self.bulk_linger,
+        };
+        let linger = linger.as_secs_f64() * 1000.0;
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -250,6 +263,7 @@ impl fmt::Debug for Settings {
             .field("retention", &self.retention)
             .field("compression", &self.compression)
             .field("linger", &self.linger)
+            .field("bulk_linger", &self.bulk_linger)
             .field("max_record_bytes", &self.max_record_bytes)
             .field("produce_budget_bytes", &self.produce_budget_bytes)
             .field("fetch_budget_bytes", &self.fetch_budget_bytes)
@@ -363,7 +377,9 @@ mod tests {
     fn a_property_of_librdkafka_is_passed_on_and_wins_over_a_default() {
         let settings = with("linger.ms", "7");
         settings.check().expect("a known property");
-        let config = settings.producer(None).expect("a known property");
+        let config = settings
+            .producer(Pace::Bulk, None)
+            .expect("a known property");
         assert_eq!(config.get("linger.ms"), Some("7"));
     }
 

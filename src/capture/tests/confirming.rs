@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use walferry_core::fakes::{FakeChange, FakeServer, Place};
 
-use super::{Rig, insert, pass, rows_of, settle};
+use super::{Rig, insert, pass, rested, rows_of, settle};
 
 #[tokio::test(start_paused = true)]
 async fn rule_7_confirmed_is_never_beyond_acknowledged_in_any_order() {
@@ -19,7 +19,7 @@ async fn rule_7_confirmed_is_never_beyond_acknowledged_in_any_order() {
         for id in 0..3 {
             let changes = [insert(id), FakeChange::insert("b", id, "x")];
             ends.push(FakeServer::end_of(rig.server.commit(&changes)));
-            settle().await;
+            pass(1).await;
             let held = rig.kafka.held();
             let new = held[waiting.len()..].iter().cloned();
             waiting.extend(new.map(|place| (ends.len() - 1, place)));
@@ -145,7 +145,7 @@ async fn rule_7_a_keepalive_that_wants_an_answer_gets_the_old_lsn_while_records_
     settle().await;
     let before = rig.server.confirmations().len();
     rig.server.keepalive(true);
-    settle().await;
+    rested().await;
     assert_eq!(rig.server.confirmations()[before..], [start]);
     pass(20).await;
     assert_eq!(rig.confirmed(), start);

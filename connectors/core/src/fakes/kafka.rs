@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use walferry_schema::LogRecord;
 
 use super::locked;
-use crate::{LogEntry, PartitionOffset, RowRecord};
+use crate::{LogEntry, Pace, PartitionOffset, RowRecord};
 
 /// A Kafka: the commit log, row partitions, and what producers have not delivered yet.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +40,7 @@ pub(super) struct State {
     pub(super) largest_bytes: Option<usize>,
     pub(super) topics: BTreeMap<Arc<str>, i32>,
     pub(super) published: Vec<(i64, BTreeMap<PartitionOffset, i64>)>,
+    pub(super) pace: Pace,
 }
 
 /// The records of one partition.
@@ -186,6 +187,11 @@ impl FakeKafka {
         state.failed.insert(producer);
         drop(state);
         self.changed();
+    }
+
+    /// What the newest producer was last told about its pace.
+    pub fn pace(&self) -> Pace {
+        self.lock().pace
     }
 
     /// How many records a producer may wait for; any number when none.

@@ -7,7 +7,7 @@ use walferry_schema::{LogRecord, header};
 use super::kafka::{Body, Held, State};
 use super::{FakeError, FakeKafka, Place};
 use crate::{
-    Accepted, Fault, Log, LogEntry, LogTail, PartitionOffset, Record, RowRecord, TopicSpec,
+    Accepted, Fault, Log, LogEntry, LogTail, Pace, PartitionOffset, Record, RowRecord, TopicSpec,
 };
 
 /// One process's way to write; dropping it leaves what it held to [`FakeKafka::flush_zombie`].
@@ -174,6 +174,16 @@ impl Log for FakeLog {
             .filter(is_its)
             .filter_map(|held| held.entry)
             .min()
+    }
+
+    async fn pace(&mut self, pace: Pace) -> Result<(), Fault> {
+        let mut state = self.kafka.lock();
+        let producer = self.producer(&state)?;
+        if state.held.iter().any(|held| held.producer == producer) {
+            return Err(FakeError::fatal("another pace while records are in flight"));
+        }
+        state.pace = pace;
+        Ok(())
     }
 
     async fn progress(&mut self) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
-use walferry_core::{Accepted, Class, Log, LogReader, LogTail, Record};
+use walferry_core::{Accepted, Class, Log, LogReader, LogTail, Pace, Record};
 use walferry_harness::{Kafka, fresh_directory};
 use walferry_kafka::{KafkaLog, KafkaLogReader};
 use walferry_schema::header::POSITION;
@@ -61,6 +61,31 @@ async fn append_gives_the_offset_and_the_log_reads_back() -> Tested {
         log.read(10, 5).await?.iter().map(lsn).collect::<Vec<_>>(),
         [110]
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_order_is_kept_over_changes_of_the_pace() -> Tested {
+    let settings = settings().await;
+    let mut log = begun(&settings, &[]).await;
+    for (entry, pace) in (0..).zip([Pace::Bulk, Pace::Prompt, Pace::Bulk]) {
+        log.pace(pace).await?;
+        for n in 0..100 {
+            let record = heartbeat(100 * entry + n).to_bytes();
+            assert!(matches!(
+                log.send_log(entry, &record)?,
+                Accepted::Partition(0)
+            ));
+        }
+        let refused = log.pace(pace).await.err().map(|fault| fault.to_string());
+        assert_eq!(
+            refused.as_deref(),
+            Some("changing the pace while records are in flight")
+        );
+        drained(&mut log).await;
+    }
+    let read: Vec<u64> = log.read(0, 1_000).await?.iter().map(lsn).collect();
+    assert_eq!(read, (0..300).collect::<Vec<_>>());
     Ok(())
 }
 
