@@ -36,6 +36,9 @@ pub struct GroupLimits {
     pub whole: WholeLimits,
 }
 
+/// How many rows are taken before other tasks have their turn: the group in flight above all.
+const BURST: u64 = 250;
+
 /// How far a sink has come, for whoever shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyStatus {
@@ -58,6 +61,8 @@ pub struct Apply<F, S: Sink> {
     limits: GroupLimits,
     /// Rows in the batch, before folding.
     rows: u64,
+    /// Rows taken since other tasks last had their turn.
+    unyielded: u64,
     /// Whether the feed's checkpoint is ahead of what was handed to the sink.
     is_dirty: bool,
     barrier: Option<Barrier>,
@@ -147,6 +152,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             batch,
             limits,
             rows: 0,
+            unyielded: 0,
             is_dirty: false,
             barrier: None,
             in_flight: None,
@@ -163,7 +169,10 @@ impl<F: Feed, S: Sink> Apply<F, S> {
     /// Whatever ended it; after a transient one, start again from the claim.
     pub async fn run(mut self, stop: &CancellationToken) -> Result<(), ApplyError> {
         loop {
-            self.launch();
+            if self.launch() || self.unyielded >= BURST {
+                self.unyielded = 0;
+                tokio::task::yield_now().await;
+            }
             if self.barrier.is_some() && self.in_flight.is_none() {
                 self.pass_barrier().await?;
                 continue;
@@ -204,7 +213,11 @@ impl<F: Feed, S: Sink> Apply<F, S> {
 
     fn take(&mut self, fed: Fed<F::Rows>) -> Result<(), ApplyError> {
         match fed {
-            Fed::Rows(rows) => self.rows += self.feed.push(&mut self.batch, rows)?,
+            Fed::Rows(rows) => {
+                let pushed = self.feed.push(&mut self.batch, rows)?;
+                self.rows += pushed;
+                self.unyielded += pushed;
+            }
             Fed::Barrier(barrier) => {
                 self.barrier = Some(barrier);
                 return Ok(());
@@ -219,13 +232,13 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         self.batch.operations() >= self.limits.operations || self.batch.bytes() >= self.limits.bytes
     }
 
-    /// Hands the group to the sink, if there is one and the sink is free.
-    fn launch(&mut self) {
+    /// Hands the group to the sink, if there is one and the sink is free: whether it did.
+    fn launch(&mut self) -> bool {
         if !self.is_dirty || self.in_flight.is_some() {
-            return;
+            return false;
         }
         let Some(mut sink) = self.sink.take() else {
-            return;
+            return false;
         };
         let batch = std::mem::replace(&mut self.batch, sink.batch());
         let checkpoint = self.feed.checkpoint().clone();
@@ -238,6 +251,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             rows: std::mem::take(&mut self.rows),
         });
         self.is_dirty = false;
+        true
     }
 
     fn complete(&mut self, done: Result<Finished<S>, ApplyError>) -> Result<(), ApplyError> {

@@ -32,6 +32,8 @@ use lineage::Lineage;
 
 pub use error::CaptureError;
 pub(crate) use moved::open_moved;
+#[cfg(test)]
+use stream::BEHIND;
 pub(crate) use stream::{BURST, FEEDBACK, URGENT};
 pub(crate) use tables::{Table, Tables, with_key_of};
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 
-use crate::apply::{Apply, ApplyStatus, GroupLimits};
+use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
 use crate::capture::{Capture, CaptureStatus};
 use crate::config::{Config, Kafka};
 use crate::direct::Direct;
@@ -196,43 +196,45 @@ impl<C: Connect> SinkHalf<C> {
         mut reader: watch::Receiver<CaptureStatus>,
         stop: CancellationToken,
     ) -> Result<(), Fault> {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            owner = reader.wait_for(|status| status.is_owner) => {
-                // The reader ended without owning the slot: its own error says why.
-                if owner.is_err() {
-                    return Ok(());
-                }
-            }
-        }
         let mut supervisor = Supervisor::new("sink");
         while !stop.is_cancelled() {
-            let announced = reader.borrow().began;
-            if let Err(fault) = self.attempt(announced, &stop).await {
-                supervisor.after(fault, &stop).await?;
+            match self.attempt(&mut reader, &stop).await {
+                Ok(()) => return Ok(()),
+                Err(fault) => supervisor.after(fault, &stop).await?,
             }
         }
         Ok(())
     }
 
+    /// Applies until told to stop, or until the reader has ended without owning the slot: its own
+    /// error says why.
     async fn attempt(
         &self,
-        announced: Option<crate::merge::Announced>,
+        reader: &mut watch::Receiver<CaptureStatus>,
         stop: &CancellationToken,
     ) -> Result<(), Fault> {
-        let start = async {
-            let (reader, sink) = self.connect.connect().await?;
-            let (status, tasks) = (self.status.clone(), self.tasks.clone());
-            let apply =
-                Apply::over_log(sink, reader, announced, self.limits, status, tasks).await?;
-            Ok::<_, Fault>(apply)
-        };
         let apply = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            apply = start => apply?,
+            apply = self.start(reader) => apply?,
         };
+        let Some(apply) = apply else { return Ok(()) };
         info!("applying");
         Ok(apply.run(stop).await?)
+    }
+
+    /// Connects beside the reader, and claims the pipeline once that owns the slot.
+    async fn start(
+        &self,
+        reader: &mut watch::Receiver<CaptureStatus>,
+    ) -> Result<Option<Apply<LogFeed<C::Reader>, C::Sink>>, Fault> {
+        let (log, sink) = self.connect.connect().await?;
+        let owner = reader.wait_for(|status| status.is_owner).await;
+        let Ok(announced) = owner.map(|owner| owner.began) else {
+            return Ok(None);
+        };
+        let (status, tasks) = (self.status.clone(), self.tasks.clone());
+        let apply = Apply::over_log(sink, log, announced, self.limits, status, tasks).await?;
+        Ok(Some(apply))
     }
 }
 

@@ -11,9 +11,19 @@ use walferry_schema::{Columns, Image, TableName};
 use super::ApplyError;
 
 /// Reads records; keeps the columns of the relation versions it has seen.
+///
+/// Records of one relation version share their header's bytes, so that an address tells it: hashing
+/// the bytes of every record would cost as much as reading a row.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    columns: HashMap<Bytes, Columns>,
+    columns: HashMap<usize, Known>,
+}
+
+/// The columns of a relation version; its bytes are kept, so that their address is not used again.
+#[derive(Debug)]
+struct Known {
+    bytes: Bytes,
+    columns: Columns,
 }
 
 /// How many relation versions are kept before the lot is forgotten.
@@ -77,7 +87,9 @@ impl Events {
     }
 
     fn columns(&mut self, table: &TableName, record: &RowRecord) -> Result<&Columns, ApplyError> {
-        if !self.columns.contains_key(&record.columns) {
+        let address = record.columns.as_ptr().addr();
+        let is_known = |known: &Known| known.bytes.len() == record.columns.len();
+        if !self.columns.get(&address).is_some_and(is_known) {
             let columns = Columns::from_bytes(&record.columns).map_err(|source| {
                 let at = record.stamp.to_string();
                 ApplyError::Header {
@@ -89,9 +101,10 @@ impl Events {
             if self.columns.len() >= VERSIONS {
                 self.columns.clear();
             }
-            self.columns.insert(record.columns.clone(), columns);
+            let bytes = record.columns.clone();
+            self.columns.insert(address, Known { bytes, columns });
         }
-        Ok(&self.columns[&record.columns])
+        Ok(&self.columns[&address].columns)
     }
 }
 

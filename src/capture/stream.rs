@@ -25,8 +25,11 @@ use super::{Capture, CaptureError, Opened, now_nanos};
 pub(crate) const FEEDBACK: Duration = Duration::from_secs(1);
 /// How long an orderly stop waits for the log's acknowledgements.
 const DRAIN: Duration = Duration::from_secs(20);
-/// How many events are handled before acknowledgements and the clock are looked at again.
-pub(crate) const BURST: usize = 1_000;
+/// How many events are handled before acknowledgements and the clock are looked at again, and
+/// before other tasks have their turn.
+pub(crate) const BURST: usize = 250;
+/// A reader that takes more events than this while the log answers once is behind.
+pub(crate) const BEHIND: usize = 1_000;
 /// How soon a heartbeat may follow the last one when the server waits for our answer, as it does
 /// when it shuts down.
 pub(crate) const URGENT: Duration = Duration::from_millis(500);
@@ -148,7 +151,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                         () = stop.cancelled() => return self.drain().await,
                         taken = self.take(event) => taken?,
                     }
-                    if self.pace == Pace::Prompt && self.unsettled > BURST {
+                    if self.pace == Pace::Prompt && self.unsettled > BEHIND {
                         self.rest();
                     }
                 }
@@ -168,7 +171,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
     /// Everything sent is acknowledged: what has come since the last time says how far behind we are.
     async fn settled(&mut self) -> Result<(), CaptureError> {
-        self.pace = if self.unsettled > BURST {
+        self.pace = if self.unsettled > BEHIND {
             Pace::Bulk
         } else {
             Pace::Prompt

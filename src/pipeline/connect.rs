@@ -45,8 +45,9 @@ impl Connect for Downstream {
     type Sink = MongoSink;
 
     async fn connect(&self) -> Result<(KafkaLogReader, MongoSink), Fault> {
-        let sink = self.sinks.connect().await?;
-        Ok((KafkaLogReader::new(self.kafka.clone()), sink))
+        let reader = KafkaLogReader::new(self.kafka.clone());
+        let (sink, ()) = tokio::join!(self.sinks.connect(), reader.reach());
+        Ok((reader, sink?))
     }
 }
 

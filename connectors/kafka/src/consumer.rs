@@ -63,6 +63,13 @@ impl KafkaLogReader {
         }
     }
 
+    /// Connects, so that the first question finds a connection; an answer is not needed yet.
+    pub async fn reach(&self) {
+        if let Err(error) = self.scan.log_bounds().await {
+            debug!(%error, "the log is not there yet");
+        }
+    }
+
     async fn start(
         &mut self,
         log: i64,

@@ -169,7 +169,7 @@ impl Settings {
             &mut config,
             &self.extra,
             "queue.buffering.max.messages",
-            20_000,
+            10_000,
         );
         set_default(
             &mut config,

@@ -3,7 +3,7 @@
 use walferry_core::Pace;
 
 use super::{Rig, insert, rested, settle};
-use crate::capture::BURST;
+use crate::capture::BEHIND;
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_has_caught_up_reads_on_when_the_log_has_answered() {
@@ -42,7 +42,7 @@ async fn a_backlog_goes_out_in_bulk_and_what_comes_later_promptly() {
     let _term = rig.start();
     settle().await;
     rig.kafka.hold();
-    for id in (0..).take(BURST) {
+    for id in (0..).take(BEHIND) {
         rig.server.commit(&[insert(id)]);
     }
     settle().await;
@@ -51,12 +51,12 @@ async fn a_backlog_goes_out_in_bulk_and_what_comes_later_promptly() {
     assert_eq!(rig.kafka.pace(), Pace::Bulk);
     rig.kafka.flow();
     settle().await;
-    assert_eq!(rig.commits().len(), BURST);
+    assert_eq!(rig.commits().len(), BEHIND);
     rig.server.commit(&[insert(0)]);
     rested().await;
     rested().await;
     assert_eq!(rig.kafka.pace(), Pace::Prompt);
-    assert_eq!(rig.commits().len(), BURST + 1);
+    assert_eq!(rig.commits().len(), BEHIND + 1);
 }
 
 fn release_all(rig: &Rig) {
