@@ -4,10 +4,11 @@
 #   make demo DATA=dir      loads the CSV files of a directory instead of generated ones
 #   make demo RATE=500      sales per second
 #   make demo KAFKA=0       without Kafka: from PostgreSQL straight into MongoDB
-#   make torture SECONDS=600  kills under load for so long; SEED=7 for another run, or the same again
+#   make torture SECONDS=600  kills under load for so long, 20 of them at least; SEED=7 for another run, or
+#                           the same again; WALFERRY_PATH=split (two processes) or direct (without Kafka)
 
 # The tests of the suite that every way of running the daemon has to pass.
-WAYS = stream:: faults:: restarts:: retail::
+WAYS = stream:: faults:: restarts:: retail:: torture::landings::
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test torture mutate lint
@@ -29,12 +30,12 @@ test: setup ## the whole suite, on private servers below .run/
 	@cargo test --workspace
 	@echo "test: the whole way of a change again, without Kafka"
 	@WALFERRY_PATH=direct cargo test -q -p walferry --test suite -- $(WAYS)
-	@echo "test: and with reader and sink as two processes"
-	@WALFERRY_PATH=split cargo test -q -p walferry --test suite -- $(WAYS)
+	@echo "test: and with reader and sink as two processes, each of which is killed alone too"
+	@WALFERRY_PATH=split cargo test -q -p walferry --test suite -- $(WAYS) torture::
 
-torture: setup ## kills of the daemon and the servers under load, for SECONDS (300)
+torture: setup ## kills of the daemon, its halves and the servers under load, for SECONDS (300)
 	@WALFERRY_TORTURE_SECONDS=$(or $(SECONDS),300) $(if $(SEED),WALFERRY_SEED=$(SEED)) \
-		cargo test -p walferry --test suite torture -- --nocapture
+		cargo test -p walferry --test suite torture:: -- --nocapture --test-threads=1
 
 mutate: setup ## break the engine on purpose, one way at a time: a named test must notice each
 	@scripts/mutate.sh

@@ -58,6 +58,8 @@ pub struct CaptureOptions {
     pub longest_term: Duration,
     /// Which tables are streamed.
     pub selects: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
+    /// The time of day, which numbers the generations.
+    pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 /// How far a reader has come, for whoever waits for it or shows it.

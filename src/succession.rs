@@ -40,7 +40,7 @@ impl Succession {
         match &entry.record {
             LogRecord::Generation(new) => {
                 let is_newer = self.newest.is_none_or(|it| new.generation > it.generation);
-                is_newer && self.take_over(begun(new.generation), new.follows)
+                is_newer && self.take_over_anew(begun(new.generation), new.follows)
             }
             LogRecord::Open(open) => self.take_over(begun(open.generation), open.follows),
             LogRecord::Commit(it) => self.admit(it.term),
@@ -59,6 +59,17 @@ impl Succession {
             self.on_trust = is_first.then_some(follows);
         }
         takes_over
+    }
+
+    /// Whether the `generation` that begins `term` takes over: also when it follows a term that the log has
+    /// lost since. It mends whatever was lost, and the sink goes on with it: a reader that went on with
+    /// the old generation would send what nobody applies.
+    fn take_over_anew(&mut self, term: Term, follows: i64) -> bool {
+        if follows <= self.number() {
+            return self.take_over(term, follows);
+        }
+        (self.newest, self.on_trust) = (Some(term), None);
+        true
     }
 
     /// Whether a record that was written in `term` counts. Only a reader that has taken over
@@ -100,6 +111,19 @@ mod tests {
         assert!(!terms.take_over(term(9), 3), "its writer had not seen 7");
         assert_eq!(terms.newest(), Some(term(7)));
         assert!(terms.take_over(term(11), 7));
+    }
+
+    #[test]
+    fn a_generation_takes_over_from_a_term_that_the_log_lost_an_open_does_not() {
+        let mut terms = Succession::default();
+        assert!(terms.take_over(term(3), -1));
+        assert!(terms.admit(term(3)));
+        assert!(!terms.take_over(term(4), 5));
+        let mut later = term(4);
+        later.generation = 2;
+        assert!(!terms.take_over_anew(later, 2), "its writer had not seen 3");
+        assert!(terms.take_over_anew(later, 5));
+        assert_eq!(terms.newest(), Some(later));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use tracing::warn;
 use walferry_core::{Class, Fault};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A server that is back is not to be waited for longer than this; an attempt costs it little.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A part that ran for this long before it failed is taken to have worked.
 const SETTLED: Duration = Duration::from_secs(30);
 

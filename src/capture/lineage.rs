@@ -181,9 +181,9 @@ pub(crate) fn with_topics(
 }
 
 /// A number for a generation after `last`: a Kafka that was wiped cannot bring an old one back.
-pub(crate) fn next_generation(last: u64) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let millis = u64::try_from(now.unwrap_or_default().as_millis());
+pub(crate) fn next_generation(last: u64, now: SystemTime) -> u64 {
+    let elapsed = now.duration_since(UNIX_EPOCH);
+    let millis = u64::try_from(elapsed.unwrap_or_default().as_millis());
     (last + 1).max(millis.unwrap_or_default())
 }
 

@@ -148,7 +148,7 @@ impl<S: Source, L: Log> Capture<S, L> {
         let tables = lineage::choose_tables(&mut self.source, &self.options).await?;
         let topics: Vec<_> = tables.iter().map(topic_of).collect();
         self.log.ensure_topics(&topics).await?;
-        let generation = lineage::next_generation(tail.generation());
+        let generation = lineage::next_generation(tail.generation(), (self.options.clock)());
         let announced = LogRecord::Generation(Generation {
             generation,
             follows: tail.follows(),

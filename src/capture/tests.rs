@@ -9,7 +9,7 @@ mod starting;
 mod tails;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -142,6 +142,7 @@ pub(crate) fn options() -> CaptureOptions {
         heartbeat: Duration::from_secs(5),
         longest_term: Duration::from_hours(24),
         selects: Arc::new(|table| &*table.table != "ignored"),
+        clock: Arc::new(SystemTime::now),
     }
 }
 

@@ -70,7 +70,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         lineage::wait_until_free(&mut direct.source, state, &slot, false).await?;
         let tables = lineage::choose_tables(&mut direct.source, &direct.options).await?;
         let generation = Generation {
-            generation: lineage::next_generation(last),
+            generation: lineage::next_generation(last, (direct.options.clock)()),
             follows: Term::NONE.number,
             server: state.server.clone(),
             slot,

@@ -342,7 +342,10 @@ impl Pull {
             self.searched = last.offset + 1;
             self.is_term_over = entries.iter().any(|entry| match &entry.record {
                 LogRecord::Open(open) => open.follows == self.term.number,
-                LogRecord::Generation(next) => next.follows == self.term.number,
+                // It takes over also from a term that the log lost after this one.
+                LogRecord::Generation(next) => {
+                    next.generation > self.term.generation && next.follows >= self.term.number
+                }
                 _ => false,
             });
             if self.is_term_over {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use walferry_core::{Fault, Tasks};
 use walferry_etl::Mode;
@@ -87,6 +87,7 @@ pub(crate) fn direct_options(config: &Config) -> CaptureOptions {
         heartbeat: HEARTBEAT,
         longest_term: LONGEST_TERM,
         selects: Arc::new(move |table| tables.mode(table) == Mode::Stream),
+        clock: Arc::new(SystemTime::now),
     }
 }
 

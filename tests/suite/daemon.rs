@@ -14,6 +14,9 @@ use crate::oracle;
 /// How long the two sides may take to become equal; far more than they need.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The file that the daemon writes to.
+const LOG: &str = "walferry.log";
+
 /// Which way the changes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -31,6 +34,13 @@ impl Route {
             Ok(other) => panic!("WALFERRY_PATH is kafka, split or direct, not {other}"),
         }
     }
+}
+
+/// What a process of the daemon does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    Reader,
+    Sink,
 }
 
 /// One pipeline over a database of its own: the configuration, and the daemon when it runs.
@@ -119,10 +129,19 @@ impl Pipeline {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Daemon {
-        let reader = self.spawn("walferry.log", &self.reader(arguments));
-        let sink = (self.route == Route::Split)
-            .then(|| self.spawn("walferry.log", &["run", "--role", "sink"]));
-        Daemon([Some(reader), sink].into_iter().flatten().collect())
+        let mut processes = vec![self.spawn(LOG, &self.reader(arguments))];
+        if self.route == Route::Split {
+            processes.push(self.start_half(Half::Sink));
+        }
+        Daemon(processes)
+    }
+
+    /// Starts the process that does this half; of a daemon that is one process, all of it.
+    fn start_half(&self, half: Half) -> Process {
+        match (self.route, half) {
+            (Route::Split, Half::Sink) => self.spawn(LOG, &["run", "--role", "sink"]),
+            _ => self.spawn(LOG, &self.reader(&["run"])),
+        }
     }
 
     /// Starts another daemon over the same pipeline, with a log of its own; of two processes only
@@ -154,13 +173,17 @@ impl Pipeline {
             Ok::<_, String>(())
         };
         if let Err(error) = eventually(PATIENCE, "MongoDB to equal PostgreSQL", attempt).await {
-            let log = std::fs::read_to_string(self.directory.path().join("walferry.log"));
-            panic!("{error}\n{}", log.unwrap_or_default());
+            panic!("{error}\n{}", self.log());
         }
+    }
+
+    /// What the daemon has written.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default()
     }
 }
 
-/// The running daemon; killed when dropped.
+/// The running daemon, its reader first and its sink last; killed when dropped.
 pub(crate) struct Daemon(pub Vec<Process>);
 
 impl Daemon {
@@ -181,6 +204,26 @@ impl Daemon {
         self.0.iter().for_each(Process::kill);
         for process in self.0 {
             process.wait(PATIENCE).await.unwrap();
+        }
+    }
+
+    /// Kills the process that does this half.
+    pub(crate) async fn kill_half(&self, half: Half) {
+        let process = &self.0[self.place(half)];
+        process.kill();
+        process.wait(PATIENCE).await.unwrap();
+    }
+
+    /// Starts the process that does this half in place of the one that was killed.
+    pub(crate) fn start_half(&mut self, pipeline: &Pipeline, half: Half) {
+        let place = self.place(half);
+        self.0[place] = pipeline.start_half(half);
+    }
+
+    fn place(&self, half: Half) -> usize {
+        match half {
+            Half::Reader => 0,
+            Half::Sink => self.0.len() - 1,
         }
     }
 

@@ -126,19 +126,22 @@ async fn a_kafka_that_forgot_what_it_acknowledged_is_noticed_and_a_new_snapshot_
 }
 
 impl Pipeline {
-    fn topic(&self, name: &str) -> String {
+    pub(crate) fn topic(&self, name: &str) -> String {
         format!("{}.{name}", self.database.name)
     }
 
-    fn client(&self) -> BaseConsumer {
+    /// A consumer that is told what to read.
+    pub(crate) fn client(&self) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.database.brokers)
+            .set("group.id", self.topic("suite"))
+            .set("enable.auto.commit", "false")
             .create()
             .unwrap()
     }
 
     /// The end of a topic's one partition.
-    fn end_of(&self, client: &BaseConsumer, topic: &str) -> i64 {
+    pub(crate) fn end_of(&self, client: &BaseConsumer, topic: &str) -> i64 {
         let bounds = client.fetch_watermarks(&self.topic(topic), 0, Duration::from_secs(10));
         bounds.unwrap().1
     }

@@ -2,12 +2,16 @@
 //!
 //! - Every source commit keeps the invariants of [`SCHEMA`]; a reader with snapshot read concern
 //!   holds them against MongoDB all the while.
-//! - The daemon and each of the three servers are killed with SIGKILL under load, in seeded order.
+//! - The daemon, where it is two processes also each of them alone, and each of the servers on the way are
+//!   killed with SIGKILL under load, in seeded order: the short form kills each once, the long form
+//!   goes on for at least [`LONG_KILLS`] kills.
 //! - MongoDB's own oplog proves that each transaction was applied once, in the order of the source,
 //!   and the sink met no document that was not as the transaction expected it.
 //!
-//! `WALFERRY_SEED` chooses another run, `WALFERRY_TORTURE_SECONDS` a longer one (`make torture`).
+//! `WALFERRY_SEED` chooses another run, `WALFERRY_TORTURE_SECONDS` a longer one (`make torture`), `WALFERRY_PATH`
+//! the way of the changes.
 
+mod landings;
 mod oplog;
 mod reader;
 mod writer;
@@ -21,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 use walferry_harness::{Database, Process, Stack, eventually};
 
-use crate::daemon::{Daemon, PATIENCE, Pipeline};
+use crate::daemon::{Daemon, Half, PATIENCE, Pipeline, Route};
 use crate::workload;
 use reader::Reader;
 use writer::{Progress, Writer};
@@ -43,6 +47,12 @@ const TABLES: [&str; 5] = ["stock", "sold", "headers", "details", "history"];
 /// Two writers keep the invariants, one runs the random workload.
 const WRITERS: [i32; 3] = [1, 2, 3];
 
+/// The least that the long form kills.
+const LONG_KILLS: usize = 20;
+/// How soon the target moves again in the middle of the long form's restarts. No single one takes longer
+/// than [`PATIENCE`]: that ends every run.
+const USUAL_PAUSE: Duration = Duration::from_secs(2);
+
 /// What a run consists of.
 struct Plan {
     seed: u64,
@@ -52,7 +62,9 @@ struct Plan {
 
 #[derive(Clone, Copy, Debug)]
 enum Victim {
+    /// All its processes at once.
     Daemon,
+    Half(Half),
     Kafka,
     Mongo,
     Postgres,
@@ -63,7 +75,7 @@ struct Torture {
     stack: Stack,
     database: Database,
     pipeline: Pipeline,
-    daemon: Option<Daemon>,
+    daemon: Daemon,
     progress: Arc<Progress>,
     reader: Arc<Reader>,
     /// The servers' directory, removed last.
@@ -81,26 +93,7 @@ async fn kills_under_load_lose_nothing_double_nothing_and_show_no_half() {
     });
     let reading = tokio::task::spawn(Arc::clone(&torture.reader).run());
 
-    let begun = Instant::now();
-    let mut kills = 0;
-    while kills == 0 || plan.long.is_some_and(|long| begun.elapsed() < long) {
-        let mut victims = Victim::ALL;
-        victims.shuffle(&mut random);
-        for victim in victims {
-            torture.let_some_pass(&mut random).await;
-            torture.kill(victim).await;
-            kills += 1;
-            let pause = torture.next_state().await;
-            eprintln!(
-                "torture: seed {}, {:.1?}, kill {kills} ({victim:?}, next state after {pause:.1?}), \
-                 {} commits, {} states read",
-                plan.seed,
-                begun.elapsed(),
-                torture.progress.commits(),
-                torture.reader.states(),
-            );
-        }
-    }
+    let pauses = torture.rounds(&plan, &mut random).await;
     torture.let_some_pass(&mut random).await;
 
     torture.progress.stop();
@@ -112,7 +105,8 @@ async fn kills_under_load_lose_nothing_double_nothing_and_show_no_half() {
     torture.reader.stop();
     reading.await.unwrap();
     torture.check_history().await;
-    assert!(torture.daemon.take().unwrap().stop().await.success());
+    assert!(torture.daemon.stop().await.success());
+    plan.check(pauses);
 }
 
 // === impl Plan ===
@@ -137,6 +131,26 @@ impl Plan {
         if self.long.is_some() { 20_000 } else { 2_000 }
     }
 
+    /// Whether there is to be another round of kills.
+    fn goes_on(&self, kills: usize, elapsed: Duration) -> bool {
+        match self.long {
+            None => kills == 0,
+            Some(long) => kills < LONG_KILLS || elapsed < long,
+        }
+    }
+
+    /// Says how soon the target moved again, and in the long form that it was soon enough: a short one
+    /// has too few restarts, and too many neighbours, for a time to mean anything.
+    fn check(&self, mut pauses: Vec<Duration>) {
+        pauses.sort();
+        let (middle, longest) = (pauses[pauses.len() / 2], pauses[pauses.len() - 1]);
+        eprintln!(
+            "torture: {} kills, restart to next state: median {middle:.2?}, longest {longest:.2?}",
+            pauses.len(),
+        );
+        assert!(self.long.is_none() || middle < USUAL_PAUSE, "{pauses:?}");
+    }
+
     /// How long the last backlog may take.
     fn patience(&self) -> Duration {
         self.long.map_or(PATIENCE, |long| PATIENCE + long)
@@ -146,7 +160,17 @@ impl Plan {
 // === impl Victim ===
 
 impl Victim {
-    const ALL: [Self; 4] = [Self::Daemon, Self::Kafka, Self::Mongo, Self::Postgres];
+    /// Whatever runs on this route.
+    fn all(route: Route) -> Vec<Self> {
+        let mut all = vec![Self::Daemon, Self::Mongo, Self::Postgres];
+        if route != Route::Direct {
+            all.push(Self::Kafka);
+        }
+        if route == Route::Split {
+            all.extend([Half::Reader, Half::Sink].map(Self::Half));
+        }
+        all
+    }
 }
 
 // === impl Torture ===
@@ -166,11 +190,39 @@ impl Torture {
             stack,
             database,
             pipeline,
-            daemon: Some(daemon),
+            daemon,
             progress,
             reader: Arc::new(reader),
             _root: root,
         }
+    }
+
+    /// Kills everything in turn, as often as planned: how long it took each time until the target moved
+    /// again.
+    async fn rounds(&mut self, plan: &Plan, random: &mut ChaCha8Rng) -> Vec<Duration> {
+        let begun = Instant::now();
+        let mut pauses = Vec::new();
+        while plan.goes_on(pauses.len(), begun.elapsed()) {
+            let mut victims = Victim::all(self.pipeline.route);
+            victims.shuffle(random);
+            for victim in victims {
+                self.let_some_pass(random).await;
+                self.kill(victim).await;
+                let pause = self.next_state().await;
+                pauses.push(pause);
+                eprintln!(
+                    "torture: {:?}, seed {}, {:.1?}, kill {} ({victim:?}, next state after {pause:.1?}), \
+                     {} commits, {} states read",
+                    self.pipeline.route,
+                    plan.seed,
+                    begun.elapsed(),
+                    pauses.len(),
+                    self.progress.commits(),
+                    self.reader.states(),
+                );
+            }
+        }
+        pauses
     }
 
     /// Waits for commits at the source and for states at the target, so that a kill meets work.
@@ -178,9 +230,12 @@ impl Torture {
         let commits = self.progress.commits() + random.random_range(20..200);
         let states = self.reader.states() + random.random_range(2..6);
         let passed = eventually(PATIENCE, "commits to pass", async || {
-            let processes = self.daemon.iter().flat_map(|daemon| &daemon.0);
-            let status = processes.into_iter().find_map(Process::status);
-            assert!(status.is_none(), "the daemon ended: {}", self.log());
+            let status = self.daemon.0.iter().find_map(Process::status);
+            assert!(
+                status.is_none(),
+                "the daemon ended: {}",
+                self.pipeline.log()
+            );
             let (committed, read) = (self.progress.commits(), self.reader.states());
             if committed >= commits && read >= states {
                 return Ok(());
@@ -190,7 +245,7 @@ impl Torture {
             ))
         });
         if let Err(error) = passed.await {
-            panic!("{error}\n{}", self.log());
+            panic!("{error}\n{}", self.pipeline.log());
         }
     }
 
@@ -201,7 +256,7 @@ impl Torture {
             self.reader.states() > states
         });
         if let Err(error) = moved.await {
-            panic!("{error}\n{}", self.log());
+            panic!("{error}\n{}", self.pipeline.log());
         }
         begun.elapsed()
     }
@@ -209,8 +264,14 @@ impl Torture {
     async fn kill(&mut self, victim: Victim) {
         match victim {
             Victim::Daemon => {
-                self.daemon.take().unwrap().kill().await;
-                self.daemon = Some(self.pipeline.start());
+                std::mem::replace(&mut self.daemon, Daemon(Vec::new()))
+                    .kill()
+                    .await;
+                self.daemon = self.pipeline.start();
+            }
+            Victim::Half(half) => {
+                self.daemon.kill_half(half).await;
+                self.daemon.start_half(&self.pipeline, half);
             }
             Victim::Kafka => {
                 self.stack.kafka.kill().await.unwrap();
@@ -236,7 +297,7 @@ impl Torture {
             Ok::<_, String>(())
         });
         if let Err(error) = equal.await {
-            panic!("{error}\n{}", self.log());
+            panic!("{error}\n{}", self.pipeline.log());
         }
     }
 
@@ -253,7 +314,7 @@ impl Torture {
         assert_eq!(applied.histories, committed, "history inserts in the oplog");
         assert!(applied.positions > 0 && applied.epochs > 1);
         // Writing the same again leaves no trace in the oplog, but the sink would have noticed.
-        let log = self.log();
+        let log = self.pipeline.log();
         assert!(!log.contains("operations were mended"), "{log}");
         eprintln!(
             "torture: {} position writes under {} epochs, {} history rows, each once",
@@ -261,10 +322,5 @@ impl Torture {
             applied.epochs,
             committed.values().sum::<i64>()
         );
-    }
-
-    fn log(&self) -> String {
-        let log = self.pipeline.config().with_file_name("walferry.log");
-        std::fs::read_to_string(log).unwrap_or_default()
     }
 }

@@ -7,6 +7,7 @@
 //! - A caller that breaks a seam's contract gets a fatal error, not a benefit of the doubt.
 
 mod batch;
+mod changes;
 mod database;
 mod error;
 mod kafka;

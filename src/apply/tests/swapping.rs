@@ -1,5 +1,7 @@
 //! Rule 18: a generation comes in whole, wherever a crash cuts it.
 
+use std::time::Duration;
+
 use walferry_core::fakes::{FakeChange, Script};
 use walferry_core::{Class, PipelineState};
 use walferry_schema::{LogRecord, Phase, Position};
@@ -47,9 +49,13 @@ async fn rule_18_readers_see_nothing_of_a_snapshot_before_it_is_complete() {
     assert!(!sink.is_finished());
 }
 
+/// More steps than a generation takes: one that makes or renames again and again is to fail here.
+const MOST_STEPS: usize = 50;
+
 #[tokio::test(start_paused = true)]
 async fn rule_18_a_crash_after_any_step_of_a_generation_ends_right() {
     for steps in 0.. {
+        assert!(steps < MOST_STEPS, "a generation without an end");
         let (rig, sink) = Rig::live().await;
         let before = rig.server.documents();
         rig.server.drop_slot();
@@ -72,7 +78,8 @@ async fn rule_18_a_crash_after_any_step_of_a_generation_ends_right() {
             assert!(steps >= 7, "{steps}");
             break;
         }
-        failure(sink).await;
+        let crashed = tokio::time::timeout(Duration::from_mins(1), failure(sink));
+        crashed.await.expect("the sink ends where it crashed");
         let state = rig.database.checkpoint().expect("a checkpoint").state;
         match state {
             PipelineState::Snapshot => assert_eq!(rig.database.documents(), before),

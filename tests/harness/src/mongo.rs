@@ -22,6 +22,7 @@ pub struct Mongo {
     mongod: PathBuf,
     data: PathBuf,
     log: PathBuf,
+    has_fail_points: bool,
     _directory: Directory,
 }
 
@@ -31,6 +32,19 @@ impl Mongo {
     /// # Errors
     /// When mongod is not installed or does not come up.
     pub async fn start(root: &Path) -> Result<Self> {
+        Self::start_with(root, false).await
+    }
+
+    /// Starts a server that takes MongoDB's own test commands: `configureFailPoint` holds a command where a
+    /// test wants it, and `waitForFailPoint` tells when it is there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_fail_points(root: &Path) -> Result<Self> {
+        Self::start_with(root, true).await
+    }
+
+    async fn start_with(root: &Path, has_fail_points: bool) -> Result<Self> {
         let mongod = tools::mongod()?;
         let directory = Directory::create(&root.join("mongo"))?;
         let (data, log, port) = (
@@ -39,13 +53,14 @@ impl Mongo {
             free_port()?,
         );
         std::fs::create_dir(&data).map_err(Error::io(format!("creating {}", data.display())))?;
-        let process = spawn(&mongod, &data, port, &log)?;
+        let process = spawn(&mongod, &data, port, has_fail_points, &log)?;
         let server = Self {
             process,
             port,
             mongod,
             data,
             log,
+            has_fail_points,
             _directory: directory,
         };
         server.initiate().await?;
@@ -104,7 +119,13 @@ impl Mongo {
     /// When it does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
-        self.process = spawn(&self.mongod, &self.data, self.port, &self.log)?;
+        self.process = spawn(
+            &self.mongod,
+            &self.data,
+            self.port,
+            self.has_fail_points,
+            &self.log,
+        )?;
         self.ready().await
     }
 
@@ -157,7 +178,13 @@ impl Mongo {
     }
 }
 
-fn spawn(mongod: &Path, data: &Path, port: u16, log: &Path) -> Result<Process> {
+fn spawn(
+    mongod: &Path,
+    data: &Path,
+    port: u16,
+    has_fail_points: bool,
+    log: &Path,
+) -> Result<Process> {
     let mut command = Command::new(mongod);
     command.arg("--dbpath").arg(data).args([
         "--port",
@@ -180,5 +207,8 @@ fn spawn(mongod: &Path, data: &Path, port: u16, log: &Path) -> Result<Process> {
         "--setParameter",
         "shutdownTimeoutMillisForSignaledShutdown=0",
     ]);
+    if has_fail_points {
+        command.args(["--setParameter", "enableTestCommands=1"]);
+    }
     Process::spawn(&command, log)
 }

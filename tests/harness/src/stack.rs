@@ -40,11 +40,19 @@ impl Stack {
     /// # Errors
     /// When one is not installed or does not come up.
     pub async fn start(root: &Path) -> Result<Self> {
-        let (postgres, kafka, mongo) = (
-            Postgres::start(root),
-            Kafka::start(root),
-            Mongo::start(root),
-        );
+        Self::start_around(root, Mongo::start(root)).await
+    }
+
+    /// The same with a MongoDB that takes fail points.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_fail_points(root: &Path) -> Result<Self> {
+        Self::start_around(root, Mongo::start_with_fail_points(root)).await
+    }
+
+    async fn start_around(root: &Path, mongo: impl Future<Output = Result<Mongo>>) -> Result<Self> {
+        let (postgres, kafka) = (Postgres::start(root), Kafka::start(root));
         let (postgres, kafka, mongo) =
             tokio::try_join!(Box::pin(postgres), Box::pin(kafka), Box::pin(mongo))?;
         Ok(Self {

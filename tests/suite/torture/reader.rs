@@ -142,7 +142,7 @@ impl State {
     }
 }
 
-fn number(document: &Document, field: &str) -> i64 {
+pub(super) fn number(document: &Document, field: &str) -> i64 {
     let value = document.get(field);
     let number = value.and_then(|it| it.as_i64().or(it.as_i32().map(i64::from)));
     number.unwrap_or_else(|| panic!("{field} of {document}"))

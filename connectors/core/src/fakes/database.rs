@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::watch;
-
+use super::changes::{Changed, Changes};
 use super::{Documents, locked};
 use crate::{Checkpoint, Class};
 
@@ -12,7 +11,7 @@ use crate::{Checkpoint, Class};
 #[derive(Clone, Debug, Default)]
 pub struct FakeDatabase {
     state: Arc<Mutex<State>>,
-    changes: watch::Sender<u64>,
+    changes: Changes,
 }
 
 /// What becomes of a call of [`crate::Sink::apply`].
@@ -75,7 +74,7 @@ impl FakeDatabase {
     /// Lets calls that wait go on.
     pub fn release(&self) {
         self.lock().is_released = true;
-        self.changes.send_modify(|version| *version += 1);
+        self.changes.tell();
     }
 
     /// Whether a call waits for [`Self::release`].
@@ -127,7 +126,7 @@ impl FakeDatabase {
         locked(&self.state)
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(super) fn changes(&self) -> Changed {
         self.changes.subscribe()
     }
 }

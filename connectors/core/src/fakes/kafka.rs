@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::watch;
 use walferry_schema::LogRecord;
 
+use super::changes::{Changed, Changes};
 use super::locked;
 use crate::{LogEntry, Pace, PartitionOffset, RowRecord};
 
@@ -13,7 +13,7 @@ use crate::{LogEntry, Pace, PartitionOffset, RowRecord};
 #[derive(Clone, Debug, Default)]
 pub struct FakeKafka {
     state: Arc<Mutex<State>>,
-    changes: watch::Sender<u64>,
+    changes: Changes,
 }
 
 /// Where a record goes.
@@ -299,12 +299,12 @@ impl FakeKafka {
         locked(&self.state)
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(super) fn changes(&self) -> Changed {
         self.changes.subscribe()
     }
 
     pub(super) fn changed(&self) {
-        self.changes.send_modify(|version| *version += 1);
+        self.changes.tell();
     }
 }
 

@@ -1,9 +1,9 @@
 //! A producer of the fake Kafka.
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use walferry_schema::{LogRecord, header};
 
+use super::changes::Changed;
 use super::kafka::{Body, Held, State};
 use super::{FakeError, FakeKafka, Place};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct FakeLog {
     kafka: FakeKafka,
-    changes: watch::Receiver<u64>,
+    changes: Changed,
     /// None before the first [`Log::begin`].
     producer: Option<u64>,
     last_entry: u64,
@@ -124,7 +124,7 @@ impl Log for FakeLog {
                 }
                 self.producer(&state)?;
             }
-            wait(&mut self.changes).await?;
+            self.changes.wait().await;
         }
     }
 
@@ -188,7 +188,7 @@ impl Log for FakeLog {
 
     async fn progress(&mut self) -> Result<(), Fault> {
         self.producer(&self.kafka.lock())?;
-        wait(&mut self.changes).await?;
+        self.changes.wait().await;
         self.producer(&self.kafka.lock()).map(drop)
     }
 
@@ -221,13 +221,6 @@ impl State {
         });
         token
     }
-}
-
-pub(super) async fn wait(changes: &mut watch::Receiver<u64>) -> Result<(), Fault> {
-    changes
-        .changed()
-        .await
-        .map_err(|_| FakeError::fatal("the fake Kafka is gone"))
 }
 
 fn partition_of(record: &Record<'_>) -> i32 {

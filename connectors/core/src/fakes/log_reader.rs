@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::watch;
-
-use super::log::wait;
+use super::changes::Changed;
 use super::{FakeError, FakeKafka};
 use crate::{Bounds, Fault, LogEntry, LogReader, Partition, PartitionOffset, RowRecord};
 
@@ -12,7 +10,7 @@ use crate::{Bounds, Fault, LogEntry, LogReader, Partition, PartitionOffset, RowR
 #[derive(Debug)]
 pub struct FakeLogReader {
     kafka: FakeKafka,
-    changes: watch::Receiver<u64>,
+    changes: Changed,
     log: i64,
     starts: BTreeMap<PartitionOffset, i64>,
     partitions: Vec<Reading>,
@@ -72,7 +70,7 @@ impl LogReader for FakeLogReader {
             if let Some(entry) = self.buffered_log()? {
                 return Ok(entry);
             }
-            wait(&mut self.changes).await?;
+            self.changes.wait().await;
         }
     }
 
@@ -127,7 +125,8 @@ impl LogReader for FakeLogReader {
     }
 
     async fn arrived(&mut self) -> Result<(), Fault> {
-        wait(&mut self.changes).await
+        self.changes.wait().await;
+        Ok(())
     }
 
     async fn bounds(&mut self, name: &PartitionOffset) -> Result<Bounds, Fault> {

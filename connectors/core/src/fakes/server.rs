@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::watch;
 use walferry_schema::{Change, Lsn, Relation, Row, RowOp, ServerIdentity};
 
+use super::changes::{Changed, Changes};
 use super::table::{SERVER_ID, row, table};
 use super::{Document, Documents, locked};
 use crate::{SlotState, SourceEvent, SourceTable};
@@ -13,7 +13,7 @@ use crate::{SlotState, SourceEvent, SourceTable};
 #[derive(Clone, Debug)]
 pub struct FakeServer {
     state: Arc<Mutex<State>>,
-    changes: watch::Sender<u64>,
+    changes: Changes,
 }
 
 /// A change of a transaction, or what the server sends between two of them.
@@ -86,7 +86,7 @@ impl FakeServer {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
-            changes: watch::Sender::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -267,12 +267,12 @@ impl FakeServer {
         locked(&self.state)
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(super) fn changes(&self) -> Changed {
         self.changes.subscribe()
     }
 
     pub(super) fn changed(&self) {
-        self.changes.send_modify(|version| *version += 1);
+        self.changes.tell();
     }
 }
 

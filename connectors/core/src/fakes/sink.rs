@@ -41,9 +41,7 @@ impl FakeSink {
         let mut changes = self.database.changes();
         self.database.lock().holding += 1;
         while !self.database.lock().is_released {
-            if changes.changed().await.is_err() {
-                break;
-            }
+            changes.wait().await;
         }
         self.database.lock().holding -= 1;
     }

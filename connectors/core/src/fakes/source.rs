@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::watch;
 use walferry_schema::{Lsn, Row, TableName};
 
+use super::changes::Changed;
 use super::{FakeError, FakeServer};
 use crate::{
     Fault, SlotState, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable,
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct FakeSource {
     server: FakeServer,
-    changes: watch::Receiver<u64>,
+    changes: Changed,
     link: u64,
     /// The index of the next item of the log; none while nothing is streamed.
     cursor: Option<usize>,
@@ -167,10 +167,7 @@ impl Source for FakeSource {
             if let Some(event) = self.buffered()? {
                 return Ok(event);
             }
-            self.changes
-                .changed()
-                .await
-                .map_err(|_| FakeError::fatal("the fake server is gone"))?;
+            self.changes.wait().await;
         }
     }
 
