@@ -74,7 +74,7 @@ async fn rule_14_a_claim_ends_an_orphaned_transaction_at_once() -> Tested {
     };
     let alone = fixture.fail(1, block).await;
     let task = Tasks::default().spawn(async move { orphan.apply(batch, &checkpoint(1)).await });
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    fixture.until_met(&alone).await;
     assert!(!task.is_finished());
     let begun = Instant::now();
     let mut successor = fixture.sink().await;

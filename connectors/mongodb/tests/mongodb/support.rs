@@ -112,19 +112,36 @@ impl Fixture {
     }
 
     /// Makes the server fail commands of this test's clients; one test at a time.
-    pub(crate) async fn fail(&self, times: i32, mut data: Document) -> MutexGuard<'static, ()> {
+    pub(crate) async fn fail(&self, times: i32, mut data: Document) -> Failing {
         static ALONE: Mutex<()> = Mutex::const_new(());
         let alone = ALONE.lock().await;
         data.insert("appName", &self.settings.pipeline);
         let command =
             doc! { "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data };
-        self.database
-            .client()
-            .database("admin")
-            .run_command(command)
-            .await
-            .unwrap();
-        alone
+        let answer = self.admin(command).await;
+        let entered = answer.get("count").and_then(|count| {
+            let long = count.as_i64();
+            long.or(count.as_i32().map(i64::from))
+        });
+        Failing {
+            _alone: alone,
+            entered: entered.unwrap(),
+        }
+    }
+
+    /// Waits until a command has met what [`Self::fail`] has set.
+    pub(crate) async fn until_met(&self, failing: &Failing) {
+        let wait = doc! {
+            "waitForFailPoint": "failCommand",
+            "timesEntered": failing.entered + 1,
+            "maxTimeMS": 60_000,
+        };
+        self.admin(wait).await;
+    }
+
+    async fn admin(&self, command: Document) -> Document {
+        let admin = self.database.client().database("admin");
+        admin.run_command(command).await.unwrap()
     }
 
     pub(crate) fn spec(&self) -> TableSpec {
@@ -136,6 +153,13 @@ impl Fixture {
             partitions: 1,
         }
     }
+}
+
+/// A fail point that is set; no other is while this stands.
+pub(crate) struct Failing {
+    _alone: MutexGuard<'static, ()>,
+    /// How often commands had met it before.
+    entered: i64,
 }
 
 async fn server() -> &'static Server {
