@@ -14,6 +14,15 @@ use crate::{Error, Result, eventually, free_port, tools};
 const READY: Duration = Duration::from_mins(1);
 const STOPPED: Duration = Duration::from_mins(1);
 
+/// How much a [`Mongo`] may keep.
+#[derive(Debug, Clone, Copy)]
+pub struct MongoOptions {
+    /// The size of the oplog, in MB.
+    pub oplog_mb: u32,
+    /// The size of the storage engine's cache, in MB.
+    pub cache_mb: u32,
+}
+
 /// A private mongod with transactions (a replica set of one).
 #[derive(Debug)]
 pub struct Mongo {
@@ -21,8 +30,18 @@ pub struct Mongo {
     port: u16,
     mongod: PathBuf,
     data: PathBuf,
+    options: MongoOptions,
     log: PathBuf,
     _directory: Directory,
+}
+
+impl Default for MongoOptions {
+    fn default() -> Self {
+        Self {
+            oplog_mb: 512,
+            cache_mb: 512,
+        }
+    }
 }
 
 impl Mongo {
@@ -31,6 +50,14 @@ impl Mongo {
     /// # Errors
     /// When mongod is not installed or does not come up.
     pub async fn start(root: &Path) -> Result<Self> {
+        Self::start_with(root, MongoOptions::default()).await
+    }
+
+    /// Starts a server that differs from the default one.
+    ///
+    /// # Errors
+    /// When mongod is not installed or does not come up.
+    pub async fn start_with(root: &Path, options: MongoOptions) -> Result<Self> {
         let mongod = tools::mongod()?;
         let directory = Directory::create(&root.join("mongo"))?;
         let (data, log, port) = (
@@ -39,12 +66,13 @@ impl Mongo {
             free_port()?,
         );
         std::fs::create_dir(&data).map_err(Error::io(format!("creating {}", data.display())))?;
-        let process = spawn(&mongod, &data, port, &log)?;
+        let process = spawn(&mongod, &data, port, options, &log)?;
         let server = Self {
             process,
             port,
             mongod,
             data,
+            options,
             log,
             _directory: directory,
         };
@@ -104,7 +132,7 @@ impl Mongo {
     /// When it does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
-        self.process = spawn(&self.mongod, &self.data, self.port, &self.log)?;
+        self.process = spawn(&self.mongod, &self.data, self.port, self.options, &self.log)?;
         self.ready().await
     }
 
@@ -157,7 +185,13 @@ impl Mongo {
     }
 }
 
-fn spawn(mongod: &Path, data: &Path, port: u16, log: &Path) -> Result<Process> {
+fn spawn(
+    mongod: &Path,
+    data: &Path,
+    port: u16,
+    options: MongoOptions,
+    log: &Path,
+) -> Result<Process> {
     let mut command = Command::new(mongod);
     command.arg("--dbpath").arg(data).args([
         "--port",
@@ -170,9 +204,9 @@ fn spawn(mongod: &Path, data: &Path, port: u16, log: &Path) -> Result<Process> {
         "--replSet",
         "rs0",
         "--oplogSize",
-        "512",
+        &options.oplog_mb.to_string(),
         "--wiredTigerCacheSizeGB",
-        "0.5",
+        &format!("{:.3}", f64::from(options.cache_mb) / 1024.0),
     ]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
     // A set of one has nobody to hand over to.
