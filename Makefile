@@ -6,15 +6,19 @@
 #   make demo KAFKA=0       without Kafka: from PostgreSQL straight into MongoDB
 #   make torture SECONDS=600  kills under load for so long, 20 of them at least; SEED=7 for another run, or
 #                           the same again; WALFERRY_PATH=split (two processes) or direct (without Kafka)
+#   make bench ROWS=50000 ONLY=drain,latency   a smaller run, of these parts: drain, reader, latency, batch, memory
+#   make bench RECORD=1     becomes the run that later ones are compared with (benches/recorded.json)
 
 # The tests of the suite that every way of running the daemon has to pass.
 WAYS = stream:: faults:: restarts:: retail:: torture::landings::
 
+BENCH = $(or $(CARGO_TARGET_DIR),target)/release/bench $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture mutate lint
+.PHONY: help setup demo test torture mutate bench bench-growth lint
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@sed -n 's/^#   /  /p' $(MAKEFILE_LIST)
 
 setup: ## install what demo and test need; a second run asks the network nothing
@@ -39,6 +43,16 @@ torture: setup ## kills of the daemon, its halves and the servers under load, fo
 
 mutate: setup ## break the engine on purpose, one way at a time: a named test must notice each
 	@scripts/mutate.sh
+
+bench: setup ## speed and cost, each beside the limit of the servers measured in the same run
+	@echo "bench: building the release binaries"
+	@cargo build --release -p walferry -p walferry-bench --bins
+	@$(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RECORD),--record)
+
+bench-growth: setup ## how a drain changes with the size and shape of its backlog
+	@echo "bench: building the release binaries"
+	@cargo build --release -p walferry -p walferry-bench --bins
+	@$(BENCH) --only growth
 
 lint: ## formatting, clippy, documentation, dependencies
 	@scripts/setup.sh lint

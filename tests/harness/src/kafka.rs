@@ -18,6 +18,13 @@ const CLUSTER_ID: &str = "d2FsZmVycnktdGVzdHMtMQ";
 const LOGGED: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info";
 const STARTED: &str = "Kafka Server started";
 
+/// How a [`Kafka`] differs from the default one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KafkaOptions {
+    /// Java as a real server runs it, with both compilers; by default it is made to start fast.
+    pub is_for_load: bool,
+}
+
 /// A private Kafka server; topics are not created by themselves.
 #[derive(Debug)]
 pub struct Kafka {
@@ -25,6 +32,7 @@ pub struct Kafka {
     port: u16,
     jars: PathBuf,
     config: PathBuf,
+    options: KafkaOptions,
     log: PathBuf,
     _directory: Directory,
 }
@@ -35,6 +43,14 @@ impl Kafka {
     /// # Errors
     /// When Kafka is not installed or does not come up.
     pub async fn start(root: &Path) -> Result<Self> {
+        Self::start_with(root, KafkaOptions::default()).await
+    }
+
+    /// Starts a server that differs from the default one.
+    ///
+    /// # Errors
+    /// When Kafka is not installed or does not come up.
+    pub async fn start_with(root: &Path, options: KafkaOptions) -> Result<Self> {
         let jars = tools::kafka_jars()?;
         let directory = Directory::create(&root.join("kafka"))?;
         let (port, config, log) = (
@@ -45,12 +61,13 @@ impl Kafka {
         let data = directory.path().join("data");
         write_config(&config, port, &data)?;
         format_storage(&jars, &config, &data).await?;
-        let process = spawn(&jars, &config, &log)?;
+        let process = spawn(&jars, &config, options, &log)?;
         let server = Self {
             process,
             port,
             jars,
             config,
+            options,
             log,
             _directory: directory,
         };
@@ -97,7 +114,7 @@ impl Kafka {
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
         let already_logged = self.starts_logged();
-        self.process = spawn(&self.jars, &self.config, &self.log)?;
+        self.process = spawn(&self.jars, &self.config, self.options, &self.log)?;
         self.ready(already_logged).await
     }
 
@@ -120,15 +137,19 @@ impl Kafka {
     }
 }
 
-fn spawn(jars: &Path, config: &Path, log: &Path) -> Result<Process> {
+fn spawn(jars: &Path, config: &Path, options: KafkaOptions, log: &Path) -> Result<Process> {
     let mut java = java(jars);
-    // It starts faster and takes less of two cores with the first compiler alone and a serial collector.
-    java.args([
-        "-Xms256m",
-        "-Xmx512m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-    ]);
+    if options.is_for_load {
+        java.args(["-Xms1g", "-Xmx1g"]);
+    } else {
+        // It starts faster and takes less of two cores with the first compiler alone and a serial collector.
+        java.args([
+            "-Xms256m",
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+        ]);
+    }
     java.args([
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",

@@ -26,11 +26,11 @@ mod tools;
 
 pub use directory::{fresh_directory, run_directory};
 pub use error::{Error, Result};
-pub use kafka::Kafka;
-pub use mongo::Mongo;
+pub use kafka::{Kafka, KafkaOptions};
+pub use mongo::{Mongo, MongoOptions};
 pub use poll::{Outcome, eventually};
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, Signal};
 pub use stack::{Database, Stack, unique};
-pub use tools::project_root;
+pub use tools::{postgres_program, project_root};

@@ -14,6 +14,18 @@ use crate::{Error, Result, eventually, free_port, tools};
 const READY: Duration = Duration::from_mins(1);
 const STOPPED: Duration = Duration::from_mins(1);
 
+/// How a [`Mongo`] differs from the default one.
+#[derive(Debug, Clone, Copy)]
+pub struct MongoOptions {
+    /// The size of the oplog, in MB.
+    pub oplog_mb: u32,
+    /// The size of the storage engine's cache, in MB.
+    pub cache_mb: u32,
+    /// Whether it takes MongoDB's own test commands: `configureFailPoint` holds a command where a test
+    /// wants it, and `waitForFailPoint` tells when it is there.
+    pub has_fail_points: bool,
+}
+
 /// A private mongod with transactions (a replica set of one).
 #[derive(Debug)]
 pub struct Mongo {
@@ -21,9 +33,19 @@ pub struct Mongo {
     port: u16,
     mongod: PathBuf,
     data: PathBuf,
+    options: MongoOptions,
     log: PathBuf,
-    has_fail_points: bool,
     _directory: Directory,
+}
+
+impl Default for MongoOptions {
+    fn default() -> Self {
+        Self {
+            oplog_mb: 512,
+            cache_mb: 512,
+            has_fail_points: false,
+        }
+    }
 }
 
 impl Mongo {
@@ -32,19 +54,14 @@ impl Mongo {
     /// # Errors
     /// When mongod is not installed or does not come up.
     pub async fn start(root: &Path) -> Result<Self> {
-        Self::start_with(root, false).await
+        Self::start_with(root, MongoOptions::default()).await
     }
 
-    /// Starts a server that takes MongoDB's own test commands: `configureFailPoint` holds a command where a
-    /// test wants it, and `waitForFailPoint` tells when it is there.
+    /// Starts a server that differs from the default one.
     ///
     /// # Errors
-    /// As [`Self::start`].
-    pub async fn start_with_fail_points(root: &Path) -> Result<Self> {
-        Self::start_with(root, true).await
-    }
-
-    async fn start_with(root: &Path, has_fail_points: bool) -> Result<Self> {
+    /// When mongod is not installed or does not come up.
+    pub async fn start_with(root: &Path, options: MongoOptions) -> Result<Self> {
         let mongod = tools::mongod()?;
         let directory = Directory::create(&root.join("mongo"))?;
         let (data, log, port) = (
@@ -53,14 +70,14 @@ impl Mongo {
             free_port()?,
         );
         std::fs::create_dir(&data).map_err(Error::io(format!("creating {}", data.display())))?;
-        let process = spawn(&mongod, &data, port, has_fail_points, &log)?;
+        let process = spawn(&mongod, &data, port, options, &log)?;
         let server = Self {
             process,
             port,
             mongod,
             data,
+            options,
             log,
-            has_fail_points,
             _directory: directory,
         };
         server.initiate().await?;
@@ -119,13 +136,7 @@ impl Mongo {
     /// When it does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
-        self.process = spawn(
-            &self.mongod,
-            &self.data,
-            self.port,
-            self.has_fail_points,
-            &self.log,
-        )?;
+        self.process = spawn(&self.mongod, &self.data, self.port, self.options, &self.log)?;
         self.ready().await
     }
 
@@ -182,7 +193,7 @@ fn spawn(
     mongod: &Path,
     data: &Path,
     port: u16,
-    has_fail_points: bool,
+    options: MongoOptions,
     log: &Path,
 ) -> Result<Process> {
     let mut command = Command::new(mongod);
@@ -197,9 +208,9 @@ fn spawn(
         "--replSet",
         "rs0",
         "--oplogSize",
-        "512",
+        &options.oplog_mb.to_string(),
         "--wiredTigerCacheSizeGB",
-        "0.5",
+        &format!("{:.3}", f64::from(options.cache_mb) / 1024.0),
     ]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
     // A set of one has nobody to hand over to.
@@ -207,7 +218,7 @@ fn spawn(
         "--setParameter",
         "shutdownTimeoutMillisForSignaledShutdown=0",
     ]);
-    if has_fail_points {
+    if options.has_fail_points {
         command.args(["--setParameter", "enableTestCommands=1"]);
     }
     Process::spawn(&command, log)

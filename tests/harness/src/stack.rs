@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::OnceCell;
 
-use crate::{Kafka, Mongo, Postgres, Result, fresh_directory};
+use crate::{Kafka, Mongo, MongoOptions, Postgres, Result, fresh_directory};
 
 /// PostgreSQL, Kafka and MongoDB, started together.
 #[derive(Debug)]
@@ -48,7 +48,11 @@ impl Stack {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_with_fail_points(root: &Path) -> Result<Self> {
-        Self::start_around(root, Mongo::start_with_fail_points(root)).await
+        let options = MongoOptions {
+            has_fail_points: true,
+            ..MongoOptions::default()
+        };
+        Self::start_around(root, Mongo::start_with(root, options)).await
     }
 
     async fn start_around(root: &Path, mongo: impl Future<Output = Result<Mongo>>) -> Result<Self> {

@@ -24,6 +24,19 @@ pub(crate) fn postgres_bin() -> Result<PathBuf> {
     .map(|initdb| initdb.with_file_name(""))
 }
 
+/// One of PostgreSQL's own programs, as `pgbench`.
+///
+/// # Errors
+/// When PostgreSQL is not installed, or without this program.
+pub fn postgres_program(name: &str) -> Result<PathBuf> {
+    let program = postgres_bin()?.join(name);
+    existing(
+        Some(program),
+        "a program of PostgreSQL",
+        "PG_BIN, /usr/lib/postgresql/*/bin",
+    )
+}
+
 /// The directory of Kafka's jars: `JARS`, else `.tools/kafka`.
 pub(crate) fn kafka_jars() -> Result<PathBuf> {
     let jars =

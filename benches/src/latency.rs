@@ -1,0 +1,133 @@
+//! From commit to visible, while sales go on at a steady rate.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bson::{Document, doc};
+use walferry_harness::{Process, eventually, postgres_program};
+
+use crate::error::{Error, Result};
+use crate::report::{Bar, Line, Unit};
+use crate::rig::{DEADLINE, Engine, Pipeline, Rig, Way, write};
+
+/// Transactions of five row changes each.
+const PER_SECOND: u64 = 1_000;
+/// What starts and warms up is not measured.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Between two looks, so that looking costs mongod little.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(300);
+
+/// What the probes saw.
+struct Live {
+    /// Sorted.
+    latencies: Vec<Duration>,
+    cores: f64,
+    peak_mb: f64,
+}
+
+/// The latency of one way.
+pub(crate) async fn measure(rig: &Rig, way: Way, seconds: u64) -> Result<Vec<Line>> {
+    let pipeline = rig.pipeline("live", way).await?;
+    pipeline.settle().await?;
+    let engine = pipeline.start(&["run"])?;
+    let load = start_load(&pipeline, seconds + WARM_UP.as_secs() + 2)?;
+    tokio::time::sleep(WARM_UP).await;
+    let live = probe(&pipeline, &engine, Duration::from_secs(seconds)).await?;
+    let status = load.wait(DEADLINE).await?;
+    if !status.success() {
+        let (program, tail) = ("pgbench".to_owned(), load.log_tail());
+        return Err(Error::Program { program, tail });
+    }
+    let done = eventually(DEADLINE, "the live changes", async || {
+        pipeline.check("the live phase").await
+    });
+    done.await?;
+    engine.stop().await?;
+    Ok(lines(way, &live))
+}
+
+fn lines(way: Way, live: &Live) -> Vec<Line> {
+    let name = way.name();
+    let (p50, p99, memory) = match way {
+        Way::Kafka => (12.0, 40.0, 130.0),
+        Way::Direct => (6.0, 20.0, 40.0),
+    };
+    let milliseconds = |percent| live.percentile(percent).as_secs_f64() * 1e3;
+    let visible = |what: &str, percent| {
+        let what = format!("live {name}: commit to visible, {what}");
+        Line::new(what, milliseconds(percent), Unit::Milliseconds)
+    };
+    vec![
+        visible("p50", 50).bar(Bar::AtMost(p50)),
+        visible("p99", 99).bar(Bar::AtMost(p99)),
+        visible("max", 100),
+        Line::new(format!("live {name}: cores used"), live.cores, Unit::Cores)
+            .bar(Bar::AtMost(0.3)),
+        Line::new(
+            format!("live {name}: peak memory"),
+            live.peak_mb,
+            Unit::Megabytes,
+        )
+        .bar(Bar::AtMost(memory)),
+    ]
+}
+
+fn start_load(pipeline: &Pipeline<'_>, seconds: u64) -> Result<Process> {
+    let script = pipeline.config.with_extension("sql");
+    write(&script, "call sale(2, 2);\n")?;
+    let mut pgbench = Command::new(postgres_program("pgbench")?);
+    pgbench
+        .args(["-n", "-c", "4", "-M", "prepared", "-f"])
+        .arg(&script)
+        .args(["-R", &PER_SECOND.to_string(), "-T", &seconds.to_string()])
+        .arg(pipeline.rig.postgres.url_of(&pipeline.name));
+    let log = pipeline.config.with_extension("pgbench.log");
+    Ok(Process::spawn(&pgbench, &log)?)
+}
+
+/// Commits rows of its own, one after the other at uneven distances, and looks for each.
+async fn probe(pipeline: &Pipeline<'_>, engine: &Engine, lasts: Duration) -> Result<Live> {
+    let transactions = pipeline.target.collection::<Document>("transactions");
+    let insert = "insert into transactions values ($1, now(), 1, 1, 1, false, null, 1, false)";
+    let insert = pipeline.sql.prepare(insert).await?;
+    let (begun, before) = (Instant::now(), engine.cost()?.cpu_seconds);
+    let mut latencies = Vec::new();
+    for id in 1.. {
+        if begun.elapsed() >= lasts {
+            break;
+        }
+        engine.check()?;
+        pipeline.sql.execute(&insert, &[&-id]).await?;
+        let committed = Instant::now();
+        while transactions.find_one(doc! { "_id": -id }).await?.is_none() {
+            rest().await?;
+        }
+        latencies.push(committed.elapsed());
+        let uneven = u64::try_from(id).unwrap_or_default() * 7_919 % 50;
+        tokio::time::sleep(Duration::from_millis(uneven)).await;
+    }
+    let cpu = engine.cost()?.cpu_seconds - before;
+    let cores = cpu / begun.elapsed().as_secs_f64();
+    latencies.sort_unstable();
+    Ok(Live {
+        latencies,
+        cores,
+        peak_mb: engine.cost()?.peak_mb,
+    })
+}
+
+/// The runtime's own timer counts whole milliseconds.
+async fn rest() -> Result<()> {
+    let parked = tokio::task::spawn_blocking(|| std::thread::park_timeout(BETWEEN_LOOKS));
+    Ok(parked.await?)
+}
+
+// === impl Live ===
+
+impl Live {
+    fn percentile(&self, percent: usize) -> Duration {
+        let last = self.latencies.len().saturating_sub(1);
+        let index = (self.latencies.len() * percent / 100).min(last);
+        self.latencies.get(index).copied().unwrap_or_default()
+    }
+}
