@@ -91,10 +91,10 @@ impl Shape {
     fn backlog(self) -> String {
         let (rows, each, pieces) = (self.rows, self.per_transaction, self.row_bytes.div_ceil(32));
         format!(
-            "do $$ declare body text := (select string_agg(md5(p::text), '') from generate_series(1, {pieces}) p);
+            "do $$ declare content text := (select string_agg(md5(p::text), '') from generate_series(1, {pieces}) p);
              begin
-                 for first in 1..{rows} by {each} loop
-                     insert into wide select i, body from generate_series(first, least(first + {each} - 1, {rows})) i;
+                 for id_from in 1..{rows} by {each} loop
+                     insert into wide select i, content from generate_series(id_from, least(id_from + {each} - 1, {rows})) i;
                      commit;
                  end loop;
              end $$"
