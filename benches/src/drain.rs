@@ -84,12 +84,15 @@ fn lines(way: Way, drain: &Drain, replay: &Replay, limit: f64) -> Vec<Line> {
     let way_name = way.name();
     let line =
         |what: &str, value, unit| Line::new(format!("drain {way_name}: {what}"), value, unit);
-    let memory = if way == Way::Kafka { 130.0 } else { 40.0 };
+    let (memory, of_limit) = match way {
+        Way::Kafka => (130.0, 0.8),
+        Way::Direct => (40.0, 0.95),
+    };
     let folded = 1.0 - replay.operations as f64 / drain.rows as f64;
     vec![
         line("row changes", drain.rate(), Unit::PerSecond)
             .beside("mongod alone, the same groups", limit)
-            .bar(Bar::OfLimit(0.8)),
+            .bar(Bar::OfLimit(of_limit)),
         line(
             "engine CPU per million",
             drain.per_million(drain.cpu_seconds),

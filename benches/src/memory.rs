@@ -33,7 +33,8 @@ async fn giant(rig: &Rig, way: Way, rows: u64) -> Result<Vec<Line>> {
     );
     pipeline.sql.batch_execute(&insert).await?;
     let what = format!("memory {}: {rows} rows in a transaction", way.name());
-    follow(&pipeline, way, what, "transactiondetails", rows + 4).await
+    let most = (way == Way::Kafka).then_some(130.0);
+    follow(&pipeline, what, "transactiondetails", rows + 4, most).await
 }
 
 /// Rows of 64 KiB that do not compress into nothing.
@@ -51,16 +52,17 @@ async fn large(rig: &Rig, way: Way, rows: u64) -> Result<Vec<Line>> {
         pipeline.sql.batch_execute(&insert).await?;
     }
     let what = format!("memory {}: rows of 64 KiB", way.name());
-    follow(&pipeline, way, what, "wide", rows).await
+    let most = (way == Way::Kafka).then_some(300.0);
+    follow(&pipeline, what, "wide", rows, most).await
 }
 
 /// Runs the engine until everything is there.
 async fn follow(
     pipeline: &Pipeline<'_>,
-    way: Way,
     what: String,
     collection: &str,
     documents: u64,
+    most: Option<f64>,
 ) -> Result<Vec<Line>> {
     let begun = Instant::now();
     let engine = pipeline.start(&["run"])?;
@@ -72,10 +74,13 @@ async fn follow(
     .await?;
     let peak = engine.cost()?.peak_mb;
     engine.stop().await?;
-    let most = if way == Way::Kafka { 130.0 } else { 40.0 };
     let rate = documents as f64 / elapsed;
+    let memory = Line::new(what.clone(), peak, Unit::Megabytes);
     Ok(vec![
-        Line::new(what.clone(), peak, Unit::Megabytes).bar(Bar::AtMost(most)),
+        match most {
+            Some(most) => memory.bar(Bar::AtMost(most)),
+            None => memory,
+        },
         Line::new(format!("{what}, with the start"), rate, Unit::PerSecond),
     ])
 }

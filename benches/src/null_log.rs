@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use walferry_core::{Accepted, Classify, Fault, Log, LogEntry, LogTail, Record, TopicSpec};
+use walferry_core::{Accepted, Classify, Fault, Log, LogEntry, LogTail, Pace, Record, TopicSpec};
 use walferry_schema::{LogFormatError, LogRecord};
 
 /// A log without rows; its clones are the same log.
@@ -92,6 +92,10 @@ impl Log for NullLog {
     }
 
     /// Nothing is ever outstanding, so nothing ever changes.
+    async fn pace(&mut self, _: Pace) -> Result<(), Fault> {
+        Ok(())
+    }
+
     async fn progress(&mut self) -> Result<(), Fault> {
         std::future::pending().await
     }

@@ -111,7 +111,7 @@ impl Settings {
             bulk_linger: Duration::from_millis(20),
             max_record_bytes: 1 << 20,
             produce_budget_bytes: 32 << 20,
-            fetch_budget_bytes: 16 << 20,
+            fetch_budget_bytes: 8 << 20,
             extra: BTreeMap::new(),
         }
     }
@@ -169,7 +169,7 @@ impl Settings {
             &mut config,
             &self.extra,
             "queue.buffering.max.messages",
-            10_000,
+            8_000,
         );
         set_default(
             &mut config,
@@ -393,6 +393,6 @@ mod tests {
             config.get("queued.max.messages.kbytes").map(str::to_owned)
         };
         assert_eq!(kbytes(1).as_deref(), Some("4096"));
-        assert_eq!(kbytes(16).as_deref(), Some("1024"));
+        assert_eq!(kbytes(16).as_deref(), Some("512"));
     }
 }
