@@ -15,10 +15,10 @@ WAYS = stream:: faults:: restarts:: retail:: torture::landings::
 BENCH = $(or $(CARGO_TARGET_DIR),target)/release/bench $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture mutate bench bench-growth lint
+.PHONY: help setup demo test torture mutate bench bench-growth bench-incumbent lint
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@sed -n 's/^#   /  /p' $(MAKEFILE_LIST)
 
 setup: ## install what demo and test need; a second run asks the network nothing
@@ -53,6 +53,12 @@ bench-growth: setup ## how a drain changes with the size and shape of its backlo
 	@echo "bench: building the release binaries"
 	@cargo build --release -p walferry -p walferry-bench --bins
 	@$(BENCH) --only growth
+
+bench-incumbent: setup ## the same drain by Debezium and MongoDB's sink in Kafka Connect, beside ours
+	@scripts/setup.sh incumbent
+	@echo "bench: building the release binaries"
+	@cargo build --release -p walferry -p walferry-bench --bins
+	@$(BENCH) --only incumbent
 
 lint: ## formatting, clippy, documentation, dependencies
 	@scripts/setup.sh lint

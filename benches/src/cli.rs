@@ -45,4 +45,6 @@ pub(crate) enum Part {
     Memory,
     /// A drain over sizes and shapes of backlog; not part of the usual run
     Growth,
+    /// The incumbent's drain beside ours; not part of the usual run
+    Incumbent,
 }

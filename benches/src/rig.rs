@@ -200,10 +200,7 @@ mode = "batch"
     pub(crate) fn start(&self, arguments: &[&str]) -> Result<Engine> {
         let mut command = std::process::Command::new(&self.rig.program);
         command.args(arguments).arg("--config").arg(&self.config);
-        let log = self.config.with_extension("log");
-        Ok(Engine {
-            process: Process::spawn(&command, &log)?,
-        })
+        Engine::spawn(&command, &self.config)
     }
 
     /// Lets the engine copy what is there and apply a first change, then stops it.
@@ -328,6 +325,12 @@ fn checksum(table: &str) -> Document {
 // === impl Engine ===
 
 impl Engine {
+    /// Starts a program; its log stands beside its configuration.
+    pub(crate) fn spawn(command: &std::process::Command, config: &Path) -> Result<Self> {
+        let process = Process::spawn(command, &config.with_extension("log"))?;
+        Ok(Self { process })
+    }
+
     pub(crate) fn cost(&self) -> Result<Cost> {
         Cost::of(self.process.pid())
     }
