@@ -34,8 +34,9 @@ pub(crate) const BEHIND: usize = 1_000;
 /// when it shuts down.
 pub(crate) const URGENT: Duration = Duration::from_millis(500);
 
-/// How long reading rests at most until what was sent is acknowledged.
-pub(super) const SETTLE: Duration = Duration::from_millis(100);
+/// How long reading rests at most until what was sent is acknowledged: longer than a Kafka that works takes.
+/// A reader that reads on before never finds the log idle, and stays at the pace of one that keeps up.
+pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
 /// The stream of one term.
 pub(super) struct Stream<'a, S, L> {
