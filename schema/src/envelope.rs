@@ -10,9 +10,8 @@ mod read;
 mod write;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-pub use self::read::{read_image, row_image};
+pub use self::read::{read_image, read_key, row_image};
 pub use self::write::{unchanged_names, write_key, write_value};
 use crate::{Column, Lsn, Row, ValueError};
 
@@ -107,15 +106,16 @@ pub enum Before<'a> {
     Full(&'a Row),
 }
 
-/// A record's value, borrowed from its bytes.
+/// A record's value, borrowed from its bytes. A row is the text from its opening brace on; what comes
+/// after its closing one may follow.
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// What happened.
     pub op: Op,
     /// The old row.
-    pub before: Option<&'a RawValue>,
+    pub before: Option<&'a str>,
     /// The new row.
-    pub after: Option<&'a RawValue>,
+    pub after: Option<&'a str>,
 }
 
 /// A record's key or value that cannot be written or read.
@@ -143,6 +143,14 @@ pub enum EnvelopeError {
 // === impl Op ===
 
 impl Op {
+    const ALL: [Self; 5] = [
+        Self::Read,
+        Self::Create,
+        Self::Update,
+        Self::Delete,
+        Self::Truncate,
+    ];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "r",

@@ -111,7 +111,9 @@ impl ValueError {
     }
 }
 
-fn decode(kind: Type, bytes: &[u8]) -> Option<Value<'_>> {
+/// As [`Value::from_text`]; none for a text that is not of the type.
+#[inline]
+pub(crate) fn decode(kind: Type, bytes: &[u8]) -> Option<Value<'_>> {
     Some(match kind {
         Type::Bool => Value::Bool(text::boolean(bytes)?),
         Type::Int2 | Type::Int4 | Type::Int8 | Type::Oid => integer(kind, bytes)?,
@@ -130,6 +132,7 @@ fn decode(kind: Type, bytes: &[u8]) -> Option<Value<'_>> {
 }
 
 /// The integer of a type, within the type's range.
+#[inline]
 pub(crate) fn integer<'a>(kind: Type, bytes: &[u8]) -> Option<Value<'a>> {
     let number = text::integer(bytes)?;
     match kind {

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use walferry_core::{Batch, RowEvent, RowRecord, Target};
-use walferry_schema::envelope::{Envelope, EnvelopeError, Op, read_image};
-use walferry_schema::{Columns, Image, TableName};
+use walferry_schema::envelope::{Envelope, Op, read_image, read_key};
+use walferry_schema::{Columns, TableName};
 
 use super::ApplyError;
 
@@ -66,7 +65,7 @@ impl Events {
                 match &record.old_key {
                     _ if to.is_complete() => RowEvent::Insert(to),
                     Some(old) => RowEvent::Move {
-                        from: key_image(columns, old).map_err(of)?,
+                        from: read_key(&columns.0, old).map_err(of)?,
                         to,
                     },
                     None => return Err(malformed("a column's value")),
@@ -75,7 +74,7 @@ impl Events {
             Op::Update => RowEvent::Update(read_image(&columns.0, after()?).map_err(of)?),
             // The other half of this key change moves the document, with the columns that stayed.
             Op::Delete if record.has_new_key && record.unchanged.is_some() => return Ok(()),
-            Op::Delete => RowEvent::Delete(key_image(columns, key()?).map_err(of)?),
+            Op::Delete => RowEvent::Delete(read_key(&columns.0, key()?).map_err(of)?),
             Op::Truncate => RowEvent::Truncate,
         };
         let target = Target {
@@ -106,9 +105,4 @@ impl Events {
         }
         Ok(&self.columns[&address].columns)
     }
-}
-
-fn key_image<'a>(columns: &'a Columns, key: &'a Bytes) -> Result<Image<'a>, EnvelopeError> {
-    let key: &RawValue = serde_json::from_slice(key)?;
-    read_image(&columns.0, key)
 }

@@ -64,6 +64,14 @@ impl From<Fault> for BackfillError {
 
 // === impl LoadError ===
 
+impl LoadError {
+    /// A task of this table's load died.
+    pub(super) fn lost(table: &TableName) -> Fault {
+        let table = table.clone();
+        Self::Lost { table }.into()
+    }
+}
+
 impl Classify for LoadError {
     fn class(&self) -> Class {
         match self {

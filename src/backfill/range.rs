@@ -128,12 +128,9 @@ impl Inserts {
         let Some(insert) = self.in_flight.pop_front() else {
             return Ok(());
         };
-        insert.await.unwrap_or_else(|_| {
-            Err(LoadError::Lost {
-                table: self.table.clone(),
-            }
-            .into())
-        })
+        insert
+            .await
+            .unwrap_or_else(|_| Err(LoadError::lost(&self.table)))
     }
 
     /// Waits for every insert, whatever becomes of each.

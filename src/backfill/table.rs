@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use walferry_core::{Fault, Tasks};
 use walferry_mongodb::{LoadTarget, Loader};
 use walferry_postgres::SnapshotTable;
@@ -38,9 +39,7 @@ impl Load {
         let table = Arc::new(table);
         let target = Arc::new(Box::pin(self.loader.begin(&name)).await?);
         let filled = self.fill(&table, &target).await;
-        let target = Arc::into_inner(target).ok_or(LoadError::Lost {
-            table: name.clone(),
-        })?;
+        let target = Arc::into_inner(target).ok_or_else(|| LoadError::lost(&name))?;
         if let Err(fault) = filled {
             if let Err(error) = Box::pin(target.abandon()).await {
                 tracing::warn!(table = %name, %error, "a failed load left its staging collection");
@@ -69,14 +68,11 @@ impl Load {
             stop: stop.clone(),
         });
         let ranges: Vec<_> = ranges.map(|range| self.tasks.spawn(copy(range))).collect();
+        let count = count(self.snapshot.clone(), Arc::clone(table));
+        let count = AbortOnDropHandle::new(self.tasks.spawn(count));
+        let lost = |_| Err(LoadError::lost(name));
         let (mut failure, mut is_stopped) = (None, false);
         for range in ranges {
-            let lost = |_| {
-                Err(LoadError::Lost {
-                    table: name.clone(),
-                }
-                .into())
-            };
             match range.await.unwrap_or_else(lost) {
                 Ok(ending) => is_stopped |= ending == Ending::Stopped,
                 Err(fault) => failure = failure.or(Some(fault)),
@@ -93,7 +89,8 @@ impl Load {
             }
             None => {}
         }
-        let (rows, documents) = (self.snapshot.count(table).await?, target.inserted());
+        let rows = count.await.map_err(|_| LoadError::lost(name))??;
+        let documents = target.inserted();
         if rows != documents {
             return Err(LoadError::Count {
                 table: name.clone(),
@@ -104,6 +101,11 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// Counts beside the ranges, which leave PostgreSQL time for it.
+async fn count(snapshot: Snapshot, table: Arc<SnapshotTable>) -> Result<u64, Fault> {
+    snapshot.count(&table).await
 }
 
 async fn copy(range: Range) -> Result<Ending, Fault> {

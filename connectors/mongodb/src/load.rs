@@ -97,12 +97,7 @@ impl Loader {
     /// # Errors
     /// When the server fails.
     pub async fn estimated_count(&self, collection: &str) -> Result<u64> {
-        let collection = self
-            .store
-            .database()
-            .collection::<RawDocumentBuf>(collection);
-        let count = collection.estimated_document_count();
-        self.store.in_time(count, "counting documents").await
+        estimated_count(&self.store, collection).await
     }
 
     /// How many documents a collection has; reads all of its index, however long that takes.
@@ -205,7 +200,8 @@ impl LoadTarget {
 
     async fn try_finish(&self) -> Result<u64> {
         staging::copy_indexes(&self.store, &self.collection, &self.staging).await?;
-        let (sent, found) = (self.inserted(), self.count().await?);
+        let sent = self.inserted();
+        let found = self.certain_count(sent).await?;
         if sent != found {
             let collection = self.collection.clone();
             return Err(Error::LoadCount {
@@ -221,6 +217,17 @@ impl LoadTarget {
         }
         info!(collection = self.collection, documents = found, "loaded");
         Ok(found)
+    }
+
+    /// How many documents there are. The server keeps a count of each collection that is exact unless
+    /// it was killed meanwhile: one that is not as expected is no proof, and all are counted.
+    async fn certain_count(&self, expected: u64) -> Result<u64> {
+        let kept = estimated_count(&self.store, &self.staging).await?;
+        if kept == expected {
+            Ok(kept)
+        } else {
+            self.count().await
+        }
     }
 
     /// Inserts were acknowledged by the primary alone; a journaled majority write after them covers
@@ -346,6 +353,12 @@ impl DocumentBlock {
         );
         self.command.finish()
     }
+}
+
+async fn estimated_count(store: &Store, collection: &str) -> Result<u64> {
+    let collection = store.database().collection::<RawDocumentBuf>(collection);
+    let count = collection.estimated_document_count();
+    store.in_time(count, "counting documents").await
 }
 
 async fn count(store: &Store, collection: &str) -> Result<u64> {

@@ -41,8 +41,9 @@ impl Settings {
             database: database.into(),
             pipeline: pipeline.into(),
             policies: Policies::default(),
-            max_command_operations: 100_000,
-            max_command_bytes: 24 * 1024 * 1024,
+            // Larger ones are no faster, and each is held twice: here and as the driver's message.
+            max_command_operations: 4_000,
+            max_command_bytes: 4 * 1024 * 1024,
             // MongoDB ends a transaction after 60 to 90 s: its own answer says so.
             command_timeout: Duration::from_secs(100),
             retry_timeout: Duration::from_mins(1),

@@ -108,7 +108,7 @@ impl<'a> Writes<'a> {
     pub(crate) async fn run(&mut self, session: &mut ClientSession) -> Result<u64, Stop> {
         let (group, mode, rows) = (self.group, self.mode, self.rows);
         let is_mine =
-            |operation: &Operation<'_>| Group::of(operation.action, mode, rows) == Some(group);
+            |operation: &Operation<'_>| Group::of(operation.action(), mode, rows) == Some(group);
         let operations: Vec<_> = self.rows.iter().filter(is_mine).collect();
         let mut repaired = 0;
         let mut rest = operations.as_slice();
@@ -136,20 +136,14 @@ impl<'a> Writes<'a> {
     }
 
     fn statement_bytes(&self, operation: &Operation<'_>) -> usize {
-        let body = match operation.action {
-            Action::Insert(body) | Action::Replace(body) | Action::Update(body) => {
-                self.rows.elements(body).len()
-            }
-            Action::Delete | Action::Nothing => 0,
-        };
+        let body = operation.action().body();
+        let body = body.map_or(0, |body| self.rows.elements(body).len());
         2 * operation.id.len() + body + STATEMENT_OVERHEAD
     }
 
     fn statement(&self, out: &mut Vec<u8>, operation: &Operation<'_>) {
         let id = operation.id;
-        let (Action::Insert(body) | Action::Replace(body) | Action::Update(body)) =
-            operation.action
-        else {
+        let Some(body) = operation.action().body() else {
             return delete_statement(out, id);
         };
         let elements = self.rows.elements(body);
@@ -219,7 +213,7 @@ impl<'a> Writes<'a> {
         Stop::Failed(Error::Refused {
             table: self.rows.encoder.table.clone(),
             key: show_id(operation.id),
-            position: operation.position,
+            position: operation.position(),
             code: error.code,
             message: error.message.clone(),
         })
@@ -248,7 +242,7 @@ impl<'a> Writes<'a> {
             Stop::Failed(Error::MissingDocument {
                 table: self.rows.encoder.table.clone(),
                 key: show_id(operation.id),
-                position: operation.position,
+                position: operation.position(),
             })
         })
     }

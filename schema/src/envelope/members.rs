@@ -56,6 +56,11 @@ impl<'a> Members<'a> {
         Ok(Some((name, self.token()?)))
     }
 
+    /// What follows the members that were read.
+    pub(super) fn rest(&self) -> &'a str {
+        self.rest
+    }
+
     fn take(&mut self, symbol: char) -> Option<()> {
         self.rest = self.rest.trim_ascii_start().strip_prefix(symbol)?;
         Some(())

@@ -16,8 +16,11 @@ use serde_json::value::RawValue;
 use super::members::{Members, Token};
 use super::{Envelope, EnvelopeError, Op};
 use crate::change::Cell;
-use crate::value::{integer, text, time};
+use crate::value::{self, integer, text, time};
 use crate::{Column, Date, Field, Image, Instant, Row, Type, Value, ValueError};
+
+/// The bytes of `,"op":"c"`.
+const OP_BYTES: usize = 9;
 
 #[derive(Deserialize)]
 struct Document<'a> {
@@ -38,22 +41,72 @@ impl<'a> Envelope<'a> {
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
         // Checked once for all, which is faster than string by string.
         let text = std::str::from_utf8(bytes).map_err(serde_json::Error::custom)?;
+        if let Some(envelope) = Self::as_written(text) {
+            return Ok(envelope);
+        }
         let Document { op, before, after } = serde_json::from_str(text)?;
-        Ok(Self { op, before, after })
+        Ok(Self {
+            op,
+            before: before.map(RawValue::get),
+            after: after.map(RawValue::get),
+        })
+    }
+
+    /// Reads what [`write_value`](super::write_value) wrote: both rows stand at the beginning and the
+    /// operation at the end, so that the 500 bytes between them are passed over. None when the
+    /// members stand elsewhere.
+    pub(super) fn as_written(text: &'a str) -> Option<Self> {
+        let op = op_at_end(text)?;
+        let (before, rest) = leading_row(text.strip_prefix("{\"before\":")?)?;
+        let rest = rest.strip_prefix(",\"after\":")?;
+        let after = match rest.as_bytes().first()? {
+            b'{' => Some(rest),
+            b'n' => None,
+            _ => return None,
+        };
+        Some(Self { op, before, after })
     }
 }
 
+/// The operation of an envelope that ends in `"op":"c","ts_ms":1,"ts_us":2,"ts_ns":3}`. No string of
+/// a JSON text can end like that, nor a member of a member.
+fn op_at_end(text: &str) -> Option<Op> {
+    let mut rest = text.strip_suffix('}')?;
+    for name in [",\"ts_ns\":", ",\"ts_us\":", ",\"ts_ms\":"] {
+        let number = rest.trim_end_matches(|symbol: char| symbol.is_ascii_digit());
+        if number.len() == rest.len() {
+            return None;
+        }
+        rest = number.strip_suffix(name)?;
+    }
+    let (_, op) = rest.split_at_checked(rest.len().checked_sub(OP_BYTES)?)?;
+    let op = op.strip_prefix(",\"op\":\"")?.strip_suffix('"')?;
+    Op::ALL.into_iter().find(|known| known.name() == op)
+}
+
+/// The row or `null` that a text begins with, and what follows it; none when it is neither.
+fn leading_row(text: &str) -> Option<(Option<&str>, &str)> {
+    if let Some(rest) = text.strip_prefix("null") {
+        return Some((None, rest));
+    }
+    let mut members = Members::of(text).ok()?;
+    while let Some((_, token)) = members.next().ok()? {
+        if matches!(token, Token::Nested(_)) {
+            return None;
+        }
+    }
+    Some((Some(text), members.rest()))
+}
+
 /// The image of a row (`before` or `after` of an envelope, or a key's JSON): one field for each of
-/// `columns`, absent where the JSON has no such member.
+/// `columns`, absent where the JSON has no such member. What follows the row's closing brace is not
+/// looked at.
 ///
 /// # Errors
 /// When a value does not fit its column's type or a member is no column.
-pub fn read_image<'a>(
-    columns: &'a [Column],
-    row: &'a RawValue,
-) -> Result<Image<'a>, EnvelopeError> {
+pub fn read_image<'a>(columns: &'a [Column], row: &'a str) -> Result<Image<'a>, EnvelopeError> {
     let mut fields = vec![Field::Absent; columns.len()];
-    let mut members = Members::of(row.get())?;
+    let mut members = Members::of(row)?;
     let mut expected = 0_usize;
     while let Some((name, token)) = members.next()? {
         let Some((index, column)) = find(columns, expected, &name) else {
@@ -69,23 +122,35 @@ pub fn read_image<'a>(
     Ok(Image { columns, fields })
 }
 
+/// The image of a record's key: fields for the key's columns only.
+///
+/// # Errors
+/// As those of [`read_image`].
+pub fn read_key<'a>(columns: &'a [Column], key: &'a [u8]) -> Result<Image<'a>, EnvelopeError> {
+    let key = std::str::from_utf8(key).map_err(serde_json::Error::custom)?;
+    read_image(columns, key)
+}
+
 /// The image of a row as PostgreSQL sent it.
 ///
 /// # Errors
 /// When a cell's text does not fit its type.
 pub fn row_image<'a>(columns: &'a [Column], row: &'a Row) -> Result<Image<'a>, EnvelopeError> {
-    let field = |(index, column): (usize, &Column)| match row.cell(index) {
-        Cell::Null => Ok(Field::Present(Value::Null)),
-        Cell::Unchanged => Ok(Field::Absent),
-        Cell::Text(text) => Value::from_text(column.kind, text)
-            .map(Field::Present)
-            .map_err(|source| EnvelopeError::value(column, source)),
-    };
-    let fields = columns
-        .iter()
-        .enumerate()
-        .map(field)
-        .collect::<Result<_, _>>()?;
+    // A loop, since collecting results moves each value five times, at a third of a batch load's CPU.
+    let mut fields = Vec::with_capacity(columns.len());
+    for (index, column) in columns.iter().enumerate() {
+        fields.push(match row.cell(index) {
+            Cell::Null => Field::Present(Value::Null),
+            Cell::Unchanged => Field::Absent,
+            Cell::Text(text) => {
+                let Some(value) = value::decode(column.kind, text) else {
+                    let source = ValueError::new(column.kind, text);
+                    return Err(EnvelopeError::value(column, source));
+                };
+                Field::Present(value)
+            }
+        });
+    }
     Ok(Image { columns, fields })
 }
 

@@ -6,9 +6,10 @@
 //! - Folding never changes the outcome: applied to the documents that the events expect, the folded
 //!   operation leaves what the events would have left one by one.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use walferry_schema::{Image, Position};
 
 use crate::bson_value::element::Elements;
@@ -17,18 +18,24 @@ use crate::{Error, Result};
 
 /// About what an operation takes beside its bytes.
 const ENTRY_BYTES: usize = 160;
+/// So much of what folding replaced may stay in the arena, and as much as is still wanted.
+const SPARED_BYTES: usize = 1 << 20;
 
 /// The folded operations on one collection.
 #[derive(Debug)]
 pub(crate) struct Rows {
     pub(crate) collection: Arc<str>,
     pub(crate) encoder: Encoder,
-    /// Ids and bodies; what folding replaced stays until the batch is gone.
+    /// Ids and bodies, of the entries and of what folding replaced.
     arena: Vec<u8>,
+    /// How much of the arena the entries have.
+    live_bytes: usize,
     /// Where the key columns stand in their bodies.
     keys: Vec<Span>,
     entries: Vec<Entry>,
-    index: HashMap<Box<[u8]>, usize>,
+    /// Places in `entries`, by id.
+    index: HashTable<usize>,
+    hasher: DefaultHashBuilder,
     operations: usize,
 }
 
@@ -67,8 +74,7 @@ pub(crate) struct Body {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
     pub(crate) id: &'a [u8],
-    pub(crate) action: Action,
-    pub(crate) position: Position,
+    entry: &'a Entry,
 }
 
 /// What an event does to its key.
@@ -87,9 +93,11 @@ impl Rows {
             collection,
             encoder,
             arena: Vec::new(),
+            live_bytes: 0,
             keys: Vec::new(),
             entries: Vec::new(),
-            index: HashMap::new(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             operations: 0,
         }
     }
@@ -112,8 +120,7 @@ impl Rows {
             .filter(|entry| entry.action != Action::Nothing);
         live.map(|entry| Operation {
             id: entry.id.of(&self.arena),
-            action: entry.action,
-            position: entry.position,
+            entry,
         })
     }
 
@@ -140,6 +147,7 @@ impl Rows {
             self.arena.truncate(arena_len);
             self.keys.truncate(keys_len);
         }
+        self.compact();
         pushed
     }
 
@@ -159,22 +167,18 @@ impl Rows {
         let mut id = Vec::new();
         self.encoder.id(&mut id, from)?;
         let carried = self
-            .index
-            .get(&*id)
-            .and_then(|&at| match self.entries[at].action {
-                Action::Insert(body) | Action::Replace(body) | Action::Update(body) => {
-                    body.is_complete.then_some(body)
-                }
-                _ => None,
-            });
+            .find(&id)
+            .and_then(|at| self.entries[at].action.body())
+            .filter(|body| body.is_complete);
         let Some(carried) = carried else {
             return Ok(false);
         };
         let id = self.encode_id(to)?;
         let body = self.encode_body(to)?;
         let body = self.merge(carried, body);
-        self.push(Step::Delete, from, position)?;
+        self.encode_and_fold(Step::Delete, from, position)?;
         self.fold(id, Step::Insert, Some(body), position)?;
+        self.compact();
         Ok(true)
     }
 
@@ -212,7 +216,7 @@ impl Rows {
     }
 
     fn fold(&mut self, id: Span, step: Step, body: Option<Body>, position: Position) -> Result<()> {
-        let at = self.index.get(id.of(&self.arena)).copied();
+        let at = self.find(id.of(&self.arena));
         let before = at.map_or(Action::Nothing, |at| self.entries[at].action);
         let action = self.next_action(before, step, body).ok_or_else(|| {
             let (table, key) = (self.encoder.table.clone(), show_id(id.of(&self.arena)));
@@ -223,21 +227,83 @@ impl Rows {
             }
         })?;
         self.check_size(id, action, position)?;
-        let entry = Entry {
-            id,
-            action,
-            position,
-        };
         if let Some(at) = at {
-            self.entries[at] = entry;
+            let keys = body.map_or(self.keys.len(), |body| body.keys.start);
+            let action = self.overwrite(before, action, id.start, keys);
+            let entry = &mut self.entries[at];
+            self.live_bytes -= entry.bytes();
+            (entry.action, entry.position) = (action, position);
+            self.live_bytes += entry.bytes();
         } else {
-            self.index
-                .insert(id.of(&self.arena).into(), self.entries.len());
-            self.entries.push(entry);
+            self.add(Entry {
+                id,
+                action,
+                position,
+            });
         }
         self.operations += usize::from(action != Action::Nothing);
         self.operations -= usize::from(before != Action::Nothing);
         Ok(())
+    }
+
+    /// The place of the entry with an id.
+    fn find(&self, id: &[u8]) -> Option<usize> {
+        let is_it = |&at: &usize| self.entries[at].id.of(&self.arena) == id;
+        self.index.find(self.hasher.hash_one(id), is_it).copied()
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let Self {
+            arena,
+            live_bytes,
+            entries,
+            index,
+            hasher,
+            ..
+        } = self;
+        let hash = hasher.hash_one(entry.id.of(arena));
+        *live_bytes += entry.bytes();
+        entries.push(entry);
+        let hash_of = |&at: &usize| hasher.hash_one(entries[at].id.of(arena));
+        index.insert_unique(hash, entries.len() - 1, hash_of);
+    }
+
+    /// Writes a body of the same shape over the one that it replaces, as of a row whose numbers change
+    /// again and again: what stands in the arena from `arena` on, and in the keys from `keys` on, is
+    /// not needed then.
+    fn overwrite(&mut self, old: Action, mut new: Action, arena: usize, keys: usize) -> Action {
+        let (Some(old), Some(body)) = (old.body(), new.body_mut()) else {
+            return new;
+        };
+        let is_alike = old.elements.len() == body.elements.len()
+            && old.keys.of(&self.keys) == body.keys.of(&self.keys);
+        if is_alike {
+            let source = body.elements.start..body.elements.end;
+            self.arena.copy_within(source, old.elements.start);
+            (body.elements, body.keys) = (old.elements, old.keys);
+            self.arena.truncate(arena);
+            self.keys.truncate(keys);
+        }
+        new
+    }
+
+    /// Drops what folding replaced once it is most of the arena: a large document that is updated
+    /// again and again must not be held as often.
+    fn compact(&mut self) {
+        if self.arena.len() <= 2 * self.live_bytes + SPARED_BYTES {
+            return;
+        }
+        let mut arena = Vec::with_capacity(self.live_bytes);
+        let mut keys = Vec::with_capacity(self.keys.len().min(self.entries.len()));
+        for entry in &mut self.entries {
+            entry.id = entry.id.moved(&self.arena, &mut arena);
+            if let Some(body) = entry.action.body_mut() {
+                body.elements = body.elements.moved(&self.arena, &mut arena);
+                body.keys = body.keys.moved(&self.keys, &mut keys);
+            }
+        }
+        self.live_bytes = arena.len();
+        (self.arena, self.keys) = (arena, keys);
     }
 
     /// None when a partial update follows a delete.
@@ -263,7 +329,7 @@ impl Rows {
     }
 
     fn check_size(&self, id: Span, action: Action, position: Position) -> Result<()> {
-        let (Action::Insert(body) | Action::Replace(body) | Action::Update(body)) = action else {
+        let Some(body) = action.body() else {
             return Ok(());
         };
         let bytes = body.elements.len() + id.len() + DOCUMENT_OVERHEAD;
@@ -300,6 +366,47 @@ impl Rows {
                 end: end_key,
             },
             is_complete: old.is_complete,
+        }
+    }
+}
+
+// === impl Operation ===
+
+impl Operation<'_> {
+    pub(crate) fn action(&self) -> Action {
+        self.entry.action
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.entry.position
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// What it has of the arena.
+    fn bytes(&self) -> usize {
+        let body = self.action.body().map_or(0, |body| body.elements.len());
+        self.id.len() + body
+    }
+}
+
+// === impl Action ===
+
+impl Action {
+    /// The columns that are written.
+    pub(crate) fn body(self) -> Option<Body> {
+        match self {
+            Self::Insert(body) | Self::Replace(body) | Self::Update(body) => Some(body),
+            Self::Nothing | Self::Delete => None,
+        }
+    }
+
+    fn body_mut(&mut self) -> Option<&mut Body> {
+        match self {
+            Self::Insert(body) | Self::Replace(body) | Self::Update(body) => Some(body),
+            Self::Nothing | Self::Delete => None,
         }
     }
 }
@@ -345,4 +452,81 @@ fn key_spans(elements: &[u8], names: &[&[u8]]) -> Vec<Span> {
         at = end;
     }
     spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policies;
+    use walferry_schema::{Column, Field, Phase, TableName, Type, Value};
+
+    const POSITION: Position = Position {
+        generation: 1,
+        phase: Phase::Snapshot(0),
+        ordinal: 0,
+    };
+
+    fn columns() -> [Column; 3] {
+        [
+            ("id", Type::Int4, 1),
+            ("n", Type::Int4, 0),
+            ("big", Type::Text, 0),
+        ]
+        .map(|(name, kind, key)| Column {
+            name: name.into(),
+            type_name: name.into(),
+            kind,
+            key,
+        })
+    }
+
+    fn image<'a>(columns: &'a [Column], n: i32, big: Option<&'a str>) -> Image<'a> {
+        let present = |value| Field::Present(value);
+        let big = big.map_or(Field::Absent, |text| present(Value::Text(text.into())));
+        let fields = vec![present(Value::Int4(7)), present(Value::Int4(n)), big];
+        Image { columns, fields }
+    }
+
+    #[test]
+    fn a_row_whose_numbers_change_again_and_again_takes_no_more_room() {
+        let table = TableName::new("public", "t");
+        let mut rows = Rows::new("t".into(), Encoder::new(table, Policies::default()));
+        let columns = columns();
+        let mut sizes = Vec::new();
+        for n in 0..3 {
+            rows.push(Step::Update, &image(&columns, n, Some("text")), POSITION)
+                .expect("a row");
+            sizes.push((rows.arena.len(), rows.keys.len(), rows.live_bytes));
+        }
+        assert_eq!(sizes[1..], [sizes[0]; 2]);
+        let body = rows.entries[0].action.body().expect("an update");
+        assert_eq!(
+            rows.elements(body),
+            b"\x10id\0\x07\0\0\0\x10n\0\x02\0\0\0\x02big\0\x05\0\0\0text\0"
+        );
+    }
+
+    #[test]
+    fn a_large_row_that_is_updated_again_and_again_is_held_a_few_times() {
+        let table = TableName::new("public", "t");
+        let mut rows = Rows::new("t".into(), Encoder::new(table, Policies::default()));
+        let (columns, big) = (columns(), "x".repeat(1 << 20));
+        rows.push(Step::Insert, &image(&columns, 0, Some(&big)), POSITION)
+            .expect("a row");
+        for n in 1..=100 {
+            rows.push(Step::Update, &image(&columns, n, None), POSITION)
+                .expect("a row");
+            assert!(rows.arena.len() <= 4 << 20, "{} bytes", rows.arena.len());
+        }
+        let operations: Vec<_> = rows.iter().collect();
+        let [operation] = operations[..] else {
+            unreachable!("one key");
+        };
+        let body = operation.action().body().expect("an insert");
+        let values: Vec<u8> = rows.values(body).flatten().copied().collect();
+        let names: Vec<_> = Elements::new(&values).map(|it| it.name).collect();
+        assert_eq!(names, [b"n".as_slice(), b"big"]);
+        assert!(values.starts_with(b"\x10n\0\x64\0\0\0\x02big\0"));
+        assert!(values.len() > big.len());
+    }
 }
