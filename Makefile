@@ -49,6 +49,7 @@ bench: setup ## speed and cost, each beside the limit of the servers measured in
 	@cargo build --release -p walferry -p walferry-bench --bins
 	@$(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RECORD),--record)
 
+bench-growth: ROWS ?= 1000000
 bench-growth: setup ## how a drain changes with the size and shape of its backlog
 	@echo "bench: building the release binaries"
 	@cargo build --release -p walferry -p walferry-bench --bins

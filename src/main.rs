@@ -6,7 +6,7 @@ use clap::Parser;
 use tikv_jemallocator::Jemalloc;
 use walferry::cli::{self, Cli};
 
-/// Its settings are built in: see `.cargo/config.toml`.
+/// Its settings stand in `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

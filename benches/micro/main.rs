@@ -5,6 +5,8 @@
     reason = "criterion's macro makes a public function without a word"
 )]
 
+mod merge;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -46,7 +48,7 @@ const VALUES: [Option<&str>; 9] = [
 const ROWS: u64 = 1_000;
 const COMMIT: Lsn = Lsn(0x273_2698);
 
-criterion_group!(benches, decoder, envelope, documents);
+criterion_group!(benches, decoder, envelope, merge::merge, documents);
 criterion_main!(benches);
 
 fn decoder(criterion: &mut Criterion) {

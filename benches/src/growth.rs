@@ -24,6 +24,7 @@ const FEWER_WIDE: u64 = 20;
 /// Drains through Kafka: `rows` of them, a tenth and five times as many, then other transactions, rows and
 /// tables.
 pub(crate) async fn measure(rig: &Rig, rows: u64) -> Result<Vec<Line>> {
+    let rows = rows.max(10 * FEWER_WIDE);
     let base = Shape {
         rows,
         per_transaction: 10,

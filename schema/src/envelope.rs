@@ -106,8 +106,8 @@ pub enum Before<'a> {
     Full(&'a Row),
 }
 
-/// A record's value, borrowed from its bytes. A row is the text from its opening brace on; what comes
-/// after its closing one may follow.
+/// A record's value, borrowed from its bytes. A row is the text that begins with it; what comes after
+/// its closing brace may follow.
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// What happened.

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use walferry_core::{Fault, Tasks};
 use walferry_mongodb::{LoadTarget, Loader};
 use walferry_postgres::SnapshotTable;
@@ -68,8 +67,6 @@ impl Load {
             stop: stop.clone(),
         });
         let ranges: Vec<_> = ranges.map(|range| self.tasks.spawn(copy(range))).collect();
-        let count = count(self.snapshot.clone(), Arc::clone(table));
-        let count = AbortOnDropHandle::new(self.tasks.spawn(count));
         let lost = |_| Err(LoadError::lost(name));
         let (mut failure, mut is_stopped) = (None, false);
         for range in ranges {
@@ -89,8 +86,9 @@ impl Load {
             }
             None => {}
         }
-        let rows = count.await.map_err(|_| LoadError::lost(name))??;
-        let documents = target.inserted();
+        // At once: while PostgreSQL counts, a server that is killed could lose what it acknowledged.
+        target.settle().await?;
+        let (rows, documents) = (self.snapshot.count(table).await?, target.inserted());
         if rows != documents {
             return Err(LoadError::Count {
                 table: name.clone(),
@@ -101,11 +99,6 @@ impl Load {
         }
         Ok(())
     }
-}
-
-/// Counts beside the ranges, which leave PostgreSQL time for it.
-async fn count(snapshot: Snapshot, table: Arc<SnapshotTable>) -> Result<u64, Fault> {
-    snapshot.count(&table).await
 }
 
 async fn copy(range: Range) -> Result<Ending, Fault> {

@@ -25,6 +25,9 @@ const RESPONSE_BYTES: usize = 100_000_000;
 const SMALLEST_RESPONSE_BYTES: usize = 1_000_000;
 const LARGEST_FETCH_BYTES: usize = 256 << 10;
 const LARGEST_QUEUE_BYTES: usize = 4 << 20;
+/// The least of hundreds of partitions: a fetch counts compressed bytes, and each may become ten times as large.
+const SMALLEST_FETCH_BYTES: usize = 8 << 10;
+const SMALLEST_QUEUE_BYTES: usize = 16 << 10;
 
 /// What the promises rest on.
 const RESERVED: [&str; 16] = [
@@ -184,7 +187,7 @@ impl Settings {
     pub(crate) fn consumer(&self, partitions: usize) -> Result<ClientConfig, Error> {
         let mut config = self.client()?;
         let queue = self.fetch_share_bytes(partitions);
-        let fetch = (queue / 4).clamp(LARGEST_FETCH_BYTES / 4, LARGEST_FETCH_BYTES);
+        let fetch = (queue / 4).clamp(SMALLEST_FETCH_BYTES, LARGEST_FETCH_BYTES);
         let all = (self.fetch_budget_bytes / 2).max(SMALLEST_RESPONSE_BYTES);
         let response = (all + self.max_record_bytes + BATCH_OVERHEAD_BYTES).max(RESPONSE_BYTES);
         config
@@ -221,7 +224,7 @@ impl Settings {
     /// What one of so many partitions may read ahead.
     pub(crate) fn fetch_share_bytes(&self, partitions: usize) -> usize {
         (self.fetch_budget_bytes / partitions.max(1))
-            .clamp(LARGEST_FETCH_BYTES / 4, LARGEST_QUEUE_BYTES)
+            .clamp(SMALLEST_QUEUE_BYTES, LARGEST_QUEUE_BYTES)
     }
 
     fn client(&self) -> Result<ClientConfig, Error> {
@@ -394,5 +397,6 @@ mod tests {
         };
         assert_eq!(kbytes(1).as_deref(), Some("4096"));
         assert_eq!(kbytes(16).as_deref(), Some("512"));
+        assert_eq!(kbytes(300).as_deref(), Some("27"));
     }
 }

@@ -175,8 +175,16 @@ impl LoadTarget {
         count(&self.store, &self.staging).await
     }
 
-    /// Makes the indexes of the table's collection, sees that every document is there, waits for a
-    /// majority, and renames the staging collection over the table's: how many documents it has.
+    /// Waits until what was inserted is journaled on a majority. Call it when the last insert has
+    /// returned, and before anything that takes its time.
+    ///
+    /// # Errors
+    /// When the server fails, also when it was killed since the last insert.
+    pub async fn settle(&self) -> Result<()> {
+        self.await_majority(self.inserted()).await
+    }
+
+    /// Makes the indexes of the table's collection, sees that every document is there, and renames the staging collection over the table's: how many documents it has.
     ///
     /// # Errors
     /// When a step fails; then the staging collection is dropped and the old one is as it was.
@@ -210,7 +218,6 @@ impl LoadTarget {
                 found,
             });
         }
-        self.await_majority(found).await?;
         if !staging::rename_over(&self.store, &self.staging, &self.collection).await? {
             let staging = self.staging.clone();
             return Err(Error::StagingLost { staging });
@@ -219,8 +226,9 @@ impl LoadTarget {
         Ok(found)
     }
 
-    /// How many documents there are. The server keeps a count of each collection that is exact unless
-    /// it was killed meanwhile: one that is not as expected is no proof, and all are counted.
+    /// How many documents there are. The server keeps a count of each collection, which only its kill
+    /// makes wrong, and that would have failed an insert or [`settle`](Self::settle). One that is not as
+    /// expected is no proof either: then all are counted.
     async fn certain_count(&self, expected: u64) -> Result<u64> {
         let kept = estimated_count(&self.store, &self.staging).await?;
         if kept == expected {

@@ -1,8 +1,8 @@
 //! The members of a flat JSON object, read where they stand.
 //!
 //! - Strings without escapes are borrowed.
-//! - Any text ends in members or an error; JSON that serde has validated never errs here, but for
-//!   lone surrogates.
+//! - Any text ends in members or an error; the JSON of an object never errs here, but for lone
+//!   surrogates.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 

@@ -6,10 +6,10 @@
 //! - Folding never changes the outcome: applied to the documents that the events expect, the folded
 //!   operation leaves what the events would have left one by one.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 use walferry_schema::{Image, Position};
 
 use crate::bson_value::element::Elements;
@@ -35,7 +35,7 @@ pub(crate) struct Rows {
     entries: Vec<Entry>,
     /// Places in `entries`, by id.
     index: HashTable<usize>,
-    hasher: DefaultHashBuilder,
+    hasher: RandomState,
     operations: usize,
 }
 
@@ -97,7 +97,7 @@ impl Rows {
             keys: Vec::new(),
             entries: Vec::new(),
             index: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            hasher: RandomState::new(),
             operations: 0,
         }
     }
@@ -228,8 +228,8 @@ impl Rows {
         })?;
         self.check_size(id, action, position)?;
         if let Some(at) = at {
-            let keys = body.map_or(self.keys.len(), |body| body.keys.start);
-            let action = self.overwrite(before, action, id.start, keys);
+            let keys_mark = body.map_or(self.keys.len(), |body| body.keys.start);
+            let action = self.overwrite(before, action, id.start, keys_mark);
             let entry = &mut self.entries[at];
             self.live_bytes -= entry.bytes();
             (entry.action, entry.position) = (action, position);
@@ -269,20 +269,26 @@ impl Rows {
     }
 
     /// Writes a body of the same shape over the one that it replaces, as of a row whose numbers change
-    /// again and again: what stands in the arena from `arena` on, and in the keys from `keys` on, is
-    /// not needed then.
-    fn overwrite(&mut self, old: Action, mut new: Action, arena: usize, keys: usize) -> Action {
+    /// again and again. What was encoded for it, behind the marks, is not needed then.
+    fn overwrite(
+        &mut self,
+        old: Action,
+        mut new: Action,
+        arena_mark: usize,
+        keys_mark: usize,
+    ) -> Action {
         let (Some(old), Some(body)) = (old.body(), new.body_mut()) else {
             return new;
         };
         let is_alike = old.elements.len() == body.elements.len()
             && old.keys.of(&self.keys) == body.keys.of(&self.keys);
         if is_alike {
+            debug_assert!(old.elements.end <= arena_mark && old.keys.end <= keys_mark);
             let source = body.elements.start..body.elements.end;
             self.arena.copy_within(source, old.elements.start);
             (body.elements, body.keys) = (old.elements, old.keys);
-            self.arena.truncate(arena);
-            self.keys.truncate(keys);
+            self.arena.truncate(arena_mark);
+            self.keys.truncate(keys_mark);
         }
         new
     }
