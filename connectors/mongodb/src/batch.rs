@@ -4,6 +4,7 @@
 //! - A truncate, and a key change whose carried columns are only in MongoDB, begin a new segment.
 //! - An event that is refused leaves the batch as it was.
 
+mod entry;
 mod rows;
 
 use std::collections::HashMap;
@@ -17,7 +18,8 @@ use crate::document::{Encoder, Span};
 use crate::naming::Naming;
 use crate::{Error, Policies, Result};
 
-pub(crate) use rows::{Action, Operation, Rows, Step};
+pub(crate) use entry::{Action, Operation};
+pub(crate) use rows::{Rows, Step};
 
 /// About what a segment takes beside its bytes.
 const SEGMENT_BYTES: usize = 256;

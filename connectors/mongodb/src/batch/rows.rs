@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use walferry_schema::{Image, Position};
 
+use super::entry::{Action, Body, Entry, Operation};
 use crate::bson_value::element::Elements;
 use crate::document::{DOCUMENT_OVERHEAD, Encoder, MAX_DOCUMENT_BYTES, Span, show_id};
 use crate::{Error, Result};
@@ -37,44 +38,6 @@ pub(crate) struct Rows {
     index: HashTable<usize>,
     hasher: RandomState,
     operations: usize,
-}
-
-/// What is to be done with one key.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    id: Span,
-    action: Action,
-    position: Position,
-}
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Nothing any more: inserted and deleted.
-    Nothing,
-    /// A document that is not there yet.
-    Insert(Body),
-    /// A document that is there gets a new content.
-    Replace(Body),
-    /// A document that is there gets these fields.
-    Update(Body),
-    /// A document that is there goes.
-    Delete,
-}
-
-/// The columns of a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Body {
-    elements: Span,
-    keys: Span,
-    pub(crate) is_complete: bool,
-}
-
-/// One operation as it is sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Operation<'a> {
-    pub(crate) id: &'a [u8],
-    entry: &'a Entry,
 }
 
 /// What an event does to its key.
@@ -376,47 +339,6 @@ impl Rows {
     }
 }
 
-// === impl Operation ===
-
-impl Operation<'_> {
-    pub(crate) fn action(&self) -> Action {
-        self.entry.action
-    }
-
-    pub(crate) fn position(&self) -> Position {
-        self.entry.position
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    /// What it has of the arena.
-    fn bytes(&self) -> usize {
-        let body = self.action.body().map_or(0, |body| body.elements.len());
-        self.id.len() + body
-    }
-}
-
-// === impl Action ===
-
-impl Action {
-    /// The columns that are written.
-    pub(crate) fn body(self) -> Option<Body> {
-        match self {
-            Self::Insert(body) | Self::Replace(body) | Self::Update(body) => Some(body),
-            Self::Nothing | Self::Delete => None,
-        }
-    }
-
-    fn body_mut(&mut self) -> Option<&mut Body> {
-        match self {
-            Self::Insert(body) | Self::Replace(body) | Self::Update(body) => Some(body),
-            Self::Nothing | Self::Delete => None,
-        }
-    }
-}
-
 /// The elements of `old` with those of `new` in their places, what is only in `new` after them.
 fn merged(old: &[u8], new: &[u8]) -> Vec<u8> {
     let newer: Vec<_> = Elements::new(new).collect();
@@ -461,78 +383,4 @@ fn key_spans(elements: &[u8], names: &[&[u8]]) -> Vec<Span> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Policies;
-    use walferry_schema::{Column, Field, Phase, TableName, Type, Value};
-
-    const POSITION: Position = Position {
-        generation: 1,
-        phase: Phase::Snapshot(0),
-        ordinal: 0,
-    };
-
-    fn columns() -> [Column; 3] {
-        [
-            ("id", Type::Int4, 1),
-            ("n", Type::Int4, 0),
-            ("big", Type::Text, 0),
-        ]
-        .map(|(name, kind, key)| Column {
-            name: name.into(),
-            type_name: name.into(),
-            kind,
-            key,
-        })
-    }
-
-    fn image<'a>(columns: &'a [Column], n: i32, big: Option<&'a str>) -> Image<'a> {
-        let present = |value| Field::Present(value);
-        let big = big.map_or(Field::Absent, |text| present(Value::Text(text.into())));
-        let fields = vec![present(Value::Int4(7)), present(Value::Int4(n)), big];
-        Image { columns, fields }
-    }
-
-    #[test]
-    fn a_row_whose_numbers_change_again_and_again_takes_no_more_room() {
-        let table = TableName::new("public", "t");
-        let mut rows = Rows::new("t".into(), Encoder::new(table, Policies::default()));
-        let columns = columns();
-        let mut sizes = Vec::new();
-        for n in 0..3 {
-            rows.push(Step::Update, &image(&columns, n, Some("text")), POSITION)
-                .expect("a row");
-            sizes.push((rows.arena.len(), rows.keys.len(), rows.live_bytes));
-        }
-        assert_eq!(sizes[1..], [sizes[0]; 2]);
-        let body = rows.entries[0].action.body().expect("an update");
-        assert_eq!(
-            rows.elements(body),
-            b"\x10id\0\x07\0\0\0\x10n\0\x02\0\0\0\x02big\0\x05\0\0\0text\0"
-        );
-    }
-
-    #[test]
-    fn a_large_row_that_is_updated_again_and_again_is_held_a_few_times() {
-        let table = TableName::new("public", "t");
-        let mut rows = Rows::new("t".into(), Encoder::new(table, Policies::default()));
-        let (columns, big) = (columns(), "x".repeat(1 << 20));
-        rows.push(Step::Insert, &image(&columns, 0, Some(&big)), POSITION)
-            .expect("a row");
-        for n in 1..=100 {
-            rows.push(Step::Update, &image(&columns, n, None), POSITION)
-                .expect("a row");
-            assert!(rows.arena.len() <= 4 << 20, "{} bytes", rows.arena.len());
-        }
-        let operations: Vec<_> = rows.iter().collect();
-        let [operation] = operations[..] else {
-            unreachable!("one key");
-        };
-        let body = operation.action().body().expect("an insert");
-        let values: Vec<u8> = rows.values(body).flatten().copied().collect();
-        let names: Vec<_> = Elements::new(&values).map(|it| it.name).collect();
-        assert_eq!(names, [b"n".as_slice(), b"big"]);
-        assert!(values.starts_with(b"\x10n\0\x64\0\0\0\x02big\0"));
-        assert!(values.len() > big.len());
-    }
-}
+mod tests;

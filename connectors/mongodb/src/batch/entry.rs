@@ -1,0 +1,85 @@
+//! What is to be done with one key of a batch.
+
+use walferry_schema::Position;
+
+use crate::document::Span;
+
+/// What is to be done with one key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) id: Span,
+    pub(super) action: Action,
+    pub(super) position: Position,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nothing any more: inserted and deleted.
+    Nothing,
+    /// A document that is not there yet.
+    Insert(Body),
+    /// A document that is there gets a new content.
+    Replace(Body),
+    /// A document that is there gets these fields.
+    Update(Body),
+    /// A document that is there goes.
+    Delete,
+}
+
+/// The columns of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(super) elements: Span,
+    /// Where the key columns stand in the elements.
+    pub(super) keys: Span,
+    pub(crate) is_complete: bool,
+}
+
+/// One operation as it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation<'a> {
+    pub(crate) id: &'a [u8],
+    pub(super) entry: &'a Entry,
+}
+
+// === impl Operation ===
+
+impl Operation<'_> {
+    pub(crate) fn action(&self) -> Action {
+        self.entry.action
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.entry.position
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// What it has of the arena.
+    pub(super) fn bytes(&self) -> usize {
+        let body = self.action.body().map_or(0, |body| body.elements.len());
+        self.id.len() + body
+    }
+}
+
+// === impl Action ===
+
+impl Action {
+    /// The columns that are written.
+    pub(crate) fn body(self) -> Option<Body> {
+        match self {
+            Self::Insert(body) | Self::Replace(body) | Self::Update(body) => Some(body),
+            Self::Nothing | Self::Delete => None,
+        }
+    }
+
+    pub(super) fn body_mut(&mut self) -> Option<&mut Body> {
+        match self {
+            Self::Insert(body) | Self::Replace(body) | Self::Update(body) => Some(body),
+            Self::Nothing | Self::Delete => None,
+        }
+    }
+}
