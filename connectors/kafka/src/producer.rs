@@ -35,6 +35,8 @@ use deliveries::{Deliveries, Opaque};
 const HEADER_OVERHEAD_BYTES: usize = 10;
 /// How long a new term waits for its first connection; it goes on without.
 const CONNECT: Duration = Duration::from_millis(300);
+/// How long a new producer waits before it asks about metadata, each time after the answer before.
+const ASKED_AFTER_MILLIS: [u64; 3] = [0, 10, 20];
 const SLOW_DROP: Duration = Duration::from_secs(1);
 
 /// Kafka as the reader writes it.
@@ -359,7 +361,11 @@ impl ProducerContext for DeliveryContext {
     }
 }
 
-/// Makes a producer and connects it; may block.
+/// Makes a producer and connects it; blocks.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is called beside the runtime, and what it waits for is not told"
+)]
 fn producer(
     settings: &Settings,
     pace: Pace,
@@ -377,10 +383,15 @@ fn producer(
         deliveries: deliveries.clone(),
     };
     let producer: Producer = create(&config, context)?;
-    // Left alone, librdkafka asks for its producer id half a second after it was made, and again
-    // after another; an answer about metadata makes it ask at once.
-    if let Err(error) = producer.client().fetch_metadata(Some(topic), CONNECT) {
-        debug!(%error, "the producer will connect later");
+    // Left alone, librdkafka asks for its producer id half a second after it was made, and again after
+    // another when it found no connection up at that moment, as it happens while the first answer about
+    // the cluster is worked in. Any answer about metadata makes it ask at once.
+    for pause in ASKED_AFTER_MILLIS {
+        std::thread::sleep(Duration::from_millis(pause));
+        if let Err(error) = producer.client().fetch_metadata(Some(topic), CONNECT) {
+            debug!(%error, "the producer will connect later");
+            break;
+        }
     }
     Ok(producer)
 }

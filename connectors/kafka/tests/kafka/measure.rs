@@ -191,3 +191,20 @@ fn cpu_time() -> Duration {
         .sum();
     Duration::from_millis(ticks * 10)
 }
+
+#[tokio::test]
+#[ignore = "measures"]
+async fn how_long_a_new_term_takes_to_write_its_first_record() -> Tested {
+    let settings = settings().await;
+    let (_, mut log) = several(&settings, 4).await;
+    let mut took = Vec::new();
+    for n in 0..40_u64 {
+        // As a process that starts: nothing is left of the connections before.
+        let started = Instant::now();
+        log.begin().await?;
+        log.append(&heartbeat(n)).await?;
+        took.push(started.elapsed());
+    }
+    report("to the first record of a term", took);
+    Ok(())
+}
