@@ -15,7 +15,7 @@ WAYS = stream:: faults:: restarts:: retail:: torture::landings::
 BENCH = $(or $(CARGO_TARGET_DIR),target)/release/bench $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture mutate bench bench-growth bench-incumbent lint
+.PHONY: help setup demo test torture mutate bench-programs bench bench-growth bench-incumbent lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,21 +44,19 @@ torture: setup ## kills of the daemon, its halves and the servers under load, fo
 mutate: setup ## break the engine on purpose, one way at a time: a named test must notice each
 	@scripts/mutate.sh
 
-bench: setup ## speed and cost, each beside the limit of the servers measured in the same run
+bench-programs: setup
 	@echo "bench: building the release binaries"
 	@cargo build --release -p walferry -p walferry-bench --bins
+
+bench: bench-programs ## speed and cost, each beside the limit of the servers measured in the same run
 	@$(BENCH) $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RECORD),--record)
 
 bench-growth: ROWS ?= 1000000
-bench-growth: setup ## how a drain changes with the size and shape of its backlog
-	@echo "bench: building the release binaries"
-	@cargo build --release -p walferry -p walferry-bench --bins
+bench-growth: bench-programs ## how a drain changes with the size and shape of its backlog
 	@$(BENCH) --only growth
 
-bench-incumbent: setup ## the same drain by Debezium and MongoDB's sink in Kafka Connect, beside ours
+bench-incumbent: bench-programs ## the same drain by Debezium and MongoDB's sink in Kafka Connect, beside ours
 	@scripts/setup.sh incumbent
-	@echo "bench: building the release binaries"
-	@cargo build --release -p walferry -p walferry-bench --bins
 	@$(BENCH) --only incumbent
 
 lint: ## formatting, clippy, documentation, dependencies

@@ -91,11 +91,11 @@ impl Log for NullLog {
         None
     }
 
-    /// Nothing is ever outstanding, so nothing ever changes.
     async fn pace(&mut self, _: Pace) -> Result<(), Fault> {
         Ok(())
     }
 
+    /// Nothing is ever outstanding, so nothing ever changes.
     async fn progress(&mut self) -> Result<(), Fault> {
         std::future::pending().await
     }

@@ -184,7 +184,8 @@ impl LoadTarget {
         self.await_majority(self.inserted()).await
     }
 
-    /// Makes the indexes of the table's collection, sees that every document is there, and renames the staging collection over the table's: how many documents it has.
+    /// Makes the indexes of the table's collection, sees that every document is there, and renames the
+    /// staging collection over the table's: how many documents it has.
     ///
     /// # Errors
     /// When a step fails; then the staging collection is dropped and the old one is as it was.

@@ -69,11 +69,8 @@ impl Entry {
 
 impl Action {
     /// The columns that are written.
-    pub(crate) fn body(self) -> Option<Body> {
-        match self {
-            Self::Insert(body) | Self::Replace(body) | Self::Update(body) => Some(body),
-            Self::Nothing | Self::Delete => None,
-        }
+    pub(crate) fn body(mut self) -> Option<Body> {
+        self.body_mut().copied()
     }
 
     pub(super) fn body_mut(&mut self) -> Option<&mut Body> {
