@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use bson::{Document, doc};
-use walferry_harness::{eventually, free_port, project_root};
+use bson::{Document, bson, doc};
+use walferry_harness::{free_port, project_root};
 
-use crate::drain;
 use crate::error::{Error, Result};
+use crate::latency::{self, Target};
 use crate::report::{Line, Unit};
-use crate::rig::{DEADLINE, Engine, Pipeline, Rig, Way, write};
-use crate::screen;
+use crate::rig::{Engine, Pipeline, Rig, Way, write};
+use crate::{drain, screen};
 
 const FILES: [(&str, &str); 3] = [
     ("worker", include_str!("../incumbent/worker.properties")),
@@ -21,11 +21,12 @@ const FILES: [(&str, &str); 3] = [
     ("sink", include_str!("../incumbent/sink.properties")),
 ];
 
-/// Our drain through Kafka, beside the incumbent's of a backlog of the same size.
-pub(crate) async fn measure(rig: &Rig, rows: u64) -> Result<Vec<Line>> {
+/// The incumbent's drain and its latency, and beside them ours through Kafka.
+pub(crate) async fn measure(rig: &Rig, rows: u64, seconds: u64) -> Result<Vec<Line>> {
     let pipeline = rig.pipeline("incumbent", Way::Kafka).await?;
     let incumbent = Incumbent::new(&pipeline)?;
     let (theirs, mut lines) = incumbent.drain(rows).await?;
+    lines.extend(incumbent.live(seconds).await?);
     let ours = drain::measure(rig, Way::Kafka, rows).await?;
     let rate = ours.iter().find(|line| line.what.ends_with("row changes"));
     if let Some(rate) = rate.map(|line| line.value) {
@@ -33,6 +34,7 @@ pub(crate) async fn measure(rig: &Rig, rows: u64) -> Result<Vec<Line>> {
         lines.push(Line::new(what, rate, Unit::PerSecond).beside("the incumbent", theirs));
     }
     lines.extend(ours);
+    lines.extend(latency::measure(rig, Way::Kafka, seconds).await?);
     Ok(lines)
 }
 
@@ -112,6 +114,25 @@ impl<'a> Incumbent<'a> {
         Ok((rate, lines))
     }
 
+    /// From commit to visible, under the load that ours is measured with.
+    async fn live(&self, seconds: u64) -> Result<Vec<Line>> {
+        let engine = self.start()?;
+        self.pipeline.sql.batch_execute("call sale(4, 5)").await?;
+        self.await_equal(&engine).await?;
+        let target = Target {
+            collection: &self.collection("transactions"),
+            id: |id| bson!({ "transaction_id": id }),
+        };
+        let live = latency::under_load(self.pipeline, &engine, &target, seconds).await?;
+        self.await_equal(&engine).await?;
+        engine.stop().await?;
+        let subject = "incumbent, live";
+        let mut lines: Vec<Line> = [50, 99, 100].map(|p| live.visible(subject, p)).into();
+        let cores = format!("{subject}: cores used");
+        lines.push(Line::new(cores, live.cores, Unit::Cores));
+        Ok(lines)
+    }
+
     /// Waits until the counts, and the stock that every sale changes, are PostgreSQL's.
     async fn await_equal(&self, engine: &Engine) -> Result<()> {
         let query =
@@ -119,17 +140,14 @@ impl<'a> Incumbent<'a> {
             (select sum(inventory_level)::int8 from inventory)";
         let row = self.pipeline.sql.query_one(query, &[]).await?;
         let wanted: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        eventually(DEADLINE, "the incumbent to be done", async || {
-            if let Err(ended) = engine.check() {
-                return Ok(Err(ended));
-            }
+        let done = engine.until("the incumbent's tables", async || {
             match self.totals().await {
-                Ok(found) if found == wanted => Ok(Ok(())),
+                Ok(found) if found == wanted => Ok(()),
                 Ok(found) => Err(format!("{found:?} instead of {wanted:?}")),
                 Err(error) => Err(error.to_string()),
             }
-        })
-        .await?
+        });
+        done.await
     }
 
     async fn totals(&self) -> Result<(i64, i64, i64)> {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use walferry_harness::{Process, eventually, postgres_program};
 
 use crate::error::{Error, Result};
@@ -17,11 +17,17 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// Between two looks, so that looking costs mongod little.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(300);
 
+/// Where an engine puts the row of `transactions` with this number.
+pub(crate) struct Target<'a> {
+    pub(crate) collection: &'a str,
+    pub(crate) id: fn(i64) -> Bson,
+}
+
 /// What the probes saw.
-struct Live {
+pub(crate) struct Live {
     /// Sorted.
     latencies: Vec<Duration>,
-    cores: f64,
+    pub(crate) cores: f64,
     peak_mb: f64,
 }
 
@@ -30,14 +36,11 @@ pub(crate) async fn measure(rig: &Rig, way: Way, seconds: u64) -> Result<Vec<Lin
     let pipeline = rig.pipeline("live", way).await?;
     pipeline.settle().await?;
     let engine = pipeline.start(&["run"])?;
-    let load = start_load(&pipeline, seconds + WARM_UP.as_secs() + 2)?;
-    tokio::time::sleep(WARM_UP).await;
-    let live = probe(&pipeline, &engine, Duration::from_secs(seconds)).await?;
-    let status = load.wait(DEADLINE).await?;
-    if !status.success() {
-        let (program, tail) = ("pgbench".to_owned(), load.log_tail());
-        return Err(Error::Program { program, tail });
-    }
+    let target = Target {
+        collection: "transactions",
+        id: Bson::Int64,
+    };
+    let live = under_load(&pipeline, &engine, &target, seconds).await?;
     let done = eventually(DEADLINE, "the live changes", async || {
         pipeline.check("the live phase").await
     });
@@ -46,21 +49,35 @@ pub(crate) async fn measure(rig: &Rig, way: Way, seconds: u64) -> Result<Vec<Lin
     Ok(lines(way, &live))
 }
 
+/// The latency of a running engine while pgbench sells.
+pub(crate) async fn under_load(
+    pipeline: &Pipeline<'_>,
+    engine: &Engine,
+    target: &Target<'_>,
+    seconds: u64,
+) -> Result<Live> {
+    let load = start_load(pipeline, seconds + WARM_UP.as_secs() + 2)?;
+    tokio::time::sleep(WARM_UP).await;
+    let live = probe(pipeline, engine, target, Duration::from_secs(seconds)).await?;
+    let status = load.wait(DEADLINE).await?;
+    if !status.success() {
+        let (program, tail) = ("pgbench".to_owned(), load.log_tail());
+        return Err(Error::Program { program, tail });
+    }
+    Ok(live)
+}
+
 fn lines(way: Way, live: &Live) -> Vec<Line> {
     let name = way.name();
     let (p50, p99, memory) = match way {
         Way::Kafka => (12.0, 40.0, 130.0),
         Way::Direct => (6.0, 20.0, 40.0),
     };
-    let milliseconds = |percent| live.percentile(percent).as_secs_f64() * 1e3;
-    let visible = |what: &str, percent| {
-        let what = format!("live {name}: commit to visible, {what}");
-        Line::new(what, milliseconds(percent), Unit::Milliseconds)
-    };
+    let subject = format!("live {name}");
     vec![
-        visible("p50", 50).bar(Bar::AtMost(p50)),
-        visible("p99", 99).bar(Bar::AtMost(p99)),
-        visible("max", 100),
+        live.visible(&subject, 50).bar(Bar::AtMost(p50)),
+        live.visible(&subject, 99).bar(Bar::AtMost(p99)),
+        live.visible(&subject, 100),
         Line::new(format!("live {name}: cores used"), live.cores, Unit::Cores)
             .bar(Bar::AtMost(0.3)),
         Line::new(
@@ -86,8 +103,13 @@ fn start_load(pipeline: &Pipeline<'_>, seconds: u64) -> Result<Process> {
 }
 
 /// Commits rows of its own, one after the other at uneven distances, and looks for each.
-async fn probe(pipeline: &Pipeline<'_>, engine: &Engine, lasts: Duration) -> Result<Live> {
-    let transactions = pipeline.target.collection::<Document>("transactions");
+async fn probe(
+    pipeline: &Pipeline<'_>,
+    engine: &Engine,
+    target: &Target<'_>,
+    lasts: Duration,
+) -> Result<Live> {
+    let transactions = pipeline.target.collection::<Document>(target.collection);
     let insert = "insert into transactions values ($1, now(), 1, 1, 1, false, null, 1, false)";
     let insert = pipeline.sql.prepare(insert).await?;
     let (begun, before) = (Instant::now(), engine.cost()?.cpu_seconds);
@@ -96,10 +118,11 @@ async fn probe(pipeline: &Pipeline<'_>, engine: &Engine, lasts: Duration) -> Res
         if begun.elapsed() >= lasts {
             break;
         }
-        engine.check()?;
         pipeline.sql.execute(&insert, &[&-id]).await?;
         let committed = Instant::now();
-        while transactions.find_one(doc! { "_id": -id }).await?.is_none() {
+        let filter = doc! { "_id": (target.id)(-id) };
+        while transactions.find_one(filter.clone()).await?.is_none() {
+            engine.check()?;
             rest().await?;
         }
         latencies.push(committed.elapsed());
@@ -125,6 +148,17 @@ async fn rest() -> Result<()> {
 // === impl Live ===
 
 impl Live {
+    /// The time within which so many of a hundred commits were visible.
+    pub(crate) fn visible(&self, subject: &str, percent: usize) -> Line {
+        let which = match percent {
+            100 => "max".to_owned(),
+            _ => format!("p{percent}"),
+        };
+        let what = format!("{subject}: commit to visible, {which}");
+        let milliseconds = self.percentile(percent).as_secs_f64() * 1e3;
+        Line::new(what, milliseconds, Unit::Milliseconds)
+    }
+
     fn percentile(&self, percent: usize) -> Duration {
         let last = self.latencies.len().saturating_sub(1);
         let index = (self.latencies.len() * percent / 100).min(last);

@@ -67,7 +67,7 @@ async fn measure(rig: &Rig, part: Part, options: &Options) -> Result<Vec<Line>> 
     match part {
         Part::Reader => lines.extend(reader::measure(rig, rows).await?),
         Part::Batch => lines.extend(batch::measure(rig, rows * 2).await?),
-        Part::Incumbent => lines.extend(incumbent::measure(rig, rows).await?),
+        Part::Incumbent => lines.extend(incumbent::measure(rig, rows, options.seconds).await?),
         Part::Growth => lines.extend(growth::measure(rig, rows).await?),
         Part::Drain => {
             for way in Way::BOTH {

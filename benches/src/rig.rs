@@ -235,15 +235,12 @@ mode = "batch"
         count: u64,
     ) -> Result<()> {
         let what = format!("{count} documents in {collection}");
-        eventually(DEADLINE, &what, async || match engine.check() {
-            Err(ended) => Ok(Err(ended)),
-            Ok(()) => match self.count(collection).await {
-                Ok(found) if found >= count => Ok(Ok(())),
-                Ok(found) => Err(format!("{found} documents")),
-                Err(error) => Err(error.to_string()),
-            },
-        })
-        .await?
+        let done = engine.until(&what, async || match self.count(collection).await {
+            Ok(found) if found >= count => Ok(()),
+            Ok(found) => Err(format!("{found} documents")),
+            Err(error) => Err(error.to_string()),
+        });
+        done.await
     }
 
     /// Compares counts and checksums of every table.
@@ -349,6 +346,19 @@ impl Engine {
                 tail: self.process.log_tail(),
             }),
         }
+    }
+
+    /// Waits for what it is to bring about; its end ends the wait.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<(), String>,
+    ) -> Result<()> {
+        eventually(DEADLINE, what, async || match self.check() {
+            Err(ended) => Ok(Err(ended)),
+            Ok(()) => look().await.map(Ok),
+        })
+        .await?
     }
 
     /// Waits for its end, which must be a good one.
