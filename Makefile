@@ -29,7 +29,8 @@ demo: setup ## private servers, the retail system, live sales, shown in the term
 	@cargo build --release -p walferry -p walferry-retail -p walferry-demo
 	@$(or $(CARGO_TARGET_DIR),target)/release/demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DATA),--data $(DATA)) $(if $(RATE),--rate $(RATE)) $(if $(filter 0,$(KAFKA)),--direct)
 
-test: setup ## the whole suite, on private servers below .run/
+test: ## the whole suite, on private servers below .run/
+	@scripts/setup.sh test
 	@echo "test: building and running every test of the workspace"
 	@cargo test --workspace
 	@echo "test: the whole way of a change again, without Kafka"

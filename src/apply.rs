@@ -9,8 +9,12 @@ mod events;
 mod feed;
 #[cfg(test)]
 mod simulation;
+mod status;
+mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
+
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,6 +28,8 @@ use crate::merge::{Announced, Barrier, Merge, WholeLimits};
 
 pub use error::ApplyError;
 pub use feed::{Fed, Feed, LogFeed};
+pub use status::{ApplyStatus, Histogram};
+pub use tally::Tally;
 
 /// How much of a transaction's group is gathered at most.
 #[derive(Clone, Copy, Debug)]
@@ -39,19 +45,6 @@ pub struct GroupLimits {
 /// How many rows are taken before other tasks have their turn: the group in flight above all.
 const BURST: u64 = 250;
 
-/// How far a sink has come, for whoever shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ApplyStatus {
-    /// Whether the snapshot is in and the stream is being applied.
-    pub is_live: bool,
-    /// Rows applied by this process.
-    pub rows: u64,
-    /// Groups applied by this process.
-    pub groups: u64,
-    /// Operations that were mended from a full image.
-    pub repaired: u64,
-}
-
 /// The sink of one pipeline.
 pub struct Apply<F, S: Sink> {
     feed: F,
@@ -59,8 +52,8 @@ pub struct Apply<F, S: Sink> {
     sink: Option<S>,
     batch: S::Batch,
     limits: GroupLimits,
-    /// Rows in the batch, before folding.
-    rows: u64,
+    /// What the batch holds, before folding.
+    tally: Tally,
     /// Rows taken since other tasks last had their turn.
     unyielded: u64,
     /// Whether the feed's checkpoint is ahead of what was handed to the sink.
@@ -74,7 +67,7 @@ pub struct Apply<F, S: Sink> {
 /// A group that is being written.
 struct InFlight<S> {
     task: JoinHandle<(S, Checkpoint, Result<Applied, Fault>)>,
-    rows: u64,
+    tally: Tally,
 }
 
 /// What a group left behind.
@@ -82,7 +75,7 @@ struct Finished<S> {
     sink: S,
     applied: Result<Applied, Fault>,
     checkpoint: Checkpoint,
-    rows: u64,
+    tally: Tally,
 }
 
 /// Claims the pipeline, and finishes the swap that a crash cut short: where the last writer stood.
@@ -151,7 +144,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             sink: Some(sink),
             batch,
             limits,
-            rows: 0,
+            tally: Tally::default(),
             unyielded: 0,
             is_dirty: false,
             barrier: None,
@@ -168,6 +161,14 @@ impl<F: Feed, S: Sink> Apply<F, S> {
     /// # Errors
     /// Whatever ended it; after a transient one, start again from the claim.
     pub async fn run(mut self, stop: &CancellationToken) -> Result<(), ApplyError> {
+        let status = self.status.clone();
+        status.send_modify(|status| status.is_applying = true);
+        let ended = self.apply(stop).await;
+        status.send_modify(|status| status.is_applying = false);
+        ended
+    }
+
+    async fn apply(&mut self, stop: &CancellationToken) -> Result<(), ApplyError> {
         loop {
             if self.launch() || self.unyielded >= BURST {
                 self.unyielded = 0;
@@ -195,8 +196,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
     /// Goes on where a crash left the snapshot.
     async fn resume(&mut self) -> Result<(), ApplyError> {
         let checkpoint = self.feed.checkpoint().clone();
-        self.status
-            .send_modify(|it| it.is_live = checkpoint.state == PipelineState::Live);
+        self.status.send_modify(|it| it.reached(&checkpoint));
         if checkpoint.generation == 0 {
             return Ok(());
         }
@@ -214,9 +214,9 @@ impl<F: Feed, S: Sink> Apply<F, S> {
     fn take(&mut self, fed: Fed<F::Rows>) -> Result<(), ApplyError> {
         match fed {
             Fed::Rows(rows) => {
-                let pushed = self.feed.push(&mut self.batch, rows)?;
-                self.rows += pushed;
-                self.unyielded += pushed;
+                let before = self.tally.rows();
+                self.feed.push(&mut self.batch, rows, &mut self.tally)?;
+                self.unyielded += self.tally.rows() - before;
             }
             Fed::Barrier(barrier) => {
                 self.barrier = Some(barrier);
@@ -248,7 +248,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         });
         self.in_flight = Some(InFlight {
             task,
-            rows: std::mem::take(&mut self.rows),
+            tally: std::mem::take(&mut self.tally),
         });
         self.is_dirty = false;
         true
@@ -259,19 +259,21 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             sink,
             applied,
             checkpoint,
-            rows,
+            tally,
         } = done?;
         self.sink = Some(sink);
         let repaired = applied?.repaired;
         if repaired > 0 {
             warn!(repaired, position = ?checkpoint.position, "operations were mended");
         }
-        debug!(rows, position = ?checkpoint.position, "applied");
+        debug!(rows = tally.rows(), position = ?checkpoint.position, "applied");
         self.feed.applied(&checkpoint);
+        let (age, is_behind) = (tally.age(SystemTime::now()), self.is_full());
         self.status.send_modify(|status| {
-            status.rows += rows;
-            status.groups += 1;
+            status.reached(&checkpoint);
+            status.count(&tally, &checkpoint, age);
             status.repaired += repaired;
+            status.is_behind = is_behind;
         });
         Ok(())
     }
@@ -288,7 +290,8 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         self.sink()?.apply(batch, &checkpoint).await?;
         match barrier {
             Barrier::Generation(generation) => {
-                self.status.send_modify(|status| status.is_live = false);
+                self.status
+                    .send_modify(|status| status.reached(&checkpoint));
                 info!(
                     generation = generation.generation,
                     "loading the snapshot into staging"
@@ -306,7 +309,8 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         let mut checkpoint = self.feed.checkpoint().clone();
         finish_swap(self.sink()?, &mut checkpoint).await?;
         self.feed.checkpoint_mut().state = checkpoint.state;
-        self.status.send_modify(|status| status.is_live = true);
+        self.status
+            .send_modify(|status| status.reached(&checkpoint));
         Ok(())
     }
 
@@ -363,12 +367,12 @@ async fn completion<S>(in_flight: &mut Option<InFlight<S>>) -> Result<Finished<S
     };
     let ended = (&mut flight.task).await;
     let (sink, checkpoint, applied) = ended.map_err(|_| ApplyError::Lost)?;
-    let rows = flight.rows;
+    let tally = std::mem::take(&mut flight.tally);
     *in_flight = None;
     Ok(Finished {
         sink,
         applied,
         checkpoint,
-        rows,
+        tally,
     })
 }

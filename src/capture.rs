@@ -12,6 +12,7 @@ mod moved;
 mod records;
 mod snapshot;
 mod start;
+mod status;
 mod stream;
 mod tables;
 mod tail;
@@ -27,11 +28,11 @@ use walferry_core::{Log, Source};
 use walferry_schema::envelope::Template;
 use walferry_schema::{TableName, Term};
 
-use crate::merge::Announced;
 use lineage::Lineage;
 
 pub use error::CaptureError;
 pub(crate) use moved::open_moved;
+pub use status::{CaptureStatus, ReadProgress, ReaderStage};
 #[cfg(test)]
 use stream::BEHIND;
 pub(crate) use stream::{BURST, FEEDBACK, URGENT};
@@ -62,15 +63,6 @@ pub struct CaptureOptions {
     pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
-/// How far a reader has come, for whoever waits for it or shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CaptureStatus {
-    /// Whether the slot is owned; set once and kept, so that a sink may claim its pipeline.
-    pub is_owner: bool,
-    /// The generation that this process began, if it did.
-    pub began: Option<Announced>,
-}
-
 /// The reader of one pipeline.
 pub struct Capture<S, L> {
     source: S,
@@ -78,6 +70,7 @@ pub struct Capture<S, L> {
     options: CaptureOptions,
     template: Template,
     status: watch::Sender<CaptureStatus>,
+    progress: ReadProgress,
     stop: CancellationToken,
     is_new_snapshot_wanted: bool,
 }
@@ -114,6 +107,7 @@ impl<S: Source, L: Log> Capture<S, L> {
             options,
             template,
             status,
+            progress: ReadProgress::default(),
             stop,
             is_new_snapshot_wanted,
         }
@@ -129,6 +123,12 @@ impl<S: Source, L: Log> Capture<S, L> {
     /// # Errors
     /// Whatever ended the term; its class says whether another one may follow.
     pub async fn run_term(&mut self) -> Result<(), CaptureError> {
+        let ended = self.term().await;
+        self.enter(ReaderStage::Away);
+        ended
+    }
+
+    async fn term(&mut self) -> Result<(), CaptureError> {
         let stop = self.stop.clone();
         let opened = tokio::select! {
             biased;
@@ -136,7 +136,14 @@ impl<S: Source, L: Log> Capture<S, L> {
             () = stop.cancelled() => return Ok(()),
             opened = self.open() => opened?,
         };
+        self.progress.generation = opened.term.generation;
+        self.enter(ReaderStage::Streaming);
         stream::Stream::new(self, opened).run().await
+    }
+
+    fn enter(&mut self, stage: ReaderStage) {
+        self.progress.stage = stage;
+        self.progress.publish(&self.status);
     }
 
     /// The commit log's topic.

@@ -12,6 +12,7 @@ mod moving;
 mod output;
 mod progress;
 mod signals;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -84,6 +85,13 @@ enum Command {
         /// Which part of the pipeline this process is
         #[arg(long, value_enum, default_value_t, value_name = "ROLE")]
         role: Role,
+    },
+    /// Shows what the running daemon is doing
+    #[command(long_about = help::STATUS, after_long_help = help::STATUS_EXAMPLES)]
+    Status {
+        /// Look again each second, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
     },
     /// Loads batch tables as they are now
     #[command(long_about = help::BACKFILL, after_long_help = help::BACKFILL_EXAMPLES)]
@@ -169,6 +177,11 @@ async fn command(
         Command::Run { new_snapshot, role } => {
             let options = RunOptions { new_snapshot, role };
             run(config, options, tasks).await
+        }
+        Command::Status { watch } => {
+            let stop = tasks.stop_signal();
+            let shown = stop.run_until_cancelled(status::run(config, watch, output));
+            shown.await.unwrap_or(Ok(Exit::Success))
         }
         Command::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Command::Verify { tables } => verify::run(config, &tables, tasks, output).await,

@@ -16,7 +16,7 @@ use tracing::warn;
 use walferry_core::{Checkpoint, PipelineState, Sink, Source, SourceState, Tasks};
 
 use crate::apply::{self, Apply, ApplyError, ApplyStatus, GroupLimits};
-use crate::capture::{CaptureError, CaptureOptions};
+use crate::capture::{CaptureError, CaptureOptions, CaptureStatus, ReadProgress, ReaderStage};
 use feed::DirectFeed;
 
 /// A pipeline without Kafka.
@@ -25,6 +25,8 @@ pub(crate) struct Direct<S> {
     options: CaptureOptions,
     limits: GroupLimits,
     status: watch::Sender<ApplyStatus>,
+    reading: watch::Sender<CaptureStatus>,
+    progress: ReadProgress,
     tasks: Tasks,
     is_new_snapshot_wanted: bool,
 }
@@ -45,9 +47,16 @@ impl<S: Source> Direct<S> {
             options,
             limits,
             status,
+            reading: watch::Sender::default(),
+            progress: ReadProgress::default(),
             tasks,
             is_new_snapshot_wanted: false,
         }
+    }
+
+    /// Follows what was read.
+    pub(crate) fn reading(&self) -> watch::Receiver<CaptureStatus> {
+        self.reading.subscribe()
     }
 
     /// Begins with a new generation, whatever the position says.
@@ -55,11 +64,26 @@ impl<S: Source> Direct<S> {
         self.is_new_snapshot_wanted = is_wanted;
     }
 
+    fn enter(&mut self, stage: ReaderStage) {
+        self.progress.stage = stage;
+        self.progress.publish(&self.reading);
+    }
+
     /// Streams into a sink until told to stop, or until something fails.
     ///
     /// # Errors
     /// Whatever ended it; after a passing one, run it again with a new sink.
     pub(crate) async fn run<K: Sink>(
+        &mut self,
+        sink: K,
+        stop: &CancellationToken,
+    ) -> Result<(), ApplyError> {
+        let ended = self.attempt(sink, stop).await;
+        self.enter(ReaderStage::Away);
+        ended
+    }
+
+    async fn attempt<K: Sink>(
         &mut self,
         sink: K,
         stop: &CancellationToken,

@@ -3,6 +3,7 @@
 //! The engine and its command line. What a change is stands in `walferry_schema`, the seams to the
 //! servers in `walferry_core`; here the two are put together.
 
+pub mod admin;
 pub mod apply;
 pub mod backfill;
 pub mod capture;
@@ -14,6 +15,7 @@ pub mod moving;
 pub mod pipeline;
 pub mod progress;
 pub(crate) mod snapshot;
+pub mod status;
 mod succession;
 mod supervise;
 pub mod telemetry;

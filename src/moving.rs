@@ -10,6 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tracing::info;
 use walferry_core::{
     Checkpoint, Class, Classify, Fault, Log, LogReader, PartitionOffset, PipelineState, Sink,
@@ -101,7 +102,7 @@ const TRIES: u32 = 5;
 /// # Errors
 /// When it cannot be moved as it is; it then goes on the old way.
 pub async fn run(config: &Config, to: Destination, tasks: &Tasks) -> Result<Moved, Fault> {
-    let mut supervisor = Supervisor::new("move");
+    let mut supervisor = Supervisor::new("move", watch::Sender::default());
     let stop = tasks.stop_signal();
     for _ in 1..TRIES {
         match attempt(config, to, tasks).await {

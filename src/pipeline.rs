@@ -8,15 +8,19 @@ pub(crate) mod connect;
 
 use std::future::Future;
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 
+use crate::admin::Admin;
 use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
 use crate::capture::{Capture, CaptureStatus};
 use crate::config::{Config, Kafka};
 use crate::direct::Direct;
+use crate::status::{Board, Parts, Trouble};
 use crate::supervise::Supervisor;
 
 /// What `walferry run` was asked for beside the configuration.
@@ -45,10 +49,63 @@ pub enum Role {
 /// # Errors
 /// What an operator must act on, or that another writer took the pipeline over.
 pub async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
+    let show = Show::new(config, options.role, tasks).await?;
     match (&config.kafka, options.role) {
-        (Some(kafka), _) => through_kafka(config, kafka, options, tasks).await,
-        (None, Role::Both) => direct(config, options, tasks).await,
+        (Some(kafka), _) => through_kafka(config, kafka, options, show, tasks).await,
+        (None, Role::Both) => direct(config, options, show, tasks).await,
         (None, role) => Err(NoKafka { role }.into()),
+    }
+}
+
+/// What shows how far the parts of this process are.
+struct Show<'a> {
+    config: &'a Config,
+    role: Role,
+    admin: Option<Admin>,
+    trouble: watch::Sender<Option<Trouble>>,
+    tasks: &'a Tasks,
+}
+
+// === impl Show ===
+
+impl<'a> Show<'a> {
+    async fn new(config: &'a Config, role: Role, tasks: &'a Tasks) -> Result<Self, Fault> {
+        let admin = match config.admin.listen {
+            Some(listen) => Some(Admin::bind(listen).await?),
+            None => None,
+        };
+        Ok(Self {
+            config,
+            role,
+            admin,
+            trouble: watch::Sender::default(),
+            tasks,
+        })
+    }
+
+    /// Shows these parts, where anybody is to see them.
+    fn parts(
+        self,
+        reader: Option<watch::Receiver<CaptureStatus>>,
+        sink: Option<watch::Receiver<ApplyStatus>>,
+    ) -> Result<(), Fault> {
+        let Some(admin) = self.admin else {
+            return Ok(());
+        };
+        let monitor = match reader {
+            Some(_) => Some(connect::slot_monitor(self.config, self.tasks)?),
+            None => None,
+        };
+        let board = Board::new(Parts {
+            pipeline: self.config.pipeline(),
+            role: self.role.name(),
+            has_kafka: self.config.kafka.is_some(),
+            reader,
+            sink,
+            trouble: self.trouble.subscribe(),
+        });
+        admin.serve(Arc::new(board), monitor, self.tasks);
+        Ok(())
     }
 }
 
@@ -56,6 +113,7 @@ async fn through_kafka(
     config: &Config,
     kafka: &Kafka,
     options: RunOptions,
+    show: Show<'_>,
     tasks: &Tasks,
 ) -> Result<(), Fault> {
     let stop = Stops::under(tasks.stop_signal());
@@ -63,13 +121,17 @@ async fn through_kafka(
         connect: connect::Downstream::new(config, kafka)?,
         limits: connect::group_limits(config),
         status: watch::Sender::default(),
+        trouble: show.trouble.clone(),
         tasks: tasks.clone(),
     };
+    let trouble = show.trouble.clone();
+    let sink_status = sink.status.subscribe();
     if options.role == Role::Sink {
         let owner = watch::Sender::new(CaptureStatus {
             is_owner: true,
-            began: None,
+            ..CaptureStatus::default()
         });
+        show.parts(None, Some(sink_status))?;
         return sink.write(owner.subscribe(), stop.reader).await;
     }
     let capture = Capture::new(
@@ -79,25 +141,34 @@ async fn through_kafka(
         stop.reader.clone(),
         options.new_snapshot,
     );
+    let reader = Reader { capture, trouble };
     if options.role == Role::Reader {
-        return read(capture, stop.reader).await;
+        show.parts(Some(reader.capture.status()), None)?;
+        return reader.read(stop.reader).await;
     }
-    let reader_status = capture.status();
-    ferry(capture, sink, reader_status, stop, tasks).await
+    show.parts(Some(reader.capture.status()), Some(sink_status))?;
+    ferry(reader, sink, stop, tasks).await
 }
 
-async fn direct(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
+async fn direct(
+    config: &Config,
+    options: RunOptions,
+    show: Show<'_>,
+    tasks: &Tasks,
+) -> Result<(), Fault> {
     let stop = tasks.stop_signal();
     let sinks = connect::Sinks::new(config);
+    let applied = watch::Sender::default();
     let mut direct = Direct::new(
         connect::source(config, tasks)?,
         connect::direct_options(config),
         connect::group_limits(config),
-        watch::Sender::default(),
+        applied.clone(),
         tasks.clone(),
     );
     direct.want_new_snapshot(options.new_snapshot);
-    let mut supervisor = Supervisor::new("pipeline");
+    let mut supervisor = Supervisor::new("pipeline", show.trouble.clone());
+    show.parts(Some(direct.reading()), Some(applied.subscribe()))?;
     while !stop.is_cancelled() {
         let attempt = async { Ok(direct.run(sinks.connect().await?, stop).await?) };
         let attempt: Result<(), Fault> = attempt.await;
@@ -124,7 +195,14 @@ pub(crate) struct SinkHalf<C> {
     connect: C,
     limits: GroupLimits,
     status: watch::Sender<ApplyStatus>,
+    trouble: watch::Sender<Option<Trouble>>,
     tasks: Tasks,
+}
+
+/// The reader with all that restarting it takes.
+struct Reader<S, L> {
+    capture: Capture<S, L>,
+    trouble: watch::Sender<Option<Trouble>>,
 }
 
 /// When each half stops; both stop when the process does, the sink after the reader.
@@ -146,9 +224,8 @@ impl Stops {
 
 /// Runs both halves until one fails for good or the process is told to stop.
 async fn ferry<S, L, C>(
-    capture: Capture<S, L>,
+    reader: Reader<S, L>,
     sink: SinkHalf<C>,
-    reader_status: watch::Receiver<CaptureStatus>,
     stop: Stops,
     tasks: &Tasks,
 ) -> Result<(), Fault>
@@ -157,7 +234,8 @@ where
     L: Log + 'static,
     C: Connect,
 {
-    let mut reading = tasks.spawn(read(capture, stop.reader.clone()));
+    let reader_status = reader.capture.status();
+    let mut reading = tasks.spawn(reader.read(stop.reader.clone()));
     let mut writing = tasks.spawn(sink.write(reader_status, stop.sink.clone()));
     let (read, written) = tokio::select! {
         read = &mut reading => {
@@ -173,18 +251,31 @@ where
     ended(read).and(ended(written))
 }
 
-/// Reads term after term.
-async fn read<S: Source, L: Log>(
-    mut capture: Capture<S, L>,
-    stop: CancellationToken,
-) -> Result<(), Fault> {
-    let mut supervisor = Supervisor::new("reader");
-    while !stop.is_cancelled() {
-        if let Err(error) = capture.run_term().await {
-            supervisor.after(error.into(), &stop).await?;
+// === impl Reader ===
+
+impl<S: Source, L: Log> Reader<S, L> {
+    /// Reads term after term.
+    async fn read(mut self, stop: CancellationToken) -> Result<(), Fault> {
+        let mut supervisor = Supervisor::new("reader", self.trouble);
+        while !stop.is_cancelled() {
+            if let Err(error) = self.capture.run_term().await {
+                supervisor.after(error.into(), &stop).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Role ===
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Reader => "reader",
+            Self::Sink => "sink",
         }
     }
-    Ok(())
 }
 
 // === impl SinkHalf ===
@@ -196,7 +287,7 @@ impl<C: Connect> SinkHalf<C> {
         mut reader: watch::Receiver<CaptureStatus>,
         stop: CancellationToken,
     ) -> Result<(), Fault> {
-        let mut supervisor = Supervisor::new("sink");
+        let mut supervisor = Supervisor::new("sink", self.trouble.clone());
         while !stop.is_cancelled() {
             match self.attempt(&mut reader, &stop).await {
                 Ok(()) => return Ok(()),

@@ -1,11 +1,14 @@
 //! What follows an error: the one place that decides it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use walferry_core::{Class, Fault};
+
+use crate::status::{self, Trouble};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A server that is back is not to be waited for longer than this; an attempt costs it little.
@@ -19,17 +22,19 @@ pub(crate) struct Supervisor {
     part: &'static str,
     failures: u32,
     started_at: Instant,
+    shown: watch::Sender<Option<Trouble>>,
 }
 
 // === impl Supervisor ===
 
 impl Supervisor {
-    /// A supervisor of the part with this name.
-    pub(crate) fn new(part: &'static str) -> Self {
+    /// A supervisor of the part with this name, which shows the errors it goes on after.
+    pub(crate) fn new(part: &'static str, shown: watch::Sender<Option<Trouble>>) -> Self {
         Self {
             part,
             failures: 0,
             started_at: Instant::now(),
+            shown,
         }
     }
 
@@ -51,12 +56,24 @@ impl Supervisor {
         let wait = wait_after(self.failures);
         self.failures += 1;
         warn!(part = self.part, error = %fault, ?wait, "trying again");
+        self.show(&fault);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = stop.cancelled() => {}
         }
         self.started_at = Instant::now();
         Ok(())
+    }
+
+    fn show(&self, fault: &Fault) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.shown.send_replace(Some(Trouble {
+            part: self.part.to_owned(),
+            error: fault.to_string(),
+            remedy: status::remedy(fault.class()).unwrap_or_default().to_owned(),
+            attempts: self.failures,
+            at: now.unwrap_or_default().as_secs(),
+        }));
     }
 }
 
@@ -81,7 +98,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_passing_error_is_tried_again() {
         let stop = CancellationToken::new();
-        let mut supervisor = Supervisor::new("test");
+        let mut supervisor = Supervisor::new("test", watch::Sender::default());
         assert!(
             supervisor
                 .after(Scripted(Class::Transient).into(), &stop)

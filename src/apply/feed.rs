@@ -4,8 +4,8 @@ use std::future::Future;
 
 use walferry_core::{Batch, Checkpoint, LogReader, PipelineState};
 
-use super::ApplyError;
 use super::events::Events;
+use super::{ApplyError, Tally};
 use crate::merge::{Barrier, Merge, Merged, Rows};
 
 /// The source's history in commit order, with the checkpoint that each of its items leads to.
@@ -22,11 +22,16 @@ pub trait Feed: Send {
     /// Cancel safe: nothing is lost.
     fn next(&mut self) -> impl Future<Output = Result<Fed<Self::Rows>, ApplyError>> + Send;
 
-    /// Adds rows to a batch: how many.
+    /// Adds rows to a batch, and counts them.
     ///
     /// # Errors
     /// When a row cannot be read or has no form in the sink.
-    fn push<B: Batch>(&mut self, batch: &mut B, rows: Self::Rows) -> Result<u64, ApplyError>;
+    fn push<B: Batch>(
+        &mut self,
+        batch: &mut B,
+        rows: Self::Rows,
+        tally: &mut Tally,
+    ) -> Result<(), ApplyError>;
 
     /// Where the feed stands after what [`next`](Self::next) returned last.
     fn checkpoint(&self) -> &Checkpoint;
@@ -92,19 +97,26 @@ impl<R: LogReader> Feed for LogFeed<R> {
         })
     }
 
-    fn push<B: Batch>(&mut self, batch: &mut B, rows: Rows) -> Result<u64, ApplyError> {
+    fn push<B: Batch>(
+        &mut self,
+        batch: &mut B,
+        rows: Rows,
+        tally: &mut Tally,
+    ) -> Result<(), ApplyError> {
         let checkpoint = self.merge.checkpoint();
         let staging =
             (checkpoint.state == PipelineState::Snapshot).then_some(checkpoint.generation);
-        let mut pushed = 0;
-        for (table, record) in &rows.records {
-            let Some(table) = checkpoint.tables.get(*table) else {
+        for (index, record) in &rows.records {
+            let Some(table) = checkpoint.tables.get(*index) else {
                 continue;
             };
             self.events.push(batch, &table.name, staging, record)?;
-            pushed += 1;
+            tally.row(*index);
         }
-        Ok(pushed)
+        if let Some(at) = rows.committed_at {
+            tally.commit(at);
+        }
+        Ok(())
     }
 
     fn checkpoint(&self) -> &Checkpoint {

@@ -7,6 +7,7 @@ use tracing::info;
 use walferry_core::{Log, Source, SourceState, TopicSpec};
 use walferry_schema::{Generation, LogRecord, Lsn, Open, TableName, TableSpec, Term};
 
+use super::ReaderStage;
 use super::lineage::{self, Lineage};
 use super::markers;
 use super::tail::Tail;
@@ -171,6 +172,8 @@ impl<S: Source, L: Log> Capture<S, L> {
             status.is_owner = true;
             status.began = Some(Announced { generation, offset });
         });
+        self.progress.generation = generation;
+        self.enter(ReaderStage::Copying);
         info!(generation, lsn = %start.consistent_lsn, tables = names.len(), "copying the snapshot");
         self.copy_snapshot(term, &tables, start).await?;
         Ok(generation)

@@ -162,7 +162,15 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                 () = until(self.settling), if rests => (self.settling, self.unsettled) = (None, 0),
             }
             self.queue.settle(self.capture.log.outstanding());
+            self.publish();
         }
+    }
+
+    fn publish(&mut self) {
+        let progress = &mut self.capture.progress;
+        progress.read_lsn = self.idle;
+        progress.confirmed_lsn = self.queue.confirmed();
+        progress.publish(&self.capture.status);
     }
 
     /// Stops reading until the log has nothing in flight.
@@ -217,10 +225,15 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                 lsn,
                 ordinal,
                 change,
-            } => match change {
-                Change::Row { relation, op } => self.row(lsn, ordinal, &relation, &op).await?,
-                Change::Truncate { relations } => self.truncate(lsn, ordinal, &relations).await?,
-            },
+            } => {
+                self.capture.progress.changes += 1;
+                match change {
+                    Change::Row { relation, op } => self.row(lsn, ordinal, &relation, &op).await?,
+                    Change::Truncate { relations } => {
+                        self.truncate(lsn, ordinal, &relations).await?;
+                    }
+                }
+            }
             SourceEvent::Message { prefix, lsn, .. } => {
                 debug!(%lsn, prefix, "logical messages are not forwarded");
             }
@@ -411,6 +424,9 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         });
         self.send_closing(&record, end_lsn).await?;
         self.last_commit = Some(commit_lsn);
+        self.capture.progress.transactions += 1;
+        self.capture.progress.commit_end = end_lsn;
+        self.capture.progress.committed_at = Some(transaction.committed_at);
         Ok(())
     }
 
@@ -485,6 +501,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             self.queue.settle(self.capture.log.outstanding());
         }
         self.confirm().await?;
+        self.publish();
         self.capture.source.stop().await?;
         info!(confirmed = %self.queue.confirmed(), "stopped reading");
         Ok(())

@@ -17,14 +17,24 @@ use super::{CaptureError, CaptureOptions};
 pub(crate) struct Table {
     pub(crate) relation: Arc<Relation>,
     pub(crate) topic: Arc<TopicSpec>,
+    /// The table's place among the generation's tables.
+    pub(crate) index: usize,
     pub(super) columns: Vec<u8>,
     pub(super) key: Vec<usize>,
+}
+
+/// What a generation says of a table.
+#[derive(Debug)]
+struct Streamed {
+    oid: u32,
+    topic: Arc<TopicSpec>,
+    index: usize,
 }
 
 /// The tables that are streamed, by name and, once seen, by relation.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    streamed: HashMap<TableName, (u32, Arc<TopicSpec>)>,
+    streamed: HashMap<TableName, Streamed>,
     seen: HashMap<u32, (Arc<Relation>, Option<Arc<Table>>)>,
 }
 
@@ -39,10 +49,11 @@ impl Tables {
                 partitions: table.partitions,
             })
         };
-        let streamed = tables
-            .iter()
-            .map(|table| (table.name.clone(), (table.oid, topic(table))))
-            .collect();
+        let streamed = tables.iter().enumerate().map(|(index, table)| {
+            let (oid, topic) = (table.oid, topic(table));
+            (table.name.clone(), Streamed { oid, topic, index })
+        });
+        let streamed = streamed.collect();
         Self {
             streamed,
             seen: HashMap::new(),
@@ -97,10 +108,11 @@ impl Tables {
             return table.clone();
         }
         let known = self.streamed.get(&relation.name);
-        let topic = known.filter(|(oid, _)| *oid == relation.oid);
-        let table = topic.map(|(_, topic)| {
+        let known = known.filter(|known| known.oid == relation.oid);
+        let table = known.map(|known| {
             Arc::new(Table {
-                topic: topic.clone(),
+                topic: known.topic.clone(),
+                index: known.index,
                 columns: Columns(relation.columns.clone()).to_bytes(),
                 key: relation.key_columns(),
                 relation: relation.clone(),
@@ -114,8 +126,8 @@ impl Tables {
     /// The table of the generation that a relation is mistaken for: another one took its name, or
     /// it was given another name.
     fn mistaken(&self, relation: &Relation) -> Option<TableName> {
-        let is_mistaken = |(name, (oid, _)): &(&TableName, &(u32, _))| {
-            (*oid == relation.oid) != (**name == relation.name)
+        let is_mistaken = |(name, streamed): &(&TableName, &Streamed)| {
+            (streamed.oid == relation.oid) != (**name == relation.name)
         };
         self.streamed
             .iter()

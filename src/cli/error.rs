@@ -9,6 +9,7 @@ use walferry_etl::PlanError;
 use super::Exit;
 use crate::backfill::BackfillError;
 use crate::config::ConfigError;
+use crate::status;
 use crate::verify::VerifyError;
 
 /// Why a command failed.
@@ -67,11 +68,7 @@ impl CliError {
         let Self::Fault(fault) = self else {
             return None;
         };
-        match fault.class() {
-            Class::Fenced => Some("nothing here: the pipeline goes on in the other process"),
-            Class::Transient => Some("see that the servers are up and reachable, then start again"),
-            Class::Poison | Class::Fatal => None,
-        }
+        status::remedy(fault.class())
     }
 }
 

@@ -34,6 +34,24 @@ Exit codes:
   2  the command line or the configuration is mistaken
   4  another process has taken over this pipeline; do not restart this one";
 
+pub(super) const STATUS: &str = "\
+Shows what the running daemon says of itself: what it is doing, how far MongoDB is behind PostgreSQL
+and which stage is waited for, WAL that PostgreSQL keeps, rows by table, and the last error.
+
+It asks the daemon at `listen` of [admin], where / is a page with the same, /metrics is for
+Prometheus, and /live and /ready are for whoever watches over processes.";
+
+pub(super) const STATUS_EXAMPLES: &str = "\
+Examples:
+  walferry status
+  walferry status --watch
+  walferry status --json | jq .lag.seconds
+
+Exit codes:
+  0  changes are followed, or tables are copied
+  1  the daemon is starting, tries again after an error, or does not answer
+  2  the command line or the configuration is mistaken";
+
 pub(super) const BACKFILL: &str = "\
 Loads the tables with mode = \"batch\" as they are now, all from one snapshot.
 

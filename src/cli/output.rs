@@ -35,6 +35,15 @@ impl Output {
         !self.is_json && io::stderr().is_terminal()
     }
 
+    /// Whether results go to a terminal.
+    #[allow(
+        clippy::unused_self,
+        reason = "as the results, what is known of stdout goes through one place"
+    )]
+    pub(super) fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Writes one JSON object.
     pub(super) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value)

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use super::Section;
 
-/// Where status and metrics are shown. Accepted and checked; nothing listens there yet.
+/// Where status, metrics and the page are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Admin {
-    /// `listen`: the address and port; none by default.
+    /// `listen`: the address and port; nothing listens by default.
     pub listen: Option<SocketAddr>,
 }
 

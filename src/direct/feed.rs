@@ -7,9 +7,9 @@ use walferry_schema::{Change, Generation, Lsn, Phase, Position, SnapshotEnd, Tab
 
 use super::Direct;
 use super::rows::{SourceRow, SourceRows, Transaction};
-use crate::apply::{ApplyError, Fed, Feed};
+use crate::apply::{ApplyError, Fed, Feed, Tally};
 use crate::capture::lineage::{self, Lineage};
-use crate::capture::{BURST, CaptureError, FEEDBACK, Tables, URGENT};
+use crate::capture::{BURST, CaptureError, FEEDBACK, ReaderStage, Tables, URGENT};
 use crate::merge::Barrier;
 
 /// The source's stream as a feed.
@@ -126,8 +126,15 @@ impl<'a, S: Source> DirectFeed<'a, S> {
             });
         }
         (self.read, self.applied, self.stage) = (confirmed, confirmed, Stage::Stream);
+        self.direct.reading.send_modify(|it| it.is_owner = true);
+        self.enter(ReaderStage::Streaming);
         info!(start_lsn = %confirmed, generation = self.checkpoint.generation, "reading the stream");
         Ok(())
+    }
+
+    fn enter(&mut self, stage: ReaderStage) {
+        self.direct.progress.generation = self.checkpoint.generation;
+        self.direct.enter(stage);
     }
 
     /// Makes the slot of the generation that has just been announced.
@@ -140,6 +147,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         source.set_keys(&lineage::keys_of(tables));
         let start = source.create_slot(&names).await?;
         let term = self.checkpoint.term;
+        self.enter(ReaderStage::Copying);
         info!(generation = term.generation, lsn = %start.consistent_lsn, tables = names.len(), "copying the snapshot");
         let end = SnapshotEnd {
             term,
@@ -172,6 +180,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         Ok(Some(SourceRows {
             generation,
             phase,
+            committed_at: None,
             rows: rows
                 .map(|(row, ordinal)| SourceRow::read(table.clone(), lsn, ordinal, row))
                 .collect(),
@@ -187,6 +196,7 @@ impl<S: Source> DirectFeed<'_, S> {
             if self.is_reply_wanted || self.last_feedback.elapsed() >= FEEDBACK {
                 self.confirm().await?;
             }
+            self.publish();
             if self.beat() {
                 return Ok(Fed::Heartbeat);
             }
@@ -210,11 +220,22 @@ impl<S: Source> DirectFeed<'_, S> {
         }
     }
 
+    fn publish(&mut self) {
+        let progress = &mut self.direct.progress;
+        progress.read_lsn = self.read;
+        progress.confirmed_lsn = self.applied;
+        progress.publish(&self.direct.reading);
+    }
+
     /// Handles an event: the rows that may now be applied.
     fn handle(&mut self, event: SourceEvent) -> Result<Option<SourceRows>, CaptureError> {
         match event {
-            SourceEvent::Begin { commit_lsn, .. } => {
-                self.transaction = Some(self.transaction_at(commit_lsn)?);
+            SourceEvent::Begin {
+                commit_lsn,
+                committed_at,
+                ..
+            } => {
+                self.transaction = Some(self.transaction_at(commit_lsn, committed_at)?);
                 Ok(None)
             }
             SourceEvent::Change {
@@ -240,14 +261,19 @@ impl<S: Source> DirectFeed<'_, S> {
         }
     }
 
-    fn transaction_at(&self, commit_lsn: Lsn) -> Result<Transaction, CaptureError> {
+    fn transaction_at(
+        &self,
+        commit_lsn: Lsn,
+        committed_at: i64,
+    ) -> Result<Transaction, CaptureError> {
         let phase = Phase::Stream(commit_lsn);
         let held = self.checkpoint.held(self.checkpoint.generation, phase);
         if let Held::NothingAfterPart(cut_short) = held {
             let found = phase;
             return Err(CaptureError::RestMissing { cut_short, found });
         }
-        Ok(Transaction::new(self.checkpoint.generation, phase, held))
+        let generation = self.checkpoint.generation;
+        Ok(Transaction::new(generation, phase, committed_at, held))
     }
 
     fn change(
@@ -259,6 +285,7 @@ impl<S: Source> DirectFeed<'_, S> {
         let Some(transaction) = &mut self.transaction else {
             return Ok(None);
         };
+        self.direct.progress.changes += 1;
         let (generation, options) = (self.checkpoint.generation, &self.direct.options);
         match change {
             Change::Row { relation, op } => {
@@ -284,6 +311,9 @@ impl<S: Source> DirectFeed<'_, S> {
     /// The rest of a transaction; none when there is nothing of it to apply.
     fn commit(&mut self, end_lsn: Lsn) -> Option<SourceRows> {
         let rows = self.transaction.take()?.finish()?;
+        self.direct.progress.transactions += 1;
+        self.direct.progress.commit_end = end_lsn;
+        self.direct.progress.committed_at = rows.committed_at;
         self.checkpoint.position = Some(Position::end_of(rows.generation, rows.phase));
         self.checkpoint.end_lsn = self.checkpoint.end_lsn.max(end_lsn);
         Some(rows)
@@ -355,10 +385,15 @@ impl<S: Source> Feed for DirectFeed<'_, S> {
         }
     }
 
-    fn push<B: Batch>(&mut self, batch: &mut B, rows: SourceRows) -> Result<u64, ApplyError> {
+    fn push<B: Batch>(
+        &mut self,
+        batch: &mut B,
+        rows: SourceRows,
+        tally: &mut Tally,
+    ) -> Result<(), ApplyError> {
         let is_snapshot = self.checkpoint.state == PipelineState::Snapshot;
         let staging = is_snapshot.then_some(self.checkpoint.generation);
-        rows.push(batch, staging)
+        rows.push(batch, staging, tally)
     }
 
     fn checkpoint(&self) -> &Checkpoint {

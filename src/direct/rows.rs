@@ -6,7 +6,7 @@ use walferry_core::{Batch, Held, RowEvent, Target};
 use walferry_schema::envelope::{EnvelopeError, row_image};
 use walferry_schema::{Lsn, Phase, Position, Row, RowOp};
 
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Tally};
 use crate::capture::{CaptureError, Table, with_key_of};
 use crate::merge::WholeLimits;
 
@@ -28,6 +28,8 @@ pub(super) struct Transaction {
 pub(super) struct SourceRows {
     pub(super) generation: u64,
     pub(super) phase: Phase,
+    /// When the source committed, microseconds since 1970; none for a chunk.
+    pub(super) committed_at: Option<i64>,
     pub(super) rows: Vec<SourceRow>,
 }
 
@@ -46,10 +48,11 @@ pub(super) struct SourceRow {
 
 impl Transaction {
     /// A transaction that begins, and how much of it was applied before.
-    pub(super) fn new(generation: u64, phase: Phase, held: Held) -> Self {
+    pub(super) fn new(generation: u64, phase: Phase, committed_at: i64, held: Held) -> Self {
         let rows = SourceRows {
             generation,
             phase,
+            committed_at: Some(committed_at),
             rows: Vec::new(),
         };
         Self {
@@ -93,15 +96,8 @@ impl Transaction {
 
     fn take(&mut self) -> SourceRows {
         self.bytes = 0;
-        let SourceRows {
-            generation, phase, ..
-        } = self.rows;
-        let empty = SourceRows {
-            generation,
-            phase,
-            rows: Vec::new(),
-        };
-        std::mem::replace(&mut self.rows, empty)
+        let rows = std::mem::take(&mut self.rows.rows);
+        SourceRows { rows, ..self.rows }
     }
 }
 
@@ -122,12 +118,13 @@ impl SourceRows {
         }
     }
 
-    /// Adds the rows to a batch, or to the staging collections of a generation: how many.
+    /// Adds the rows to a batch, or to the staging collections of a generation.
     pub(super) fn push<B: Batch>(
         &self,
         batch: &mut B,
         staging: Option<u64>,
-    ) -> Result<u64, ApplyError> {
+        tally: &mut Tally,
+    ) -> Result<(), ApplyError> {
         for row in &self.rows {
             let target = Target {
                 table: &row.table.relation.name,
@@ -135,8 +132,12 @@ impl SourceRows {
                 position: self.at(row.ordinal),
             };
             row.push(batch, &target)?;
+            tally.row(row.table.index);
         }
-        Ok(self.rows.len() as u64)
+        if let Some(at) = self.committed_at {
+            tally.commit(at);
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use walferry_core::{Fault, Tasks};
 use walferry_etl::Mode;
 use walferry_kafka::{KafkaLog, KafkaLogReader};
 use walferry_mongodb::{MongoSink, Policies, Writer};
-use walferry_postgres::ReplicationSource;
+use walferry_postgres::{ReplicationSource, SlotMonitor};
 
 use super::Connect;
 use crate::apply::GroupLimits;
@@ -52,11 +52,18 @@ impl Connect for Downstream {
 }
 
 pub(crate) fn source(config: &Config, tasks: &Tasks) -> Result<ReplicationSource, Fault> {
-    let from = &config.source;
-    let mut settings =
-        walferry_postgres::Settings::new(from.url.expose(), &from.slot, &from.publication);
-    settings.copy_connections = from.copy_connections;
+    let mut settings = postgres_settings(config);
+    settings.copy_connections = config.source.copy_connections;
     Ok(ReplicationSource::new(settings, tasks.clone())?)
+}
+
+pub(crate) fn slot_monitor(config: &Config, tasks: &Tasks) -> Result<SlotMonitor, Fault> {
+    Ok(SlotMonitor::new(&postgres_settings(config), tasks.clone())?)
+}
+
+fn postgres_settings(config: &Config) -> walferry_postgres::Settings {
+    let from = &config.source;
+    walferry_postgres::Settings::new(from.url.expose(), &from.slot, &from.publication)
 }
 
 pub(crate) fn log(config: &Config, kafka: &Kafka) -> KafkaLog {

@@ -12,6 +12,7 @@ mod error;
 mod identifier;
 mod key;
 mod link;
+mod monitor;
 pub mod pgoutput;
 mod settings;
 mod snapshot;
@@ -21,6 +22,7 @@ mod stream;
 
 pub use error::{Error, Result, ServerError};
 pub use link::FrameError;
+pub use monitor::{SlotMonitor, SlotReport, SlotUse};
 pub use settings::Settings;
 pub use snapshot::{BlockRange, Copier, ListedTable, SnapshotReader, SnapshotTable};
 pub use source::ReplicationSource;

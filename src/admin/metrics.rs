@@ -1,0 +1,346 @@
+//! The metrics, each with its name, its meaning and where its value comes from.
+//!
+//! - One table is the exposition, its help texts and docs/metrics.md.
+//! - What is not known is left out, never shown as 0.
+
+use std::fmt::Write as _;
+
+use crate::status::{Latency, SinkStatus, State, Status};
+
+/// How a metric changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Gauge,
+    Counter,
+    Histogram,
+}
+
+/// A metric of the exposition.
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) help: &'static str,
+    write: fn(&mut Writer<'_>, &Status),
+}
+
+/// Writes the samples of one metric.
+pub(super) struct Writer<'a> {
+    name: &'static str,
+    text: &'a mut String,
+}
+
+pub(super) const METRICS: [Metric; 27] = [
+    Metric {
+        name: "walferry_info",
+        kind: Kind::Gauge,
+        help: "Always 1; the labels say which pipeline, version, role and way this is.",
+        write: |writer, status| {
+            let labels = [
+                ("pipeline", &*status.pipeline),
+                ("version", &status.version),
+                ("role", &status.role),
+                ("way", &status.way),
+            ];
+            writer.labelled(&labels, 1.0);
+        },
+    },
+    Metric {
+        name: "walferry_pipeline_state",
+        kind: Kind::Gauge,
+        help: "1 for the state the pipeline is in, 0 for the others.",
+        write: |writer, status| {
+            for state in State::ALL {
+                let is_it = f64::from(u8::from(state == status.state));
+                writer.labelled(&[("state", &state.to_string())], is_it);
+            }
+        },
+    },
+    Metric {
+        name: "walferry_pipeline_uptime_seconds",
+        kind: Kind::Gauge,
+        help: "How long the process has run.",
+        write: |writer, status| writer.count(Some(status.uptime_seconds)),
+    },
+    Metric {
+        name: "walferry_pipeline_retries",
+        kind: Kind::Gauge,
+        help: "How often in a row a part failed and was tried again, last time that happened.",
+        write: |writer, status| {
+            writer.count(Some(status.last_error.as_ref().map_or(0, |it| it.attempts)));
+        },
+    },
+    Metric {
+        name: "walferry_pipeline_last_error_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "When a part failed last, in seconds since 1970; absent when none did.",
+        write: |writer, status| writer.count(status.last_error.as_ref().map(|it| it.at)),
+    },
+    Metric {
+        name: "walferry_pipeline_lag_seconds",
+        kind: Kind::Gauge,
+        help: "How long the oldest change that is not visible in MongoDB has waited at most.",
+        write: |writer, status| writer.value(status.lag.seconds),
+    },
+    Metric {
+        name: "walferry_pipeline_lag_bytes",
+        kind: Kind::Gauge,
+        help: "WAL that is not applied yet.",
+        write: |writer, status| writer.count(status.lag.bytes),
+    },
+    Metric {
+        name: "walferry_reader_lag_bytes",
+        kind: Kind::Gauge,
+        help: "WAL that was not read yet.",
+        write: |writer, status| writer.count(status.lag.reader_bytes),
+    },
+    Metric {
+        name: "walferry_kafka_lag_bytes",
+        kind: Kind::Gauge,
+        help: "WAL that was read and not acknowledged by Kafka yet; without Kafka, not applied yet.",
+        write: |writer, status| writer.count(status.lag.log_bytes),
+    },
+    Metric {
+        name: "walferry_sink_lag_bytes",
+        kind: Kind::Gauge,
+        help: "WAL that Kafka holds and that is not applied yet; absent without Kafka.",
+        write: |writer, status| writer.count(status.lag.sink_bytes),
+    },
+    Metric {
+        name: "walferry_source_up",
+        kind: Kind::Gauge,
+        help: "Whether PostgreSQL answered when its slot was last measured.",
+        write: |writer, status| {
+            writer.count(
+                status
+                    .source
+                    .as_ref()
+                    .map(|it| u8::from(it.error.is_none())),
+            );
+        },
+    },
+    Metric {
+        name: "walferry_source_flush_lsn_bytes",
+        kind: Kind::Gauge,
+        help: "How far PostgreSQL's log is durable, as a byte position.",
+        write: |writer, status| writer.count(status.source.as_ref().map(|it| it.flush_lsn.0)),
+    },
+    Metric {
+        name: "walferry_source_retained_wal_bytes",
+        kind: Kind::Gauge,
+        help: "WAL that PostgreSQL keeps for the slot.",
+        write: |writer, status| {
+            writer.count(status.source.as_ref().and_then(|it| it.retained_bytes));
+        },
+    },
+    Metric {
+        name: "walferry_source_spare_wal_bytes",
+        kind: Kind::Gauge,
+        help: "WAL that may still be written before the slot is lost; absent without max_slot_wal_keep_size.",
+        write: |writer, status| writer.count(status.source.as_ref().and_then(|it| it.spare_bytes)),
+    },
+    Metric {
+        name: "walferry_source_slot_active",
+        kind: Kind::Gauge,
+        help: "Whether a process streams from the slot.",
+        write: |writer, status| {
+            writer.count(status.source.as_ref().map(|it| u8::from(it.is_active)));
+        },
+    },
+    Metric {
+        name: "walferry_reader_read_lsn_bytes",
+        kind: Kind::Gauge,
+        help: "How far the source was read between transactions, as a byte position.",
+        write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.read_lsn.0)),
+    },
+    Metric {
+        name: "walferry_reader_confirmed_lsn_bytes",
+        kind: Kind::Gauge,
+        help: "What the slot may be confirmed to, as a byte position.",
+        write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.confirmed_lsn.0)),
+    },
+    Metric {
+        name: "walferry_reader_transactions_total",
+        kind: Kind::Counter,
+        help: "Source transactions of streamed tables that were read.",
+        write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.transactions)),
+    },
+    Metric {
+        name: "walferry_reader_changes_total",
+        kind: Kind::Counter,
+        help: "Changes that were read from the stream; a truncate is one.",
+        write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.changes)),
+    },
+    Metric {
+        name: "walferry_sink_end_lsn_bytes",
+        kind: Kind::Gauge,
+        help: "How far the source's log is applied, as a byte position.",
+        write: |writer, status| writer.count(sink(status).map(|it| it.end_lsn.0)),
+    },
+    Metric {
+        name: "walferry_sink_rows_total",
+        kind: Kind::Counter,
+        help: "Rows that were applied, before folding.",
+        write: |writer, status| writer.count(sink(status).map(|it| it.rows)),
+    },
+    Metric {
+        name: "walferry_sink_table_rows_total",
+        kind: Kind::Counter,
+        help: "Rows that were applied, by table.",
+        write: |writer, status| {
+            for table in sink(status).into_iter().flat_map(|it| &it.tables) {
+                writer.labelled(&[("table", &table.table)], number(table.rows));
+            }
+        },
+    },
+    Metric {
+        name: "walferry_sink_groups_total",
+        kind: Kind::Counter,
+        help: "MongoDB transactions that were committed.",
+        write: |writer, status| writer.count(sink(status).map(|it| it.groups)),
+    },
+    Metric {
+        name: "walferry_sink_repaired_total",
+        kind: Kind::Counter,
+        help: "Operations that did not find what they expected and were mended from a full image: somebody else writes to the collections.",
+        write: |writer, status| writer.count(sink(status).map(|it| it.repaired)),
+    },
+    Metric {
+        name: "walferry_sink_latency_seconds",
+        kind: Kind::Histogram,
+        help: "From a commit in PostgreSQL to its visibility in MongoDB: the oldest transaction of each group. As good as the two clocks agree.",
+        write: |writer, status| {
+            if let Some(sink) = sink(status) {
+                writer.histogram(&sink.latency);
+            }
+        },
+    },
+    Metric {
+        name: "process_resident_memory_bytes",
+        kind: Kind::Gauge,
+        help: "Resident memory of the process.",
+        write: |writer, _| writer.count(process::resident_bytes()),
+    },
+    Metric {
+        name: "process_cpu_seconds_total",
+        kind: Kind::Counter,
+        help: "CPU time that the process has used.",
+        write: |writer, _| writer.value(process::cpu_seconds()),
+    },
+];
+
+/// The exposition in Prometheus's text format.
+pub(super) fn text(status: &Status) -> String {
+    let mut text = String::new();
+    for metric in &METRICS {
+        let mut samples = String::new();
+        let mut writer = Writer {
+            name: metric.name,
+            text: &mut samples,
+        };
+        (metric.write)(&mut writer, status);
+        if samples.is_empty() {
+            continue;
+        }
+        // Writing to a string never fails.
+        let (name, help, kind) = (metric.name, metric.help, metric.kind.name());
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        text.push_str(&samples);
+    }
+    text
+}
+
+fn sink(status: &Status) -> Option<&SinkStatus> {
+    status.sink.as_ref()
+}
+
+/// Prometheus knows floating point only.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "beyond 2^53 a byte position is off by less than a page"
+)]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+// === impl Kind ===
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+// === impl Writer ===
+
+impl Writer<'_> {
+    fn value(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.labelled(&[], value);
+        }
+    }
+
+    fn count(&mut self, count: Option<impl Into<u64>>) {
+        self.value(count.map(|count| number(count.into())));
+    }
+
+    fn labelled(&mut self, labels: &[(&str, &str)], value: f64) {
+        self.sample("", labels, value);
+    }
+
+    fn histogram(&mut self, latency: &Latency) {
+        for bucket in &latency.buckets {
+            let bound = bucket.seconds.to_string();
+            self.sample("_bucket", &[("le", &bound)], number(bucket.count));
+        }
+        self.sample("_bucket", &[("le", "+Inf")], number(latency.count));
+        self.sample("_sum", &[], latency.sum_seconds);
+        self.sample("_count", &[], number(latency.count));
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+            .collect();
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{}}}", labels.join(","))
+        };
+        // Writing to a string never fails.
+        let _ = writeln!(self.text, "{}{suffix}{labels} {value}", self.name);
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+/// What the kernel says of this process.
+mod process {
+    /// The kernel counts CPU time for user space in hundredths of a second, on every machine.
+    const TICKS_PER_SECOND: f64 = 100.0;
+
+    pub(super) fn resident_bytes() -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = text.lines().find_map(|it| it.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+        Some(kibibytes * 1_024)
+    }
+
+    pub(super) fn cpu_seconds() -> Option<f64> {
+        let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The name before it may hold spaces and parentheses.
+        let (_, rest) = text.rsplit_once(')')?;
+        let mut fields = rest.split_ascii_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse::<f64>().ok();
+        Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
+    }
+}

@@ -1,0 +1,202 @@
+//! `walferry status`: what the running daemon says of itself.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use walferry_core::{Class, Classify, Fault};
+
+use super::output::{Grid, Output, thousands};
+use super::{CliError, Exit};
+use crate::config::Config;
+use crate::status::{Stage, Status};
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks of `--watch`.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Moves to the top of the terminal and clears what is below.
+const HOME: &str = "\x1b[H\x1b[J";
+
+/// Why a daemon did not say how it is.
+#[derive(Debug, thiserror::Error)]
+enum StatusError {
+    #[error(
+        "the configuration has no [admin] listen, so that a running daemon cannot be asked: add `listen = \
+         \"127.0.0.1:9187\"` and start it again"
+    )]
+    NotListening,
+    #[error(
+        "asking the daemon at {listen}: see that `walferry run` is running with this configuration"
+    )]
+    NoAnswer {
+        listen: SocketAddr,
+        source: Box<ureq::Error>,
+    },
+    #[error("the answer of {listen} is no status of walferry: another program listens there")]
+    Foreign {
+        listen: SocketAddr,
+        source: serde_json::Error,
+    },
+}
+
+impl Classify for StatusError {
+    fn class(&self) -> Class {
+        Class::Fatal
+    }
+}
+
+pub(super) async fn run(config: &Config, watch: bool, output: &Output) -> Result<Exit, CliError> {
+    let listen = config.admin.listen;
+    let listen = listen.ok_or_else(|| Fault::from(StatusError::NotListening))?;
+    loop {
+        let status = ask(listen).await?;
+        if output.is_json() {
+            output.json(&status)?;
+        } else {
+            let text = shown(&status);
+            let home = if watch && output.is_terminal() {
+                HOME
+            } else {
+                ""
+            };
+            output.text(&format!("{home}{text}"))?;
+        }
+        if !watch {
+            return Ok(if status.state.is_working() {
+                Exit::Success
+            } else {
+                Exit::Failed
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn ask(listen: SocketAddr) -> Result<Status, Fault> {
+    let asked = tokio::task::spawn_blocking(move || get(listen)).await;
+    let no_answer = |source| StatusError::NoAnswer { listen, source };
+    let text = asked
+        .unwrap_or_else(|_| Err(ureq::Error::ConnectionFailed.into()))
+        .map_err(no_answer)?;
+    let status = serde_json::from_str(&text);
+    Ok(status.map_err(|source| StatusError::Foreign { listen, source })?)
+}
+
+fn get(listen: SocketAddr) -> Result<String, Box<ureq::Error>> {
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        .proxy(None)
+        .build()
+        .new_agent();
+    let mut answer = agent.get(format!("http://{listen}/status")).call()?;
+    Ok(answer.body_mut().read_to_string()?)
+}
+
+fn shown(status: &Status) -> String {
+    let mut text = format!(
+        "{}: {} for {} (walferry {}, {})\n",
+        status.pipeline,
+        status.state,
+        humantime::format_duration(Duration::from_secs(status.uptime_seconds)),
+        status.version,
+        match &*status.role {
+            "both" => "reader and sink",
+            role => role,
+        },
+    );
+    // Writing to a string never fails.
+    let _ = writeln!(text, "{}\n{}", behind(status), stages(status));
+    if let Some(sink) = status.sink.as_ref().filter(|it| !it.tables.is_empty()) {
+        let mut grid = Grid::new(&["table", "rows"]);
+        for table in &sink.tables {
+            grid.row([table.table.clone(), thousands(table.rows)]);
+        }
+        let _ = writeln!(text, "{grid}");
+    }
+    if let Some(error) = &status.last_error {
+        let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(error.at);
+        let at = humantime::format_rfc3339_seconds(at);
+        let _ = writeln!(text, "last error, {at}, {}: {}", error.part, error.error);
+        let _ = writeln!(text, "  to do: {}", error.remedy);
+    }
+    text
+}
+
+fn behind(status: &Status) -> String {
+    let lag = &status.lag;
+    let seconds = lag.seconds.map_or("an unknown time".to_owned(), |seconds| {
+        format!("{seconds:.1} s")
+    });
+    let stage = match lag.stage {
+        None => "",
+        Some(Stage::Reader) => "; the reader is what is waited for",
+        Some(Stage::Kafka) => "; Kafka is what is waited for",
+        Some(Stage::Sink) => "; the sink is what is waited for",
+    };
+    format!("MongoDB is {seconds} behind{stage}")
+}
+
+fn stages(status: &Status) -> Grid {
+    let mut grid = Grid::new(&["stage", "at", "waiting", "per second", "since the start"]);
+    let lag = &status.lag;
+    if let Some(source) = &status.source {
+        let kept = source.retained_bytes.map_or("no slot".to_owned(), |kept| {
+            format!("{} of WAL kept", bytes(Some(kept)))
+        });
+        grid.row(["PostgreSQL".to_owned(), source.flush_lsn.to_string(), kept]);
+    }
+    if let Some(reader) = &status.reader {
+        grid.row([
+            "reader".to_owned(),
+            reader.read_lsn.to_string(),
+            bytes(lag.reader_bytes),
+            format!("{:.0}", reader.changes_per_second),
+            format!("{} changes", thousands(reader.changes)),
+        ]);
+        if lag.sink_bytes.is_some() || status.sink.is_none() {
+            let at = reader.confirmed_lsn.to_string();
+            grid.row(["Kafka".to_owned(), at, bytes(lag.log_bytes)]);
+        }
+    }
+    if let Some(sink) = &status.sink {
+        grid.row([
+            "sink".to_owned(),
+            sink.end_lsn.to_string(),
+            bytes(lag.sink_bytes.or(lag.log_bytes)),
+            format!("{:.0}", sink.rows_per_second),
+            format!("{} rows", thousands(sink.rows)),
+        ]);
+    }
+    grid
+}
+
+/// A size with its unit; a dash when it is not known.
+fn bytes(size: Option<u64>) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some(size) = size else {
+        return "-".to_owned();
+    };
+    let unit = UNITS.into_iter().find(|(unit, _)| size >= *unit);
+    unit.map_or(format!("{size} B"), |(unit, name)| {
+        format!("{}.{} {name}", size / unit, size % unit * 10 / unit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_has_the_largest_unit_that_fits() {
+        let cases = [
+            (None, "-"),
+            (Some(1_023), "1023 B"),
+            (Some(1_536), "1.5 KiB"),
+            (Some(5 << 30), "5.0 GiB"),
+        ];
+        for (size, text) in cases {
+            assert_eq!(bytes(size), text);
+        }
+    }
+}

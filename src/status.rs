@@ -1,0 +1,222 @@
+//! What a running pipeline is doing, as `walferry status`, the metrics and the page show it.
+//!
+//! - Everything is one [`Status`]: what two of them show can never disagree.
+//! - A pipeline that has caught up has no lag, however long ago the last change was.
+
+mod board;
+mod lag;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use walferry_core::Class;
+use walferry_schema::Lsn;
+
+pub use self::board::{Board, Parts};
+pub use self::lag::{Lag, Stage};
+
+/// A pipeline at one moment. Counts and rates are this process's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// This program's version.
+    pub version: String,
+    /// Which part of the pipeline the process is: `both`, `reader` or `sink`.
+    pub role: String,
+    /// The way of a change: `kafka` or `direct`.
+    pub way: String,
+    /// What the pipeline is doing.
+    pub state: State,
+    /// How long the process has run, in seconds.
+    pub uptime_seconds: u64,
+    /// How far MongoDB is behind PostgreSQL, as far as this process knows.
+    pub lag: Lag,
+    /// PostgreSQL and its slot; none for a lone sink, and before they were first measured.
+    pub source: Option<SourceStatus>,
+    /// The reader; none for a lone sink.
+    pub reader: Option<ReaderStatus>,
+    /// The sink; none for a lone reader.
+    pub sink: Option<SinkStatus>,
+    /// The last error that was tried again after; none since the start.
+    pub last_error: Option<Trouble>,
+}
+
+/// What a pipeline is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It connects, takes the slot and claims its pipeline.
+    Starting,
+    /// A part failed and is tried again: see the last error.
+    Retrying,
+    /// The tables are being copied; readers of MongoDB see the ones before.
+    Snapshot,
+    /// The copies take the places of the tables.
+    Swapping,
+    /// Changes are followed.
+    Live,
+}
+
+/// PostgreSQL and the slot, as they were measured last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// The server's version.
+    pub version: String,
+    /// How far its log is durable.
+    pub flush_lsn: Lsn,
+    /// WAL that the server keeps for the slot, in bytes; none when there is no slot.
+    pub retained_bytes: Option<u64>,
+    /// How many bytes may still be written before the slot is in danger; none without a limit.
+    pub spare_bytes: Option<u64>,
+    /// PostgreSQL's word for the state of that WAL.
+    pub wal_status: Option<String>,
+    /// Whether a process streams from the slot.
+    pub is_active: bool,
+    /// Why it could not be measured last time: the rest is older then.
+    pub error: Option<String>,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReaderStatus {
+    /// The generation.
+    pub generation: u64,
+    /// How far the source was read between transactions.
+    pub read_lsn: Lsn,
+    /// What the slot may be confirmed to.
+    pub confirmed_lsn: Lsn,
+    /// Transactions of streamed tables.
+    pub transactions: u64,
+    /// Changes.
+    pub changes: u64,
+    /// Changes per second, over the last few seconds.
+    pub changes_per_second: f64,
+}
+
+/// What was applied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// The generation.
+    pub generation: u64,
+    /// The last transaction applied, as `GENERATION/LSN`, or the last chunk of the snapshot.
+    pub position: Option<String>,
+    /// How far the source's log is applied.
+    pub end_lsn: Lsn,
+    /// Rows.
+    pub rows: u64,
+    /// Rows per second, over the last few seconds.
+    pub rows_per_second: f64,
+    /// Groups.
+    pub groups: u64,
+    /// Operations that were mended from a full image.
+    pub repaired: u64,
+    /// From commit to visible, the oldest transaction of each group.
+    pub latency: Latency,
+    /// Rows by table, the names in order.
+    pub tables: Vec<TableStatus>,
+}
+
+/// What was applied to one table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// The table.
+    pub table: String,
+    /// Rows.
+    pub rows: u64,
+}
+
+/// How often it took how long from commit to visible.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Latency {
+    /// Groups.
+    pub count: u64,
+    /// All of them together, in seconds.
+    pub sum_seconds: f64,
+    /// Groups up to each bound.
+    pub buckets: Vec<Bucket>,
+}
+
+/// Groups that took at most so long.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The bound, in seconds.
+    pub seconds: f64,
+    /// Groups, those of the lower bounds among them.
+    pub count: u64,
+}
+
+/// An error that a part of the pipeline is tried again after.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Which part failed: `reader`, `sink` or `pipeline`.
+    pub part: String,
+    /// The error with its causes.
+    pub error: String,
+    /// What to do.
+    pub remedy: String,
+    /// How often in a row.
+    pub attempts: u32,
+    /// When, seconds since 1970.
+    pub at: u64,
+}
+
+// === impl State ===
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Starting,
+        Self::Retrying,
+        Self::Snapshot,
+        Self::Swapping,
+        Self::Live,
+    ];
+
+    /// Whether changes are followed or tables copied.
+    pub fn is_working(self) -> bool {
+        !matches!(self, Self::Starting | Self::Retrying)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Retrying => "retrying",
+            Self::Snapshot => "snapshot",
+            Self::Swapping => "swapping",
+            Self::Live => "live",
+        })
+    }
+}
+
+// === impl Latency ===
+
+impl Latency {
+    /// The bound that so large a share of the groups (0 to 1) stayed within; none when there are too few, or it took
+    /// longer than the last bound.
+    pub fn within(&self, share: f64) -> Option<Duration> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share of a count needs no more digits"
+        )]
+        let wanted = self.count as f64 * share;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share of a count needs no more digits"
+        )]
+        let found = self.buckets.iter().find(|it| it.count as f64 >= wanted)?;
+        (self.count > 0).then(|| Duration::from_secs_f64(found.seconds))
+    }
+}
+
+/// What to do about an error whose message does not say it already.
+pub(crate) fn remedy(class: Class) -> Option<&'static str> {
+    match class {
+        Class::Fenced => Some("nothing here: the pipeline goes on in the other process"),
+        Class::Transient => Some("see that the servers are up and reachable, then start again"),
+        Class::Poison | Class::Fatal => None,
+    }
+}

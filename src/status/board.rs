@@ -1,0 +1,278 @@
+//! Where the parts of a process show how far they have come.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+use walferry_core::PipelineState;
+use walferry_postgres::SlotReport;
+use walferry_schema::{Phase, Position};
+
+use super::lag::{Mark, Marks};
+use super::{
+    Bucket, Latency, ReaderStatus, SinkStatus, SourceStatus, State, Status, TableStatus, Trouble,
+};
+use crate::apply::{ApplyStatus, Histogram};
+use crate::capture::{CaptureStatus, ReaderStage};
+
+/// Samples that a rate is taken from; one each second.
+const SAMPLES: usize = 6;
+
+/// The parts of a process, and what each shows.
+pub struct Parts {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Which part of the pipeline the process is.
+    pub role: &'static str,
+    /// Whether changes go through Kafka.
+    pub has_kafka: bool,
+    /// The reader; none for a lone sink.
+    pub reader: Option<watch::Receiver<CaptureStatus>>,
+    /// The sink; none for a lone reader.
+    pub sink: Option<watch::Receiver<ApplyStatus>>,
+    /// The last error that a part is tried again after.
+    pub trouble: watch::Receiver<Option<Trouble>>,
+}
+
+/// Where the parts of a process show how far they have come.
+pub struct Board {
+    parts: Parts,
+    started: Instant,
+    source: watch::Sender<Measured>,
+    past: Mutex<Past>,
+}
+
+/// The source as it was measured last.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    report: Option<SlotReport>,
+    error: Option<String>,
+}
+
+/// What is remembered of the last seconds.
+struct Past {
+    caught_up: SystemTime,
+    samples: VecDeque<Sample>,
+}
+
+/// Counts at a time.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    changes: u64,
+    rows: u64,
+}
+
+// === impl Board ===
+
+impl Board {
+    /// A board for these parts.
+    pub fn new(parts: Parts) -> Self {
+        let past = Past {
+            caught_up: SystemTime::now(),
+            samples: VecDeque::new(),
+        };
+        Self {
+            parts,
+            started: Instant::now(),
+            source: watch::Sender::default(),
+            past: Mutex::new(past),
+        }
+    }
+
+    /// Notes how the source was measured, or why it could not be.
+    pub fn measured(&self, measured: Result<SlotReport, String>) {
+        self.source.send_modify(|source| match measured {
+            Ok(report) => (source.report, source.error) = (Some(report), None),
+            Err(error) => source.error = Some(error),
+        });
+    }
+
+    /// Remembers the counts of this moment, and whether all was applied; to be called each second.
+    pub fn sample(&self) {
+        let sample = Sample {
+            at: Instant::now(),
+            changes: self.read().map_or(0, |it| it.read.changes),
+            rows: self.applied().map_or(0, |it| it.rows),
+        };
+        let is_caught_up = self.marks().is_caught_up();
+        let mut past = self.past();
+        past.samples.push_back(sample);
+        if past.samples.len() > SAMPLES {
+            past.samples.pop_front();
+        }
+        if is_caught_up {
+            past.caught_up = SystemTime::now();
+        }
+    }
+
+    /// Everything, as it is now.
+    pub fn status(&self) -> Status {
+        let (changes_per_second, rows_per_second) = self.rates();
+        let caught_up = self.past().caught_up;
+        let way = if self.parts.has_kafka {
+            "kafka"
+        } else {
+            "direct"
+        };
+        Status {
+            pipeline: self.parts.pipeline.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: self.parts.role.to_owned(),
+            way: way.to_owned(),
+            state: self.state(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            lag: self.marks().lag(SystemTime::now(), caught_up),
+            source: self.source_status(),
+            reader: self
+                .read()
+                .map(|status| reader_status(&status, changes_per_second)),
+            sink: self
+                .applied()
+                .map(|status| sink_status(&status, rows_per_second)),
+            last_error: self.parts.trouble.borrow().clone(),
+        }
+    }
+
+    /// What the pipeline is doing.
+    pub fn state(&self) -> State {
+        let reader = self.read().map(|status| status.read.stage);
+        let sink = self.applied();
+        let is_away = reader == Some(ReaderStage::Away);
+        let is_applying = sink.as_ref().is_none_or(|sink| sink.is_applying);
+        let pipeline = sink.and_then(|sink| sink.state);
+        if is_away || !is_applying {
+            return match *self.parts.trouble.borrow() {
+                Some(_) => State::Retrying,
+                None => State::Starting,
+            };
+        }
+        match (pipeline, reader) {
+            (_, Some(ReaderStage::Copying)) | (Some(PipelineState::Snapshot), _) => State::Snapshot,
+            (Some(PipelineState::Swapping), _) => State::Swapping,
+            _ => State::Live,
+        }
+    }
+
+    fn read(&self) -> Option<CaptureStatus> {
+        self.parts.reader.as_ref().map(|it| it.borrow().clone())
+    }
+
+    fn applied(&self) -> Option<ApplyStatus> {
+        self.parts.sink.as_ref().map(|it| it.borrow().clone())
+    }
+
+    fn past(&self) -> std::sync::MutexGuard<'_, Past> {
+        self.past.lock().expect("nothing panics while it is locked")
+    }
+
+    fn marks(&self) -> Marks {
+        let (read, applied) = (self.read(), self.applied());
+        let progress = read.as_ref().map(|it| it.read).unwrap_or_default();
+        Marks {
+            flush_lsn: self.source.borrow().report.as_ref().map(|it| it.flush_lsn),
+            confirmed_lsn: progress.confirmed_lsn,
+            commit_end: progress.commit_end,
+            is_sink_full: applied.as_ref().is_some_and(|it| it.is_behind),
+            reader: read.map(|_| Mark {
+                lsn: progress.read_lsn,
+                committed_at: progress.committed_at,
+            }),
+            sink: applied.map(|it| Mark {
+                lsn: it.end_lsn,
+                committed_at: it.committed_at,
+            }),
+            has_kafka: self.parts.has_kafka,
+        }
+    }
+
+    /// Changes read and rows applied per second.
+    fn rates(&self) -> (f64, f64) {
+        let past = self.past();
+        let (Some(first), Some(last)) = (past.samples.front(), past.samples.back()) else {
+            return (0.0, 0.0);
+        };
+        let took = last
+            .at
+            .duration_since(first.at)
+            .max(Duration::from_millis(1));
+        (
+            rate(last.changes - first.changes, took),
+            rate(last.rows - first.rows, took),
+        )
+    }
+
+    fn source_status(&self) -> Option<SourceStatus> {
+        let Measured { report, error } = self.source.borrow().clone();
+        let report = report?;
+        let slot = report.slot;
+        Some(SourceStatus {
+            version: report.server_version,
+            flush_lsn: report.flush_lsn,
+            retained_bytes: slot.as_ref().map(|it| it.retained_bytes),
+            spare_bytes: slot.as_ref().and_then(|it| it.spare_bytes),
+            is_active: slot.as_ref().is_some_and(|it| it.is_active),
+            wal_status: slot.map(|it| it.wal_status),
+            error,
+        })
+    }
+}
+
+fn reader_status(status: &CaptureStatus, changes_per_second: f64) -> ReaderStatus {
+    let read = &status.read;
+    ReaderStatus {
+        generation: read.generation,
+        read_lsn: read.read_lsn,
+        confirmed_lsn: read.confirmed_lsn,
+        transactions: read.transactions,
+        changes: read.changes,
+        changes_per_second,
+    }
+}
+
+fn sink_status(status: &ApplyStatus, rows_per_second: f64) -> SinkStatus {
+    let tables = status.tables.iter().map(|(table, rows)| TableStatus {
+        table: table.to_string(),
+        rows: *rows,
+    });
+    SinkStatus {
+        generation: status.generation,
+        position: status.position.map(shown),
+        end_lsn: status.end_lsn,
+        rows: status.rows,
+        rows_per_second,
+        groups: status.groups,
+        repaired: status.repaired,
+        latency: latency(&status.latency),
+        tables: tables.collect(),
+    }
+}
+
+/// A position as `GENERATION/LSN` of the commit, or as the chunk of the snapshot.
+fn shown(position: Position) -> String {
+    match position.phase {
+        Phase::Stream(lsn) => format!("{}/{lsn}", position.generation),
+        Phase::Snapshot(chunk) => format!("{}/chunk {chunk}", position.generation),
+    }
+}
+
+fn latency(histogram: &Histogram) -> Latency {
+    let buckets = histogram.cumulative().map(|(millis, count)| Bucket {
+        seconds: Duration::from_millis(millis).as_secs_f64(),
+        count,
+    });
+    Latency {
+        count: histogram.count(),
+        sum_seconds: histogram.sum().as_secs_f64(),
+        buckets: buckets.collect(),
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate needs no more than 15 digits"
+)]
+fn rate(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}

@@ -1,0 +1,199 @@
+//! How far the parts of a pipeline are behind one another.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use walferry_schema::Lsn;
+
+/// A pipeline that is behind for less is keeping up.
+const NOTICEABLE: Duration = Duration::from_secs(2);
+
+/// How far MongoDB is behind PostgreSQL.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// How long the oldest change that is not visible yet has waited at most; none when it cannot be known.
+    pub seconds: Option<f64>,
+    /// WAL that is not applied yet, in bytes; none when it cannot be known.
+    pub bytes: Option<u64>,
+    /// WAL that was not read yet.
+    pub reader_bytes: Option<u64>,
+    /// WAL that was read, and that what comes next does not hold for certain yet: Kafka, or MongoDB without Kafka.
+    pub log_bytes: Option<u64>,
+    /// WAL that Kafka holds and MongoDB does not yet; none without Kafka.
+    pub sink_bytes: Option<u64>,
+    /// Which stage the others wait for; none while the pipeline keeps up.
+    pub stage: Option<Stage>,
+}
+
+/// A part of the way that can hold the others up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Reading from PostgreSQL.
+    Reader,
+    /// Kafka's acknowledgements.
+    Kafka,
+    /// Writing to MongoDB.
+    Sink,
+}
+
+/// How far each part has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    /// How far the source's log was when it was measured last.
+    pub(super) flush_lsn: Option<Lsn>,
+    pub(super) reader: Option<Mark>,
+    /// Where the last transaction that was read ended.
+    pub(super) commit_end: Lsn,
+    /// What the slot may be confirmed to.
+    pub(super) confirmed_lsn: Lsn,
+    pub(super) sink: Option<Mark>,
+    /// Whether a full group waits for the one that is being written.
+    pub(super) is_sink_full: bool,
+    pub(super) has_kafka: bool,
+}
+
+/// How far one part has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) lsn: Lsn,
+    /// When the last transaction was committed, microseconds since 1970.
+    pub(super) committed_at: Option<i64>,
+}
+
+// === impl Marks ===
+
+impl Marks {
+    /// Whether nothing that is known of waits. Between reader and sink the commits decide: an idle position is passed
+    /// on only now and then.
+    pub(super) fn is_caught_up(&self) -> bool {
+        let is_read = match (self.reader, self.flush_lsn) {
+            (Some(reader), Some(flush)) => reader.lsn >= flush,
+            _ => true,
+        };
+        let held = self.sink.map_or(self.confirmed_lsn, |sink| sink.lsn);
+        is_read && held >= self.commit_end && !self.is_sink_full
+    }
+
+    /// The lag at a time, of a pipeline that had last caught up at another.
+    pub(super) fn lag(&self, now: SystemTime, caught_up: SystemTime) -> Lag {
+        let reader = self.reader.zip(self.flush_lsn);
+        let reader_bytes = reader.map(|(reader, flush)| flush.bytes_since(reader.lsn));
+        let log_bytes = self.reader.map(|it| it.lsn.bytes_since(self.confirmed_lsn));
+        let through_kafka = self.reader.zip(self.sink).filter(|_| self.has_kafka);
+        let sink_bytes = through_kafka.map(|(_, sink)| self.confirmed_lsn.bytes_since(sink.lsn));
+        let last = self.sink.map_or(self.confirmed_lsn, |sink| sink.lsn);
+        let bytes = self.flush_lsn.map(|flush| flush.bytes_since(last));
+        let waited = self.waited(now, caught_up);
+        let mut lag = Lag {
+            seconds: Some(waited.as_secs_f64()),
+            bytes,
+            reader_bytes,
+            log_bytes,
+            sink_bytes,
+            stage: None,
+        };
+        lag.stage = (waited >= NOTICEABLE).then(|| self.guilty(&lag)).flatten();
+        lag
+    }
+
+    /// How long the oldest change that is not visible has waited at most: it is younger than the last one that is, and
+    /// than the moment when none was left.
+    fn waited(&self, now: SystemTime, caught_up: SystemTime) -> Duration {
+        if self.is_caught_up() {
+            return Duration::ZERO;
+        }
+        let last = self.sink.or(self.reader).and_then(|it| it.committed_at);
+        let last = last.and_then(|at| u64::try_from(at).ok());
+        let last = last.map(|at| SystemTime::UNIX_EPOCH + Duration::from_micros(at));
+        let since = last.map_or(caught_up, |last| last.max(caught_up));
+        now.duration_since(since).unwrap_or_default()
+    }
+
+    /// The stage with the most before it. Without Kafka a sink that is full keeps the reader from reading.
+    fn guilty(&self, lag: &Lag) -> Option<Stage> {
+        if self.is_sink_full && (!self.has_kafka || self.reader.is_none()) {
+            return Some(Stage::Sink);
+        }
+        let log = if self.has_kafka {
+            Stage::Kafka
+        } else {
+            Stage::Sink
+        };
+        let stages = [
+            (lag.reader_bytes, Stage::Reader),
+            (lag.log_bytes, log),
+            (lag.sink_bytes, Stage::Sink),
+        ];
+        let most = stages
+            .into_iter()
+            .max_by_key(|(bytes, _)| bytes.unwrap_or_default());
+        most.filter(|(bytes, _)| *bytes > Some(0))
+            .map(|(_, stage)| stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_000);
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn mark(lsn: u64, second: i64) -> Mark {
+        Mark {
+            lsn: Lsn(lsn),
+            committed_at: Some(second * 1_000_000),
+        }
+    }
+
+    fn caught_up() -> Marks {
+        Marks {
+            flush_lsn: Some(Lsn(500)),
+            reader: Some(mark(500, 10)),
+            commit_end: Lsn(400),
+            confirmed_lsn: Lsn(500),
+            sink: Some(mark(500, 10)),
+            is_sink_full: false,
+            has_kafka: true,
+        }
+    }
+
+    #[test]
+    fn a_pipeline_that_has_caught_up_has_no_lag_however_long_nothing_happened() {
+        let lag = caught_up().lag(SystemTime::UNIX_EPOCH + NOW, at(1_000));
+        assert_eq!(lag.seconds, Some(0.0));
+        assert_eq!((lag.bytes, lag.stage), (Some(0), None));
+    }
+
+    #[test]
+    fn the_first_change_after_a_quiet_hour_has_not_waited_for_an_hour() {
+        let mut marks = caught_up();
+        (marks.reader, marks.commit_end) = (Some(mark(600, 999)), Lsn(600));
+        let lag = marks.lag(at(1_000), at(998));
+        assert_eq!(lag.seconds, Some(2.0));
+    }
+
+    #[test]
+    fn the_stage_with_the_most_before_it_is_named() {
+        let mut marks = caught_up();
+        marks.flush_lsn = Some(Lsn(9_000));
+        let stage = |marks: &Marks| marks.lag(at(1_000), at(20)).stage;
+        assert_eq!(stage(&marks), Some(Stage::Reader));
+        marks.reader = Some(mark(8_900, 15));
+        assert_eq!(stage(&marks), Some(Stage::Kafka));
+        marks.confirmed_lsn = Lsn(8_800);
+        assert_eq!(stage(&marks), Some(Stage::Sink));
+    }
+
+    #[test]
+    fn without_kafka_a_full_sink_is_to_blame_for_what_is_not_read() {
+        let mut marks = caught_up();
+        (marks.has_kafka, marks.is_sink_full) = (false, true);
+        (marks.flush_lsn, marks.reader) = (Some(Lsn(9_000)), Some(mark(510, 15)));
+        assert_eq!(marks.lag(at(1_000), at(20)).stage, Some(Stage::Sink));
+    }
+}

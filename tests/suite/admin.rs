@@ -1,0 +1,279 @@
+//! What a running daemon shows: status, metrics, the page, and the command that asks for them.
+
+use std::io::Write;
+use std::process::Command;
+
+use serde_json::Value;
+use walferry_harness::{eventually, free_port};
+
+use crate::daemon::{PATIENCE, Pipeline};
+
+/// Debian's name for Chromium.
+const BROWSER: &str = "chromium";
+const SCHEMA: &str = "create table t (id int primary key, v text)";
+
+/// An answer: the status code, the headers' text and the body.
+struct Answer {
+    code: u16,
+    policy: String,
+    body: String,
+}
+
+/// A pipeline that listens, and where.
+async fn listening(name: &str) -> (Pipeline, u16) {
+    let pipeline = Pipeline::new(name, SCHEMA, "public.*").await;
+    let port = free_port().unwrap();
+    append(
+        &pipeline,
+        &format!("[admin]\nlisten = \"127.0.0.1:{port}\"\n"),
+    );
+    (pipeline, port)
+}
+
+fn append(pipeline: &Pipeline, text: &str) {
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(pipeline.config());
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+async fn get(port: u16, path: &str) -> Result<Answer, String> {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let asked = tokio::task::spawn_blocking(move || {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .build()
+            .new_agent();
+        let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
+        let policy = answer.headers().get("content-security-policy");
+        Ok(Answer {
+            code: answer.status().as_u16(),
+            policy: policy
+                .map(|it| it.to_str().unwrap().to_owned())
+                .unwrap_or_default(),
+            body: answer
+                .body_mut()
+                .read_to_string()
+                .map_err(|error| error.to_string())?,
+        })
+    });
+    asked.await.unwrap()
+}
+
+async fn status(port: u16) -> Result<Value, String> {
+    let answer = get(port, "/status").await?;
+    serde_json::from_str(&answer.body).map_err(|error| error.to_string())
+}
+
+async fn said(pipeline: &Pipeline, arguments: &[&str]) -> crate::site::Said {
+    crate::site::said(pipeline.command(arguments)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_says_what_it_does_to_people_to_scripts_and_to_prometheus() {
+    let (pipeline, port) = listening("shown").await;
+    let daemon = pipeline.start();
+    pipeline
+        .sql
+        .batch_execute("insert into t select i, 'x' from generate_series(1, 7) i")
+        .await
+        .unwrap();
+    pipeline.equal(&["t"]).await;
+    pipeline
+        .sql
+        .batch_execute("update t set v = 'y' where id < 4")
+        .await
+        .unwrap();
+    pipeline.equal(&["t"]).await;
+    // What the slot keeps is measured beside the stream, and rates take a second.
+    eventually(
+        PATIENCE,
+        "everything to be applied and measured",
+        async || {
+            let status = status(port).await?;
+            let is_owned = status["source"]["is_active"] == true;
+            let is_done = status["state"] == "live" && status["lag"]["seconds"] == 0.0 && is_owned;
+            if is_done {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        },
+    )
+    .await
+    .unwrap();
+
+    let shown = status(port).await.unwrap();
+    assert_eq!(shown["sink"]["tables"][0]["table"], "public.t", "{shown}");
+    assert!(
+        shown["sink"]["tables"][0]["rows"].as_u64().unwrap() >= 3,
+        "{shown}"
+    );
+    assert!(shown["source"]["is_active"].as_bool().unwrap(), "{shown}");
+    assert!(
+        shown["reader"]["transactions"].as_u64().unwrap() >= 1,
+        "{shown}"
+    );
+
+    let asked = said(&pipeline, &["status", "--json"]).await;
+    assert_eq!(asked.code, Some(0), "{}", asked.err);
+    let asked: Value = serde_json::from_str(&asked.out).unwrap();
+    assert_eq!(asked["sink"]["rows"], shown["sink"]["rows"]);
+    let people = said(&pipeline, &["status"]).await;
+    assert!(people.out.contains(": live for "), "{}", people.out);
+    assert!(people.out.contains("public.t"), "{}", people.out);
+    assert!(!people.out.contains('\x1b'), "{}", people.out);
+
+    let metrics = get(port, "/metrics").await.unwrap().body;
+    let rows = shown["sink"]["rows"].as_u64().unwrap();
+    for line in [
+        format!("walferry_sink_table_rows_total{{table=\"public.t\"}} {rows}\n"),
+        "walferry_pipeline_state{state=\"live\"} 1\n".to_owned(),
+        "walferry_pipeline_lag_seconds 0\n".to_owned(),
+        "# TYPE walferry_sink_latency_seconds histogram\n".to_owned(),
+    ] {
+        assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    }
+
+    for (path, code) in [("/live", 200), ("/ready", 200), ("/nothing", 404)] {
+        assert_eq!(get(port, path).await.unwrap().code, code, "{path}");
+    }
+    let page = get(port, "/").await.unwrap();
+    assert!(
+        page.body.contains("<title>walferry</title>"),
+        "{}",
+        page.body
+    );
+    assert!(
+        page.policy.starts_with("default-src 'none'"),
+        "{}",
+        page.policy
+    );
+    assert!(
+        !page.body.contains("http"),
+        "the page loads something from elsewhere"
+    );
+
+    assert!(daemon.stop().await.success());
+    let gone = said(&pipeline, &["status"]).await;
+    assert_eq!(gone.code, Some(1));
+    assert!(
+        gone.err.contains("see that `walferry run` is running"),
+        "{}",
+        gone.err
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_the_pipeline_in_a_browser() {
+    if Command::new(BROWSER).arg("--version").output().is_err() {
+        let is_ci = std::env::var_os("CI").is_some();
+        assert!(!is_ci, "{BROWSER} is missing: `make test` installs it");
+        eprintln!("skipped: {BROWSER} is not installed");
+        return;
+    }
+    let (pipeline, port) = listening("page").await;
+    let daemon = pipeline.start();
+    pipeline
+        .sql
+        .batch_execute("insert into t select i, 'x' from generate_series(1, 1234) i")
+        .await
+        .unwrap();
+    pipeline.equal(&["t"]).await;
+    let shown = in_browser(port).await;
+    for text in [
+        ">live<",
+        ">public.t<",
+        ">1,234<",
+        ">PostgreSQL<",
+        ">Kafka<",
+        ">MongoDB<",
+    ] {
+        assert!(shown.contains(text), "{text} in\n{shown}");
+    }
+    assert!(daemon.stop().await.success());
+}
+
+/// The document that a browser has made of the page, its script and the status after a few seconds.
+async fn in_browser(port: u16) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let mut browser = Command::new(BROWSER);
+    browser
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+        ])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("http://127.0.0.1:{port}/"));
+    crate::site::said(browser).await.out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_cannot_reach_mongodb_is_alive_not_ready_and_says_why() {
+    let (pipeline, port) = listening("unready").await;
+    let closed = free_port().unwrap();
+    let text = std::fs::read_to_string(pipeline.config()).unwrap();
+    let away = format!("mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=300");
+    std::fs::write(
+        pipeline.config(),
+        text.replace(&pipeline.database.mongo_url, &away),
+    )
+    .unwrap();
+    let daemon = pipeline.start();
+    eventually(
+        PATIENCE,
+        "the daemon to say that MongoDB is away",
+        async || {
+            let status = status(port).await?;
+            let error = status["last_error"]["error"].as_str().unwrap_or_default();
+            let is_said = status["state"] == "retrying" && error.contains("MongoDB");
+            if is_said {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(get(port, "/live").await.unwrap().code, 200);
+    let ready = get(port, "/ready").await.unwrap();
+    assert_eq!((ready.code, &*ready.body), (503, "retrying\n"));
+    let asked = said(&pipeline, &["status"]).await;
+    assert_eq!(asked.code, Some(1), "{}", asked.out);
+    assert!(asked.out.contains("last error, "), "{}", asked.out);
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_a_named_error_before_anything_is_begun() {
+    let (pipeline, port) = listening("taken").await;
+    let _held = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let said = said(&pipeline, &["run"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    let named = format!("listening on 127.0.0.1:{port} for status and metrics: choose another");
+    assert!(said.err.contains(&named), "{}", said.err);
+    let slots = "select count(*) from pg_replication_slots where slot_name = $1";
+    let slots = pipeline
+        .sql
+        .query_one(slots, &[&pipeline.database.name])
+        .await
+        .unwrap();
+    assert_eq!(slots.get::<_, i64>(0), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_without_a_port_says_how_to_get_one() {
+    let pipeline = Pipeline::new("silent", SCHEMA, "public.*").await;
+    let said = said(&pipeline, &["status"]).await;
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.contains("listen = \"127.0.0.1:9187\""),
+        "{}",
+        said.err
+    );
+}
