@@ -105,7 +105,6 @@ impl Rig {
         let mongo = Mongo::start_with(
             root,
             MongoOptions {
-                oplog_mb: 4_096,
                 cache_mb: 2_048,
                 ..MongoOptions::default()
             },

@@ -12,13 +12,13 @@ use crate::process::{Process, Signal};
 use crate::{Error, Result, eventually, free_port, tools};
 
 const READY: Duration = Duration::from_mins(1);
+/// The oplog is read from its beginning after long runs; what it does not hold takes no room.
+const OPLOG_MB: &str = "8192";
 const STOPPED: Duration = Duration::from_mins(1);
 
 /// How a [`Mongo`] differs from the default one.
 #[derive(Debug, Clone, Copy)]
 pub struct MongoOptions {
-    /// The size of the oplog, in MB.
-    pub oplog_mb: u32,
     /// The size of the storage engine's cache, in MB.
     pub cache_mb: u32,
     /// Whether it takes MongoDB's own test commands: `configureFailPoint` holds a command where a test
@@ -41,7 +41,6 @@ pub struct Mongo {
 impl Default for MongoOptions {
     fn default() -> Self {
         Self {
-            oplog_mb: 512,
             cache_mb: 512,
             has_fail_points: false,
         }
@@ -208,7 +207,7 @@ fn spawn(
         "--replSet",
         "rs0",
         "--oplogSize",
-        &options.oplog_mb.to_string(),
+        OPLOG_MB,
         "--wiredTigerCacheSizeGB",
         &format!("{:.3}", f64::from(options.cache_mb) / 1024.0),
     ]);

@@ -80,7 +80,10 @@ impl Applied {
     fn write_position(&mut self, kind: &str, object: &Document) {
         let before = self.position.clone();
         match (kind, object.get_document("diff")) {
-            ("u", Ok(diff)) => apply(&mut self.position, diff),
+            ("u", Ok(diff)) if !before.is_empty() => apply(&mut self.position, diff),
+            ("u", _) if before.is_empty() => {
+                panic!("the oplog has lost its beginning: it needs more room")
+            }
             ("i" | "u", _) => self.position = object.clone(),
             _ => panic!("the position was removed: {object}"),
         }
