@@ -5,6 +5,7 @@
 //! - An error shows its message, its causes and what to do; the exit code says of which kind it is.
 
 mod backfill;
+mod check;
 mod error;
 mod exit;
 mod help;
@@ -86,6 +87,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t, value_name = "ROLE")]
         role: Role,
     },
+    /// Looks at everything that a pipeline needs, and says what would mend it
+    #[command(long_about = help::CHECK, after_long_help = help::CHECK_EXAMPLES)]
+    Check,
     /// Shows what the running daemon is doing
     #[command(long_about = help::STATUS, after_long_help = help::STATUS_EXAMPLES)]
     Status {
@@ -178,6 +182,7 @@ async fn command(
             let options = RunOptions { new_snapshot, role };
             run(config, options, tasks).await
         }
+        Command::Check => check::run(config, tasks, output).await,
         Command::Status { watch } => {
             let stop = tasks.stop_signal();
             let shown = stop.run_until_cancelled(status::run(config, watch, output));

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod apply;
 pub mod backfill;
 pub mod capture;
+pub mod check;
 pub mod cli;
 pub mod config;
 mod direct;

@@ -18,6 +18,7 @@ use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 use crate::admin::Admin;
 use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
 use crate::capture::{Capture, CaptureStatus};
+use crate::check;
 use crate::config::{Config, Kafka};
 use crate::direct::Direct;
 use crate::status::{Board, Parts, Trouble};
@@ -50,6 +51,9 @@ pub enum Role {
 /// What an operator must act on, or that another writer took the pipeline over.
 pub async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
     let show = Show::new(config, options.role, tasks).await?;
+    if options.role != Role::Sink {
+        check::before_a_snapshot(config, options.new_snapshot, tasks).await?;
+    }
     match (&config.kafka, options.role) {
         (Some(kafka), _) => through_kafka(config, kafka, options, show, tasks).await,
         (None, Role::Both) => direct(config, options, show, tasks).await,

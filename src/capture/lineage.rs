@@ -211,7 +211,7 @@ pub(crate) fn keys_of(tables: &[TableSpec]) -> Vec<(TableName, Vec<String>)> {
 }
 
 /// `<prefix>.<schema>.<table>`, with `_` for what Kafka does not allow in a topic's name.
-fn topic_name(prefix: &str, table: &TableName) -> String {
+pub(crate) fn topic_name(prefix: &str, table: &TableName) -> String {
     let allowed = |c: char| {
         if c.is_ascii_alphanumeric() || "._-".contains(c) {
             c

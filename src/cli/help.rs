@@ -34,6 +34,24 @@ Exit codes:
   2  the command line or the configuration is mistaken
   4  another process has taken over this pipeline; do not restart this one";
 
+pub(super) const CHECK: &str = "\
+Looks at PostgreSQL, Kafka and MongoDB as the configuration names them: versions, wal_level, roles and
+grants, the publication, the slot and the WAL that it keeps, keys and replica identities of the tables,
+topics and their settings, privileges, unique indexes, clocks. It changes nothing.
+
+Each line is PASS, WARN (it works, for now), AWAY (could not be looked at) or FAIL, with the statement
+that mends it. `walferry run` looks at the same before it makes a slot, and refuses on FAIL.";
+
+pub(super) const CHECK_EXAMPLES: &str = "\
+Examples:
+  walferry check
+  walferry check --json | jq '.findings[] | select(.verdict == \"FAIL\")'
+
+Exit codes:
+  0  nothing failed
+  1  something has to be mended first, or a server did not answer
+  2  the command line or the configuration is mistaken";
+
 pub(super) const STATUS: &str = "\
 Shows what the running daemon says of itself: what it is doing, how far MongoDB is behind PostgreSQL
 and which stage is waited for, WAL that PostgreSQL keeps, rows by table, and the last error.

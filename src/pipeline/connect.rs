@@ -61,7 +61,7 @@ pub(crate) fn slot_monitor(config: &Config, tasks: &Tasks) -> Result<SlotMonitor
     Ok(SlotMonitor::new(&postgres_settings(config), tasks.clone())?)
 }
 
-fn postgres_settings(config: &Config) -> walferry_postgres::Settings {
+pub(crate) fn postgres_settings(config: &Config) -> walferry_postgres::Settings {
     let from = &config.source;
     walferry_postgres::Settings::new(from.url.expose(), &from.slot, &from.publication)
 }
@@ -165,7 +165,7 @@ pub(crate) fn mongodb_settings(config: &Config) -> walferry_mongodb::Settings {
     settings
 }
 
-fn kafka_settings(config: &Config, kafka: &Kafka) -> walferry_kafka::Settings {
+pub(crate) fn kafka_settings(config: &Config, kafka: &Kafka) -> walferry_kafka::Settings {
     let mut settings = walferry_kafka::Settings::new(&kafka.brokers, &kafka.prefix);
     settings.group = format!("walferry-{}-{}", config.source.slot, kafka.prefix);
     settings.replication = (kafka.replication > 0).then_some(kafka.replication);

@@ -8,6 +8,7 @@
 
 mod admin;
 mod backfill;
+mod check;
 mod command_line;
 mod daemon;
 mod faults;

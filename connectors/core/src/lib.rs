@@ -7,6 +7,7 @@ mod checkpoint;
 #[cfg(feature = "fakes")]
 pub mod fakes;
 mod fault;
+mod finding;
 mod log;
 mod log_reader;
 mod sink;
@@ -15,6 +16,7 @@ mod tasks;
 
 pub use checkpoint::{Checkpoint, Held, PartitionOffset, PipelineState};
 pub use fault::{Class, Classify, Fault};
+pub use finding::{Finding, Verdict};
 pub use log::{Accepted, Log, LogEntry, LogTail, Pace, Record, TopicSpec};
 pub use log_reader::{Bounds, LogReader, Partition, RowRecord};
 pub use sink::{Applied, Batch, RowEvent, Sink, Target};

@@ -8,6 +8,7 @@
 mod client;
 mod consumer;
 mod error;
+mod examine;
 mod log_scan;
 mod partitioner;
 mod producer;
@@ -16,6 +17,7 @@ mod topics;
 
 pub use consumer::KafkaLogReader;
 pub use error::Error;
+pub use examine::examine;
 pub use partitioner::partition_of;
 pub use producer::KafkaLog;
 pub use settings::{Compression, Settings};

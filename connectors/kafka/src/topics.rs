@@ -13,7 +13,7 @@ use rdkafka::admin::{
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tracing::{info, warn};
-use walferry_core::TopicSpec;
+use walferry_core::{Fault, Finding, TopicSpec};
 
 use crate::client::{Context, blocking, drop_beside};
 use crate::error::is_denied;
@@ -24,10 +24,16 @@ const ANSWER: Duration = Duration::from_secs(20);
 const READY: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
-type Admin = AdminClient<Context>;
+pub(crate) type Admin = AdminClient<Context>;
 
 /// The `max.message.bytes` of topics, where that is known.
 pub(crate) type Limits = BTreeMap<Arc<str>, usize>;
+
+/// The brokers and the topics that are there.
+pub(crate) struct Cluster {
+    pub(crate) brokers: usize,
+    topics: BTreeMap<String, Found>,
+}
 
 /// How many partitions a topic has, and whether all have leaders.
 #[derive(Clone, Copy)]
@@ -36,14 +42,26 @@ struct Found {
     has_leaders: bool,
 }
 
+/// What a topic's settings say.
+struct Judged {
+    /// Its `max.message.bytes`, where that is known.
+    limit: Option<usize>,
+    findings: Vec<Finding>,
+}
+
 /// Makes the topics that are missing; the limits of them all.
 pub(crate) async fn ensure(settings: &Settings, wanted: &[TopicSpec]) -> Result<Limits, Error> {
-    let config = settings.admin()?;
-    let admin = blocking(move || create::<_, Admin>(&config, Context::new("admin"))).await?;
-    let admin = Arc::new(admin);
+    let admin = admin(settings).await?;
     let ensured = ensure_with(&admin, settings, wanted).await;
     drop_beside(admin);
     ensured
+}
+
+/// A client that asks about topics; to be dropped by [`drop_beside`].
+pub(crate) async fn admin(settings: &Settings) -> Result<Arc<Admin>, Error> {
+    let config = settings.admin()?;
+    let admin = blocking(move || create::<_, Admin>(&config, Context::new("admin"))).await?;
+    Ok(Arc::new(admin))
 }
 
 async fn ensure_with(
@@ -52,11 +70,9 @@ async fn ensure_with(
     wanted: &[TopicSpec],
 ) -> Result<Limits, Error> {
     let found = list(admin).await?;
-    let (there, missing): (Vec<_>, Vec<_>) = wanted
-        .iter()
-        .partition(|topic| found.contains_key(&*topic.name));
+    let (there, missing): (Vec<_>, Vec<_>) = wanted.iter().partition(|topic| found.has(topic));
     for topic in &there {
-        check_partitions(topic, &found)?;
+        found.check_partitions(topic)?;
     }
     let mut limits = inspect(admin, settings, &there).await?;
     if missing.is_empty() {
@@ -70,7 +86,7 @@ async fn ensure_with(
 }
 
 /// All topics of the cluster. To ask for one by name would make it where brokers do that.
-async fn list(admin: &Arc<Admin>) -> Result<BTreeMap<String, Found>, Error> {
+pub(crate) async fn list(admin: &Arc<Admin>) -> Result<Cluster, Error> {
     let admin = admin.clone();
     let metadata = blocking(move || {
         let metadata = admin.inner().fetch_metadata(None, ANSWER);
@@ -92,17 +108,35 @@ async fn list(admin: &Arc<Admin>) -> Result<BTreeMap<String, Found>, Error> {
             },
         )
     });
-    Ok(found.collect())
+    Ok(Cluster {
+        brokers: metadata.brokers().len(),
+        topics: found.collect(),
+    })
 }
 
-fn check_partitions(topic: &TopicSpec, found: &BTreeMap<String, Found>) -> Result<(), Error> {
-    match found.get(&*topic.name) {
-        Some(&Found { partitions, .. }) if !is_count(partitions, topic) => Err(Error::Partitions {
-            topic: topic.name.to_string(),
-            found: partitions,
-            expected: topic.partitions,
-        }),
-        _ => Ok(()),
+// === impl Cluster ===
+
+impl Cluster {
+    pub(crate) fn has(&self, topic: &TopicSpec) -> bool {
+        self.topics.contains_key(&*topic.name)
+    }
+
+    pub(crate) fn check_partitions(&self, topic: &TopicSpec) -> Result<(), Error> {
+        match self.topics.get(&*topic.name) {
+            Some(&Found { partitions, .. }) if !is_count(partitions, topic) => {
+                Err(Error::Partitions {
+                    topic: topic.name.to_string(),
+                    found: partitions,
+                    expected: topic.partitions,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_ready(&self, topic: &TopicSpec) -> bool {
+        let found = self.topics.get(&*topic.name);
+        found.is_some_and(|found| found.has_leaders)
     }
 }
 
@@ -110,78 +144,119 @@ fn is_count(partitions: usize, topic: &TopicSpec) -> bool {
     i32::try_from(partitions) == Ok(topic.partitions)
 }
 
-/// Compares the settings of topics that exist with ours.
+/// Refuses topics whose settings lose records, and warns of what is weaker than configured.
 async fn inspect(
     admin: &Admin,
     settings: &Settings,
     topics: &[&TopicSpec],
 ) -> Result<Limits, Error> {
+    let mut limits = Limits::new();
+    for (topic, judged) in compare_all(admin, settings, topics).await? {
+        let judged = judged?;
+        for Finding { subject, found, .. } in judged.findings {
+            warn!(subject, found, "weaker than configured");
+        }
+        limits.extend(judged.limit.map(|limit| (topic.name.clone(), limit)));
+    }
+    Ok(limits)
+}
+
+/// What the settings of topics that exist are to be told for.
+pub(crate) async fn judge(
+    admin: &Admin,
+    settings: &Settings,
+    topics: &[&TopicSpec],
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for (topic, judged) in compare_all(admin, settings, topics).await? {
+        match judged {
+            Ok(judged) => findings.extend(judged.findings),
+            Err(error) => findings.push(Finding::failed(subject(topic), &Fault::from(error))),
+        }
+    }
+    Ok(findings)
+}
+
+fn subject(topic: &TopicSpec) -> String {
+    format!("Kafka: topic {}", topic.name)
+}
+
+/// Compares the settings of topics that exist with ours.
+async fn compare_all<'a>(
+    admin: &Admin,
+    settings: &Settings,
+    topics: &[&'a TopicSpec],
+) -> Result<Vec<(&'a TopicSpec, Result<Judged, Error>)>, Error> {
     let asked: Vec<_> = topics
         .iter()
         .map(|topic| ResourceSpecifier::Topic(&topic.name))
         .collect();
     if asked.is_empty() {
-        return Ok(Limits::new());
+        return Ok(Vec::new());
     }
     let options = AdminOptions::new().request_timeout(Some(ANSWER));
     let answers = admin.describe_configs(&asked, &options).await;
     let answers = answers.map_err(|error| Error::ask("the settings of topics", error))?;
-    let mut limits = Limits::new();
-    for (topic, answer) in topics.iter().zip(answers) {
-        match answer {
-            Ok(config) => {
-                let limit = compare(&topic.name, &config, settings)?;
-                limits.extend(limit.map(|limit| (topic.name.clone(), limit)));
-            }
+    let compared = topics.iter().zip(answers).map(|(topic, answer)| {
+        let judged = match answer {
+            Ok(config) => compare(topic, &config, settings),
             // Not being allowed to look is no reason not to write.
-            Err(error) => warn!(topic = %topic.name, %error, "the topic's settings are unknown"),
-        }
-    }
-    Ok(limits)
+            Err(error) => Ok(Judged {
+                limit: None,
+                findings: vec![Finding::warn(
+                    subject(topic),
+                    format!("its settings are unknown: {error}"),
+                    "allow DescribeConfigs on it",
+                )],
+            }),
+        };
+        (*topic, judged)
+    });
+    Ok(compared.collect())
 }
 
-/// Refuses what loses records and warns of what is weaker; the topic's `max.message.bytes`.
+/// Refuses what loses records, and finds what is weaker.
 fn compare(
-    topic: &str,
+    topic: &TopicSpec,
     config: &ConfigResource,
     settings: &Settings,
-) -> Result<Option<usize>, Error> {
+) -> Result<Judged, Error> {
     let value = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
     let number = |name: &str| value(name).and_then(|value| value.parse::<i64>().ok());
     if let Some(policy) = value("cleanup.policy").filter(|policy| policy.contains("compact")) {
         return Err(Error::Compacted {
-            topic: topic.to_owned(),
+            topic: topic.name.to_string(),
             policy: policy.to_owned(),
         });
     }
     let (retention, replicas) = (number("retention.ms"), number("min.insync.replicas"));
-    if retention.is_some_and(|found| found >= 0 && found < retention_millis(settings)) {
-        warn!(
-            topic,
-            retention_ms = retention,
-            "the topic keeps records for less time than configured"
-        );
-    }
-    if replicas.is_some_and(|found| {
-        settings
-            .min_insync_replicas
-            .is_some_and(|n| found < n.into())
-    }) {
-        warn!(
-            topic,
-            min_insync_replicas = replicas,
-            "the topic is acknowledged by fewer replicas than configured"
-        );
-    }
     let limit = number("max.message.bytes").and_then(|limit| usize::try_from(limit).ok());
-    if limit.is_some_and(|limit| limit < settings.max_record_bytes) {
-        warn!(
-            topic,
-            max_message_bytes = limit,
-            "the topic takes smaller records than configured"
+    let mut findings = Vec::new();
+    let mut weaker = |setting: &str, found: String, wanted: String| {
+        let remedy = format!(
+            "kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config {setting}={wanted}",
+            topic.name
         );
+        findings.push(Finding::warn(
+            subject(topic),
+            format!("{setting} is {found}, less than configured"),
+            remedy,
+        ));
+    };
+    let wanted = retention_millis(settings);
+    if let Some(found) = retention.filter(|found| (0..wanted).contains(found)) {
+        weaker("retention.ms", found.to_string(), wanted.to_string());
     }
-    Ok(limit)
+    if let (Some(found), Some(wanted)) = (replicas, settings.min_insync_replicas)
+        && found < wanted.into()
+    {
+        weaker("min.insync.replicas", found.to_string(), wanted.to_string());
+    }
+    if let Some(found) = limit.filter(|limit| *limit < settings.max_record_bytes) {
+        let wanted = settings.max_record_bytes + BATCH_OVERHEAD_BYTES;
+        weaker("max.message.bytes", found.to_string(), wanted.to_string());
+    }
+    Ok(Judged { limit, findings })
 }
 
 async fn make(admin: &Admin, settings: &Settings, topics: &[&TopicSpec]) -> Result<(), Error> {
@@ -250,10 +325,9 @@ async fn wait_until_ready(admin: &Arc<Admin>, topics: &[&TopicSpec]) -> Result<(
     loop {
         let found = list(admin).await?;
         for topic in topics {
-            check_partitions(topic, &found)?;
+            found.check_partitions(topic)?;
         }
-        let is_ready = |topic: &TopicSpec| found.get(&*topic.name).is_some_and(|f| f.has_leaders);
-        let Some(topic) = topics.iter().find(|topic| !is_ready(topic)) else {
+        let Some(topic) = topics.iter().find(|topic| !found.is_ready(topic)) else {
             return Ok(());
         };
         if Instant::now() > deadline {

@@ -9,6 +9,7 @@ mod assembler;
 mod catalog;
 pub mod copy_text;
 mod error;
+mod examine;
 mod identifier;
 mod key;
 mod link;
@@ -21,6 +22,7 @@ mod sql;
 mod stream;
 
 pub use error::{Error, Result, ServerError};
+pub use examine::{Examined, TableUse, examine};
 pub use link::FrameError;
 pub use monitor::{SlotMonitor, SlotReport, SlotUse};
 pub use settings::Settings;

@@ -1,0 +1,381 @@
+//! Whether a database can be the source of a pipeline: everything that is wrong with it at once.
+//!
+//! - It only looks.
+//! - What it finds wanting comes with the statement that mends it.
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+use walferry_core::{Fault, Finding, Tasks};
+use walferry_schema::TableName;
+
+use crate::catalog::KEY_INDEX;
+use crate::error::{Error, Result};
+use crate::identifier::{self, quoted};
+use crate::monitor::{SlotMonitor, SlotReport};
+use crate::settings::{Endpoint, Settings};
+use crate::sql::Sql;
+
+const EXAMINING: &str = "examining the source";
+/// The versions that are tested are among these.
+const SUPPORTED: std::ops::RangeInclusive<i32> = 14..=18;
+/// WAL that a slot keeps before that is worth a word.
+const MUCH_WAL: u64 = 10 << 30;
+
+const SERVER: &str = "
+    select current_setting('server_version_num')::int4, current_setting('server_version'), current_setting('wal_level'),
+           current_setting('max_replication_slots')::int4,
+           (select count(*) from pg_catalog.pg_replication_slots)::int4,
+           current_setting('max_wal_senders')::int4, (select count(*) from pg_catalog.pg_stat_replication)::int4,
+           r.rolname::text, r.rolsuper or r.rolreplication,
+           extract(epoch from pg_catalog.clock_timestamp())::float8
+    from pg_catalog.pg_roles r where r.rolname = current_user";
+const PUBLICATION: &str = "
+    select puballtables, pubinsert, pubupdate, pubdelete, pubtruncate
+    from pg_catalog.pg_publication where pubname = $1";
+
+/// What the configuration does with a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableUse {
+    /// Its changes are followed.
+    Streamed,
+    /// It is loaded as it is.
+    Loaded,
+    /// Nothing.
+    Ignored,
+}
+
+/// What is known of one table.
+struct Table {
+    name: TableName,
+    is_published: bool,
+    is_readable: bool,
+    hides_rows: bool,
+    /// The replica identity: `d`, `n`, `f` or `i`.
+    identity: String,
+    key: Key,
+}
+
+/// What identifies the rows of a table.
+enum Key {
+    /// Nothing does.
+    None,
+    /// An index that is checked at the end of a transaction only.
+    Deferrable(String),
+    /// An index.
+    Usable,
+}
+
+/// The server and our role on it.
+struct Server {
+    role: String,
+    findings: Vec<Finding>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Examined {
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// The tables that the configuration does something with, in name order.
+    pub tables: Vec<(TableName, TableUse)>,
+    /// Whether the slot is there.
+    pub has_slot: bool,
+}
+
+/// Looks at everything that reading from a database needs.
+pub async fn examine(
+    settings: &Settings,
+    use_of: &(dyn Fn(&TableName) -> TableUse + Sync),
+    tasks: &Tasks,
+) -> Examined {
+    let mut examined = Examined::default();
+    if let Err(error) = examined.look(settings, use_of, tasks).await {
+        let failed = Finding::failed("PostgreSQL", &Fault::from(error));
+        examined.findings.push(failed);
+    }
+    examined
+}
+
+// === impl Examined ===
+
+impl Examined {
+    async fn look(
+        &mut self,
+        settings: &Settings,
+        use_of: &(dyn Fn(&TableName) -> TableUse + Sync),
+        tasks: &Tasks,
+    ) -> Result<()> {
+        let mut sql = Sql::new(Endpoint::parse(&settings.url)?, tasks.clone());
+        let client = sql.client().await?;
+        let report = SlotMonitor::new(settings, tasks.clone())?.measure().await?;
+        self.has_slot = report.slot.is_some();
+        let server = examine_server(client, self.has_slot).await?;
+        self.findings.extend(server.findings);
+        self.findings.push(slot(&report, &settings.slot));
+        let publication = examine_publication(client, &settings.publication).await?;
+        self.findings.push(publication);
+        let all = tables(client, &settings.publication).await?;
+        for table in &all {
+            let usage = use_of(&table.name);
+            let wrong = table.judge(usage, &settings.publication, &server.role);
+            self.findings.extend(wrong);
+            if usage == TableUse::Loaded || usage == TableUse::Streamed && table.is_published {
+                self.tables.push((table.name.clone(), usage));
+            }
+        }
+        self.findings.push(self.chosen(all.len()));
+        Ok(())
+    }
+
+    fn chosen(&self, of: usize) -> Finding {
+        let subject = "PostgreSQL: tables";
+        let count = |wanted| self.tables.iter().filter(|(_, it)| *it == wanted).count();
+        let (streamed, loaded) = (count(TableUse::Streamed), count(TableUse::Loaded));
+        let found = format!("{streamed} streamed, {loaded} in batches, of {of}");
+        if streamed > 0 {
+            return Finding::pass(subject, found);
+        }
+        let remedy =
+            "give [[table]]s of the publication mode = \"stream\": there is nothing to run";
+        Finding::warn(subject, found, remedy)
+    }
+}
+
+async fn examine_server(client: &Client, has_slot: bool) -> Result<Server> {
+    let row = client.query_typed_one(SERVER, &[]).await;
+    let row = row.map_err(Error::sql(EXAMINING))?;
+    let role: String = row.get(7);
+    let findings = vec![
+        version(row.get(0), row.get(1)),
+        wal_level(row.get(2)),
+        replication_role(&role, row.get(8)),
+        room("max_replication_slots", row.get(3), row.get(4), has_slot),
+        room("max_wal_senders", row.get(5), row.get(6), false),
+        Finding::clock("PostgreSQL", row.get(9)),
+    ];
+    Ok(Server { role, findings })
+}
+
+fn version(number: i32, text: &str) -> Finding {
+    let subject = "PostgreSQL: version";
+    match number / 10_000 {
+        major if SUPPORTED.contains(&major) => Finding::pass(subject, text),
+        major if major < *SUPPORTED.start() => {
+            Finding::fail(subject, text, "use PostgreSQL 14 or newer")
+        }
+        _ => Finding::warn(subject, text, "newer than any version that was tried"),
+    }
+}
+
+fn wal_level(level: &str) -> Finding {
+    let subject = "PostgreSQL: wal_level";
+    if level == "logical" {
+        return Finding::pass(subject, level);
+    }
+    let remedy = "ALTER SYSTEM SET wal_level = 'logical'; then restart the server";
+    Finding::fail(subject, level, remedy)
+}
+
+fn replication_role(role: &str, may_replicate: bool) -> Finding {
+    let subject = "PostgreSQL: role";
+    if may_replicate {
+        return Finding::pass(subject, format!("{role} may replicate"));
+    }
+    let remedy = format!("ALTER ROLE {} REPLICATION", quoted(role));
+    Finding::fail(subject, format!("{role} may not replicate"), remedy)
+}
+
+fn room(setting: &str, most: i32, used: i32, is_ours_among_them: bool) -> Finding {
+    let subject = format!("PostgreSQL: {setting}");
+    let found = format!("{used} of {most} in use");
+    if used < most || is_ours_among_them {
+        return Finding::pass(subject, found);
+    }
+    let remedy = format!(
+        "ALTER SYSTEM SET {setting} = {}; then restart the server",
+        most + 5
+    );
+    Finding::fail(subject, found, remedy)
+}
+
+fn slot(report: &SlotReport, name: &str) -> Finding {
+    let subject = format!("PostgreSQL: slot {name}");
+    let Some(slot) = &report.slot else {
+        return Finding::pass(subject, "not there yet; `walferry run` makes it");
+    };
+    let kept = format!("{} MiB of WAL kept", slot.retained_bytes >> 20);
+    if slot.wal_status == "lost" {
+        let remedy = "walferry run --new-snapshot; then raise max_slot_wal_keep_size";
+        return Finding::fail(
+            subject,
+            "lost: the server removed WAL that it needed",
+            remedy,
+        );
+    }
+    if slot.is_active {
+        return Finding::pass(subject, format!("in use by a running process, {kept}"));
+    }
+    if slot.retained_bytes > MUCH_WAL {
+        let remedy = "start `walferry run`, or drop the slot if nobody needs it any more";
+        return Finding::warn(subject, kept, remedy);
+    }
+    Finding::pass(subject, kept)
+}
+
+async fn examine_publication(client: &Client, name: &str) -> Result<Finding> {
+    let row = client
+        .query_typed_opt(PUBLICATION, &[(&name, Type::TEXT)])
+        .await;
+    let row = row.map_err(Error::sql(EXAMINING))?;
+    Ok(publication(name, row.as_ref()))
+}
+
+fn publication(name: &str, row: Option<&Row>) -> Finding {
+    let subject = format!("PostgreSQL: publication {name}");
+    let Some(row) = row else {
+        let remedy = format!("CREATE PUBLICATION {} FOR ALL TABLES", quoted(name));
+        return Finding::fail(subject, "does not exist", remedy);
+    };
+    let left_out: Vec<_> = ["insert", "update", "delete", "truncate"]
+        .into_iter()
+        .zip(1..)
+        .filter(|(_, column)| !row.get::<_, bool>(*column))
+        .map(|(operation, _)| operation)
+        .collect();
+    if left_out.is_empty() {
+        let found = if row.get(0) {
+            "all tables"
+        } else {
+            "chosen tables"
+        };
+        return Finding::pass(subject, found);
+    }
+    let found = format!("leaves out {}", left_out.join(", "));
+    let remedy = format!(
+        "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate')",
+        quoted(name)
+    );
+    Finding::fail(subject, found, remedy)
+}
+
+/// The tables that can be chosen: a partition is part of its table.
+async fn tables(client: &Client, publication: &str) -> Result<Vec<Table>> {
+    let sql = format!(
+        "select n.nspname::text, c.relname::text,
+                exists (select from pg_catalog.pg_publication_tables p
+                        where p.pubname = $1 and p.schemaname = n.nspname and p.tablename = c.relname),
+                pg_catalog.has_table_privilege(c.oid, 'SELECT') and pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+                pg_catalog.row_security_active(c.oid), c.relreplident::text, i.indexrelid is not null,
+                case when not i.indimmediate then (select x.relname::text from pg_catalog.pg_class x
+                                                   where x.oid = i.indexrelid) end
+         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {KEY_INDEX}
+         where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartition
+           and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+         order by 1, 2"
+    );
+    let rows = client
+        .query_typed(&sql, &[(&publication, Type::TEXT)])
+        .await;
+    let key = |row: &Row| match (row.get(6), row.get(7)) {
+        (false, _) => Key::None,
+        (true, Some(index)) => Key::Deferrable(index),
+        (true, None) => Key::Usable,
+    };
+    let table = |row: &Row| Table {
+        name: TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)),
+        is_published: row.get(2),
+        is_readable: row.get(3),
+        hides_rows: row.get(4),
+        identity: row.get(5),
+        key: key(row),
+    };
+    let rows = rows.map_err(Error::sql(EXAMINING))?;
+    Ok(rows.iter().map(table).collect())
+}
+
+// === impl Table ===
+
+impl Table {
+    /// What is wrong with it, for what the configuration does with it.
+    fn judge(&self, usage: TableUse, publication: &str, role: &str) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if usage != TableUse::Ignored {
+            findings.extend(self.judge_access(role));
+        }
+        if usage == TableUse::Streamed {
+            findings.extend(self.judge_key(publication));
+        }
+        if self.is_published && self.is_update_refused() {
+            let remedy = format!(
+                "ALTER TABLE {} REPLICA IDENTITY FULL, or give it a primary key",
+                identifier::table(&self.name)
+            );
+            let found = "published without a replica identity: the application's own UPDATE and DELETE fail";
+            findings.push(Finding::warn(self.subject(), found, remedy));
+        }
+        findings
+    }
+
+    fn judge_access(&self, role: &str) -> Option<Finding> {
+        let (table, role) = (identifier::table(&self.name), quoted(role));
+        if !self.is_readable {
+            let schema = quoted(&self.name.schema);
+            let remedy = format!(
+                "GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {table} TO {role}"
+            );
+            return Some(Finding::fail(self.subject(), "may not be read", remedy));
+        }
+        self.hides_rows.then(|| {
+            let found = "its row-level security hides rows from us";
+            Finding::fail(
+                self.subject(),
+                found,
+                format!("ALTER ROLE {role} BYPASSRLS"),
+            )
+        })
+    }
+
+    fn judge_key(&self, publication: &str) -> Option<Finding> {
+        let table = identifier::table(&self.name);
+        if !self.is_published {
+            let remedy = format!(
+                "ALTER PUBLICATION {} ADD TABLE {table}",
+                quoted(publication)
+            );
+            let found = "to be streamed, and not in the publication: its changes are never sent";
+            return Some(Finding::warn(self.subject(), found, remedy));
+        }
+        match &self.key {
+            Key::Usable => None,
+            Key::Deferrable(index) => {
+                let found = format!(
+                    "its key {index} is deferrable: two rows may have the same for a while"
+                );
+                let index = quoted(index);
+                let remedy =
+                    format!("ALTER TABLE {table} DROP CONSTRAINT {index}, ADD PRIMARY KEY (...)");
+                Some(Finding::fail(self.subject(), found, remedy))
+            }
+            Key::None => {
+                let found = "has no key: no document could be told from another";
+                let remedy = format!(
+                    "ALTER TABLE {table} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX of a unique index"
+                );
+                Some(Finding::fail(self.subject(), found, remedy))
+            }
+        }
+    }
+
+    /// Whether the server refuses to update its rows, because nothing would say which.
+    fn is_update_refused(&self) -> bool {
+        match &*self.identity {
+            "n" => true,
+            "d" => matches!(self.key, Key::None),
+            _ => false,
+        }
+    }
+
+    fn subject(&self) -> String {
+        format!("PostgreSQL: table {}", self.name)
+    }
+}

@@ -1,0 +1,125 @@
+//! Whether everything is there that a pipeline needs.
+//!
+//! - Each connector looks at its own server; none changes anything.
+//! - A pipeline that has no slot yet is refused while something fails: one that has one goes on with it.
+
+use serde::Serialize;
+use walferry_core::{Class, Classify, Fault, Finding, Tasks, TopicSpec, Verdict};
+use walferry_etl::Mode;
+use walferry_postgres::{Examined, TableUse};
+use walferry_schema::TableName;
+
+use crate::capture::lineage::topic_name;
+use crate::config::{Config, Kafka};
+use crate::pipeline::connect::{kafka_settings, mongodb_settings, postgres_settings};
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// In the way of a change: PostgreSQL, Kafka, MongoDB.
+    pub findings: Vec<Finding>,
+}
+
+/// What keeps a pipeline from beginning.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", listed(.0))]
+struct Refused(Vec<Finding>);
+
+impl Classify for Refused {
+    fn class(&self) -> Class {
+        Class::Fatal
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The worst of what was found; a pass when there is nothing.
+    pub fn worst(&self) -> Verdict {
+        let verdicts = self.findings.iter().map(|finding| finding.verdict);
+        verdicts.max().unwrap_or(Verdict::Pass)
+    }
+}
+
+/// Looks at all servers of a configuration.
+pub async fn run(config: &Config, tasks: &Tasks) -> Report {
+    let Examined {
+        mut findings,
+        tables,
+        ..
+    } = source(config, tasks).await;
+    let names: Vec<TableName> = tables.iter().map(|(table, _)| table.clone()).collect();
+    let target = mongodb_settings(config);
+    let kafka = async {
+        match &config.kafka {
+            Some(kafka) => {
+                let settings = kafka_settings(config, kafka);
+                walferry_kafka::examine(&settings, &topics(kafka, &tables)).await
+            }
+            None => Vec::new(),
+        }
+    };
+    let (kafka, target) = tokio::join!(kafka, walferry_mongodb::examine(&target, &names));
+    findings.extend(kafka);
+    findings.extend(target);
+    Report { findings }
+}
+
+/// Refuses to begin a generation that could not go on. A pipeline that has its slot is not looked at, unless a new
+/// snapshot is wanted.
+///
+/// # Errors
+/// All that fails, each with what mends it.
+pub(crate) async fn before_a_snapshot(
+    config: &Config,
+    is_wanted: bool,
+    tasks: &Tasks,
+) -> Result<(), Fault> {
+    let examined = source(config, tasks).await;
+    if examined.has_slot && !is_wanted {
+        return Ok(());
+    }
+    let failed = |finding: &Finding| finding.verdict == Verdict::Fail;
+    let failed: Vec<_> = examined.findings.into_iter().filter(failed).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Refused(failed).into())
+}
+
+async fn source(config: &Config, tasks: &Tasks) -> Examined {
+    let settings = postgres_settings(config);
+    let use_of = |table: &TableName| match config.tables.mode(table) {
+        Mode::Stream => TableUse::Streamed,
+        Mode::Batch => TableUse::Loaded,
+        Mode::Ignore => TableUse::Ignored,
+    };
+    walferry_postgres::examine(&settings, &use_of, tasks).await
+}
+
+/// The topics that a pipeline over these tables writes.
+fn topics(kafka: &Kafka, tables: &[(TableName, TableUse)]) -> Vec<TopicSpec> {
+    let topic = |name: String, partitions| TopicSpec {
+        name: name.into(),
+        partitions,
+    };
+    let streamed = tables
+        .iter()
+        .filter(|(_, usage)| *usage == TableUse::Streamed);
+    let rows = streamed.map(|(table, _)| topic(topic_name(&kafka.prefix, table), kafka.partitions));
+    std::iter::once(topic(format!("{}.commits", kafka.prefix), 1))
+        .chain(rows)
+        .collect()
+}
+
+/// What failed, a line each.
+fn listed(failed: &[Finding]) -> String {
+    let lines = failed.iter().map(|it| {
+        let remedy = it.remedy.as_deref().unwrap_or_default();
+        format!("\n  {}: {}\n    {remedy}", it.subject, it.found)
+    });
+    format!(
+        "the source is not ready to be read (`walferry check` shows more):{}",
+        lines.collect::<String>()
+    )
+}

@@ -1,0 +1,166 @@
+//! `walferry check`: what is wrong is found at once, and what it says mends it does.
+
+use serde_json::Value;
+
+use crate::site::Site;
+
+const SCHEMA: &str = "
+    create table good (id int primary key);
+    create table hidden (id int primary key, owner text);
+    alter table hidden enable row level security;
+    create table secret (id int primary key);
+    create table keyless (v int);
+    create table late (id int, constraint late_key primary key (id) deferrable);
+    create table ignored (v int)";
+const TABLES: [(&str, &str); 2] = [("public.ignored", "ignore"), ("public.*", "stream")];
+
+/// A site whose configuration names a role of the test's own, which may do nothing yet but log in.
+async fn as_nobody(name: &str) -> (Site, String) {
+    let site = Site::new(name, SCHEMA, &TABLES).await;
+    let role = site.database.name.clone();
+    site.sql
+        .batch_execute(&format!(
+            "create role {role} login; alter publication p set (publish = 'insert, update, delete');
+             grant select on good, hidden, keyless, late to {role}"
+        ))
+        .await
+        .unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let text = text.replacen("postgres://postgres", &format!("postgres://{role}"), 1);
+    assert!(text.contains(&role), "{text}");
+    std::fs::write(site.config(), text).unwrap();
+    (site, role)
+}
+
+fn findings(report: &Value, verdict: &str) -> Vec<Value> {
+    let all = report["findings"].as_array().unwrap();
+    all.iter()
+        .filter(|it| it["verdict"] == verdict)
+        .cloned()
+        .collect()
+}
+
+fn subjects(findings: &[Value]) -> Vec<&str> {
+    let subjects = findings.iter().map(|it| it["subject"].as_str().unwrap());
+    subjects.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_wrong_is_found_at_once_and_its_statements_mend_it() {
+    let (site, role) = as_nobody("wrong").await;
+    let (code, report) = site.json(&["check"]).await;
+    assert_eq!(code, Some(1), "{report}");
+    let failed = findings(&report, "FAIL");
+    let expected = [
+        "PostgreSQL: role",
+        "PostgreSQL: publication p",
+        "PostgreSQL: table public.hidden",
+        "PostgreSQL: table public.keyless",
+        "PostgreSQL: table public.late",
+        "PostgreSQL: table public.secret",
+    ];
+    assert_eq!(subjects(&failed), expected, "{report}");
+    let warned = findings(&report, "WARN");
+    let refused = "the application's own UPDATE and DELETE fail";
+    let ignored = warned
+        .iter()
+        .find(|it| it["subject"] == "PostgreSQL: table public.ignored");
+    assert!(
+        ignored.unwrap()["found"]
+            .as_str()
+            .unwrap()
+            .contains(refused),
+        "{report}"
+    );
+
+    for finding in &failed {
+        let remedy = finding["remedy"].as_str().unwrap();
+        let remedy = remedy
+            .split(", or ")
+            .next()
+            .unwrap()
+            .replace("(...)", "(id)");
+        let column = "alter table keyless add column id int generated always as identity";
+        let first = if remedy.contains("keyless") {
+            column
+        } else {
+            ""
+        };
+        site.sql
+            .batch_execute(&format!("{first}; {remedy}"))
+            .await
+            .unwrap();
+    }
+    let (code, report) = site.json(&["check"]).await;
+    assert_eq!(code, Some(0), "{report}");
+    assert!(findings(&report, "FAIL").is_empty(), "{report}");
+    site.sql
+        .batch_execute(&format!("drop owned by {role}; drop role {role}"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_not_ready_is_not_begun_with() {
+    let (site, _) = as_nobody("unready_source").await;
+    let said = site.run(&["run"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    for part in [
+        "PostgreSQL: role: ",
+        "REPLICATION",
+        "table public.keyless: has no key",
+    ] {
+        assert!(said.err.contains(part), "{part} in {}", said.err);
+    }
+    assert!(site.collections().await.is_empty());
+    let slots = "select count(*) from pg_replication_slots where slot_name = $1";
+    let slots = site
+        .sql
+        .query_one(slots, &[&site.database.name])
+        .await
+        .unwrap();
+    assert_eq!(slots.get::<_, i64>(0), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_would_trip_over_and_a_server_that_is_away_are_told_apart() {
+    let site = Site::new(
+        "target",
+        "create table t (id int primary key, v int)",
+        &[("public.*", "stream")],
+    )
+    .await;
+    let index = mongodb::IndexModel::builder()
+        .keys(bson::doc! { "v": 1 })
+        .options(
+            mongodb::options::IndexOptions::builder()
+                .unique(true)
+                .build(),
+        )
+        .build();
+    site.mongo
+        .collection::<bson::Document>("t")
+        .create_index(index)
+        .await
+        .unwrap();
+    let (code, report) = site.json(&["check"]).await;
+    assert_eq!(code, Some(0), "{report}");
+    let warned = findings(&report, "WARN");
+    assert!(
+        subjects(&warned).contains(&"MongoDB: collection t"),
+        "{report}"
+    );
+
+    let away = walferry_harness::free_port().unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let gone = format!("mongodb://127.0.0.1:{away}/?serverSelectionTimeoutMS=300");
+    std::fs::write(site.config(), text.replace(&site.database.mongo_url, &gone)).unwrap();
+    let said = site.run(&["check"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    assert!(said.out.contains("\nAWAY  MongoDB: "), "{}", said.out);
+    assert!(
+        said.out.starts_with("PASS  PostgreSQL: version: "),
+        "{}",
+        said.out
+    );
+}
