@@ -15,6 +15,7 @@ pub mod merge;
 pub mod moving;
 pub mod pipeline;
 pub mod progress;
+pub(crate) mod service;
 pub(crate) mod snapshot;
 pub mod status;
 mod succession;

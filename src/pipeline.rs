@@ -21,6 +21,7 @@ use crate::capture::{Capture, CaptureStatus};
 use crate::check;
 use crate::config::{Config, Kafka};
 use crate::direct::Direct;
+use crate::service;
 use crate::status::{Board, Parts, Trouble};
 use crate::supervise::Supervisor;
 
@@ -93,22 +94,22 @@ impl<'a> Show<'a> {
         reader: Option<watch::Receiver<CaptureStatus>>,
         sink: Option<watch::Receiver<ApplyStatus>>,
     ) -> Result<(), Fault> {
-        let Some(admin) = self.admin else {
-            return Ok(());
-        };
         let monitor = match reader {
             Some(_) => Some(connect::slot_monitor(self.config, self.tasks)?),
             None => None,
         };
-        let board = Board::new(Parts {
+        let board = Arc::new(Board::new(Parts {
             pipeline: self.config.pipeline(),
             role: self.role.name(),
             has_kafka: self.config.kafka.is_some(),
             reader,
             sink,
             trouble: self.trouble.subscribe(),
-        });
-        admin.serve(Arc::new(board), monitor, self.tasks);
+        }));
+        service::announce(board.clone(), self.tasks);
+        if let Some(admin) = self.admin {
+            admin.serve(board, monitor, self.tasks);
+        }
         Ok(())
     }
 }

@@ -277,3 +277,37 @@ async fn status_without_a_port_says_how_to_get_one() {
         said.err
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_hears_of_the_start_the_state_and_the_stop() {
+    let pipeline = Pipeline::new("notified", SCHEMA, "public.*").await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let mut command = pipeline.command(&["run"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let log = directory.path().join("walferry.log");
+    let daemon = walferry_harness::Process::spawn(&command, &log).unwrap();
+    let told = tokio::task::spawn_blocking(move || {
+        let mut told = Vec::new();
+        let mut buffer = [0; 1_000];
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        while told.last().map(String::as_str) != Some("STATUS=live") {
+            let length = socket.recv(&mut buffer).unwrap();
+            told.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
+        }
+        (socket, told)
+    });
+    let (socket, told) = told.await.unwrap();
+    assert_eq!(told[0], "READY=1");
+    daemon
+        .stop(walferry_harness::Signal::TERM, PATIENCE)
+        .await
+        .unwrap();
+    let mut buffer = [0; 1_000];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&buffer[..length]).trim(),
+        "STOPPING=1"
+    );
+}
