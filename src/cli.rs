@@ -9,14 +9,16 @@ mod check;
 mod error;
 mod exit;
 mod help;
+mod init;
 mod moving;
 mod output;
+mod plan;
 mod progress;
 mod signals;
 mod status;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +30,7 @@ pub use self::exit::Exit;
 use self::output::Output;
 use self::signals::Signals;
 use crate::config::Config;
+use crate::init::Wish;
 use crate::moving::Destination;
 use crate::pipeline::{self, Role, RunOptions};
 use crate::telemetry::{self, LogFormat};
@@ -77,6 +80,29 @@ struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Proposes a configuration for a database
+    #[command(long_about = help::INIT, after_long_help = help::INIT_EXAMPLES)]
+    Init {
+        /// PostgreSQL, as somebody who may look at its catalog
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// MongoDB; the path is the database
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// Kafka's brokers; without them changes go straight into MongoDB
+        #[arg(long, value_name = "HOST:PORT,...")]
+        brokers: Option<String>,
+    },
+    #[command(flatten)]
+    Configured(Configured),
+    /// Shows the version
+    #[command(long_about = help::VERSION, after_long_help = help::VERSION_EXAMPLES)]
+    Version,
+}
+
+/// The commands that read the configuration.
+#[derive(Debug, Subcommand)]
+enum Configured {
     /// Streams changes until it is told to stop
     #[command(long_about = help::RUN, after_long_help = help::RUN_EXAMPLES)]
     Run {
@@ -90,6 +116,9 @@ enum Command {
     /// Looks at everything that a pipeline needs, and says what would mend it
     #[command(long_about = help::CHECK, after_long_help = help::CHECK_EXAMPLES)]
     Check,
+    /// Says what `run` and `backfill` would do
+    #[command(long_about = help::PLAN, after_long_help = help::PLAN_EXAMPLES)]
+    Plan,
     /// Shows what the running daemon is doing
     #[command(long_about = help::STATUS, after_long_help = help::STATUS_EXAMPLES)]
     Status {
@@ -119,9 +148,6 @@ enum Command {
         #[arg(long, value_enum, value_name = "WAY")]
         to: Destination,
     },
-    /// Shows the version
-    #[command(long_about = help::VERSION, after_long_help = help::VERSION_EXAMPLES)]
-    Version,
 }
 
 /// Runs a command to its end, on a runtime of its own.
@@ -143,7 +169,7 @@ pub fn main(cli: Cli) -> Exit {
 impl Cli {
     fn level(&self) -> LevelFilter {
         match (self.common.verbose, &self.command) {
-            (0, Command::Run { .. }) => LevelFilter::INFO,
+            (0, Command::Configured(Configured::Run { .. })) => LevelFilter::INFO,
             // Their progress and their results say enough.
             (0, _) => LevelFilter::WARN,
             (1, _) => LevelFilter::DEBUG,
@@ -153,13 +179,9 @@ impl Cli {
 }
 
 async fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
-    if let Command::Version = cli.command {
-        return output.version();
-    }
-    let config = Config::load(&cli.common.config)?;
     let tasks = Tasks::default();
     let signals = Signals::watch(&tasks)?;
-    let exit = command(cli.command, &config, &tasks, output).await;
+    let exit = command(cli.command, &cli.common.config, &tasks, output).await;
     tasks.stop();
     if tokio::time::timeout(STOP_DEADLINE, tasks.finished())
         .await
@@ -173,25 +195,44 @@ async fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
 
 async fn command(
     command: Command,
+    file: &Path,
+    tasks: &Tasks,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    match command {
+        Command::Version => output.version(),
+        Command::Init { from, to, brokers } => {
+            let wish = Wish { from, to, brokers };
+            init::run(&wish, file, tasks, output).await
+        }
+        Command::Configured(command) => {
+            let config = Config::load(file)?;
+            configured(command, &config, tasks, output).await
+        }
+    }
+}
+
+async fn configured(
+    command: Configured,
     config: &Config,
     tasks: &Tasks,
     output: &Output,
 ) -> Result<Exit, CliError> {
     match command {
-        Command::Run { new_snapshot, role } => {
+        Configured::Run { new_snapshot, role } => {
             let options = RunOptions { new_snapshot, role };
             run(config, options, tasks).await
         }
-        Command::Check => check::run(config, tasks, output).await,
-        Command::Status { watch } => {
+        Configured::Check => check::run(config, tasks, output).await,
+        Configured::Plan => plan::run(config, tasks, output).await,
+        Configured::Status { watch } => {
             let stop = tasks.stop_signal();
             let shown = stop.run_until_cancelled(status::run(config, watch, output));
             shown.await.unwrap_or(Ok(Exit::Success))
         }
-        Command::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
-        Command::Verify { tables } => verify::run(config, &tables, tasks, output).await,
-        Command::Move { to } => moving::run(config, to, tasks, output).await,
-        Command::Version => output.version(),
+        Configured::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
+        Configured::Verify { tables } => verify::run(config, &tables, tasks, output).await,
+        Configured::Move { to } => moving::run(config, to, tasks, output).await,
     }
 }
 

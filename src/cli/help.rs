@@ -34,6 +34,40 @@ Exit codes:
   2  the command line or the configuration is mistaken
   4  another process has taken over this pipeline; do not restart this one";
 
+pub(super) const INIT: &str = "\
+Looks at a database and proposes how to follow it: writes the configuration, with the reason for each
+choice, and prints the statements that a superuser runs once: a role that may do no more than it needs,
+and the publication. An existing file is never overwritten, and no password is written.
+
+A table with a key that changes after it was loaded is streamed, one that does not is loaded in
+batches, one without a key is left out. Change what you know better.";
+
+pub(super) const INIT_EXAMPLES: &str = "\
+Examples:
+  walferry init --from postgres://postgres@db/shop --to mongodb://target/shop?replicaSet=rs0
+  walferry init --from postgres://postgres@db/shop --to mongodb://target/shop --brokers kafka:9092 \\
+      --config shop.toml | psql postgres://postgres@db/shop
+
+Exit codes:
+  0  the configuration is written
+  1  the database could not be asked, or the file is there
+  2  the command line is mistaken";
+
+pub(super) const PLAN: &str = "\
+Says what `walferry run` and `walferry backfill` would do now: the slot, the topics, what becomes of
+each table with its rows and size, and which collections a copy takes the place of. It changes nothing;
+`walferry check` says whether it would succeed.";
+
+pub(super) const PLAN_EXAMPLES: &str = "\
+Examples:
+  walferry plan
+  walferry plan --json | jq '.tables[] | select(.step == \"not_published\")'
+
+Exit codes:
+  0  the plan is shown
+  1  a server could not be asked
+  2  the command line or the configuration is mistaken";
+
 pub(super) const CHECK: &str = "\
 Looks at PostgreSQL, Kafka and MongoDB as the configuration names them: versions, wal_level, roles and
 grants, the publication, the slot and the WAL that it keeps, keys and replica identities of the tables,

@@ -157,6 +157,18 @@ pub(super) fn thousands(number: u64) -> String {
     text
 }
 
+/// A size with its unit; a dash when it is not known.
+pub(super) fn bytes(size: Option<u64>) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some(size) = size else {
+        return "-".to_owned();
+    };
+    let unit = UNITS.into_iter().find(|(unit, _)| size >= *unit);
+    unit.map_or(format!("{size} B"), |(unit, name)| {
+        format!("{}.{} {name}", size / unit, size % unit * 10 / unit)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +193,19 @@ mod tests {
         ];
         for (number, text) in cases {
             assert_eq!(thousands(number), text);
+        }
+    }
+
+    #[test]
+    fn a_size_has_the_largest_unit_that_fits() {
+        let cases = [
+            (None, "-"),
+            (Some(1_023), "1023 B"),
+            (Some(1_536), "1.5 KiB"),
+            (Some(5 << 30), "5.0 GiB"),
+        ];
+        for (size, text) in cases {
+            assert_eq!(bytes(size), text);
         }
     }
 }

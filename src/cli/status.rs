@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use walferry_core::{Class, Classify, Fault};
 
-use super::output::{Grid, Output, thousands};
+use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
 use crate::status::{Stage, Status};
@@ -169,34 +169,4 @@ fn stages(status: &Status) -> Grid {
         ]);
     }
     grid
-}
-
-/// A size with its unit; a dash when it is not known.
-fn bytes(size: Option<u64>) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let Some(size) = size else {
-        return "-".to_owned();
-    };
-    let unit = UNITS.into_iter().find(|(unit, _)| size >= *unit);
-    unit.map_or(format!("{size} B"), |(unit, name)| {
-        format!("{}.{} {name}", size / unit, size % unit * 10 / unit)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_has_the_largest_unit_that_fits() {
-        let cases = [
-            (None, "-"),
-            (Some(1_023), "1023 B"),
-            (Some(1_536), "1.5 KiB"),
-            (Some(5 << 30), "5.0 GiB"),
-        ];
-        for (size, text) in cases {
-            assert_eq!(bytes(size), text);
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod check;
 mod command_line;
 mod daemon;
 mod faults;
+mod first_contact;
 mod oracle;
 mod reliability;
 mod restarts;

@@ -37,6 +37,19 @@ pub async fn examine(settings: &Settings, tables: &[TableName]) -> Vec<Finding> 
     findings
 }
 
+/// The names of the collections of the target's database, sorted.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn collections(settings: &Settings) -> Result<Vec<String>> {
+    let store = Store::connect(settings.clone()).await?;
+    let database = store.database();
+    let listed = store.in_time(database.list_collection_names(), EXAMINING);
+    let mut names = listed.await?;
+    names.sort();
+    Ok(names)
+}
+
 async fn look(findings: &mut Vec<Finding>, store: &Store, tables: &[TableName]) -> Result<()> {
     findings.push(server(store).await?);
     findings.push(clock(store).await?);

@@ -3,7 +3,7 @@
 use walferry_schema::TableName;
 
 /// An identifier, quoted: any name, with any characters.
-pub(crate) fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -13,7 +13,7 @@ pub(crate) fn replication_literal(text: &str) -> String {
 }
 
 /// A table's qualified name, quoted.
-pub(crate) fn table(name: &TableName) -> String {
+pub fn table(name: &TableName) -> String {
     format!("{}.{}", quoted(&name.schema), quoted(&name.table))
 }
 
