@@ -1,5 +1,6 @@
 //! What follows an error: the one place that decides it.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -53,7 +54,7 @@ impl Supervisor {
         if self.started_at.elapsed() >= SETTLED {
             self.failures = 0;
         }
-        let wait = wait_after(self.failures);
+        let wait = jittered(wait_after(self.failures));
         self.failures += 1;
         warn!(part = self.part, error = %fault, ?wait, "trying again");
         self.show(&fault);
@@ -79,6 +80,15 @@ impl Supervisor {
 
 fn wait_after(failures: u32) -> Duration {
     LONGEST_WAIT.min(FIRST_WAIT * 2_u32.pow(failures.min(10)))
+}
+
+/// A wait between three quarters of itself and all of it, so that daemons which lost the same server do not all come
+/// back at once.
+fn jittered(wait: Duration) -> Duration {
+    // Keys anew each time: the standard library's randomness is enough for this.
+    let random = RandomState::new().build_hasher().finish();
+    let share = u32::from(u8::try_from(random >> 56).unwrap_or_default());
+    wait * 3 / 4 + wait / 4 * share / u32::from(u8::MAX)
 }
 
 #[cfg(test)]
@@ -113,6 +123,17 @@ mod tests {
                     .is_err()
             );
         }
+    }
+
+    #[test]
+    fn a_wait_is_never_longer_than_told_and_seldom_the_same() {
+        let wait = Duration::from_millis(800);
+        let waits: std::collections::BTreeSet<_> = (0..50).map(|_| jittered(wait)).collect();
+        assert!(
+            waits.iter().all(|it| (wait * 3 / 4..=wait).contains(it)),
+            "{waits:?}"
+        );
+        assert!(waits.len() > 5, "{waits:?}");
     }
 
     #[test]
