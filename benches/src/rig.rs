@@ -101,7 +101,13 @@ impl Rig {
             ..PostgresOptions::default()
         };
         let postgres = Postgres::start_with(root, options);
-        let kafka = Kafka::start_with(root, KafkaOptions { is_for_load: true });
+        let kafka = Kafka::start_with(
+            root,
+            KafkaOptions {
+                is_for_load: true,
+                ..KafkaOptions::default()
+            },
+        );
         let mongo = Mongo::start_with(
             root,
             MongoOptions {

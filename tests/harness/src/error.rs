@@ -58,6 +58,9 @@ pub enum Error {
         /// What the last try said.
         last: Option<String>,
     },
+    /// A certificate could not be made.
+    #[error("making a certificate")]
+    Certificate(#[from] rcgen::Error),
     /// PostgreSQL refused a connection or a statement.
     #[error("talking to PostgreSQL")]
     Postgres(#[from] tokio_postgres::Error),

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::directory::Directory;
 use crate::process::{self, Process, Signal};
-use crate::{Error, Result, eventually, free_port, run_directory, tools};
+use crate::{Error, Result, ServerTls, eventually, free_port, run_directory, tools};
 
 const READY: Duration = Duration::from_mins(2);
 const STOPPED: Duration = Duration::from_mins(1);
@@ -19,17 +19,39 @@ const LOGGED: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=
 const STARTED: &str = "Kafka Server started";
 
 /// How a [`Kafka`] differs from the default one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KafkaOptions {
     /// Java as a real server runs it, with both compilers; by default it is made to start fast.
     pub is_for_load: bool,
+    /// More listeners, with TLS; none by default.
+    pub tls: Option<KafkaTls>,
+}
+
+/// Two listeners beside the plain one: with TLS and a client's certificate, and with TLS and SASL.
+#[derive(Debug, Clone)]
+pub struct KafkaTls {
+    /// With what the server does TLS.
+    pub server: ServerTls,
+    /// The user of SASL, by `SCRAM-SHA-256` and by `PLAIN`.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// The ports of a server's listeners.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    controller: u16,
+    plain: u16,
+    tls: u16,
+    sasl: u16,
 }
 
 /// A private Kafka server; topics are not created by themselves.
 #[derive(Debug)]
 pub struct Kafka {
     process: Process,
-    port: u16,
+    ports: Ports,
     jars: PathBuf,
     config: PathBuf,
     options: KafkaOptions,
@@ -53,18 +75,21 @@ impl Kafka {
     pub async fn start_with(root: &Path, options: KafkaOptions) -> Result<Self> {
         let jars = tools::kafka_jars()?;
         let directory = Directory::create(&root.join("kafka"))?;
-        let (port, config, log) = (
-            free_port()?,
+        let (ports, config, log) = (
+            Ports::free()?,
             directory.path().join("server.properties"),
             directory.path().join("kafka.log"),
         );
         let data = directory.path().join("data");
-        write_config(&config, port, &data)?;
-        format_storage(&jars, &config, &data).await?;
-        let process = spawn(&jars, &config, options, &log)?;
+        write_config(&config, ports, &options, &data)?;
+        match &options.tls {
+            None => copy_storage(&jars, &config, &data).await?,
+            Some(tls) => format_storage(&jars, &config, &tls.scram()).await?,
+        }
+        let process = spawn(&jars, &config, &options, &log)?;
         let server = Self {
             process,
-            port,
+            ports,
             jars,
             config,
             options,
@@ -77,7 +102,17 @@ impl Kafka {
 
     /// What a client calls `bootstrap.servers`.
     pub fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.plain)
+    }
+
+    /// The same of the listener with TLS that asks for a certificate.
+    pub fn tls_brokers(&self) -> String {
+        format!("localhost:{}", self.ports.tls)
+    }
+
+    /// The same of the listener with TLS and SASL.
+    pub fn sasl_brokers(&self) -> String {
+        format!("localhost:{}", self.ports.sasl)
     }
 
     /// The process id.
@@ -114,7 +149,7 @@ impl Kafka {
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
         let already_logged = self.starts_logged();
-        self.process = spawn(&self.jars, &self.config, self.options, &self.log)?;
+        self.process = spawn(&self.jars, &self.config, &self.options, &self.log)?;
         self.ready(already_logged).await
     }
 
@@ -126,7 +161,10 @@ impl Kafka {
             if self.starts_logged() == already_logged {
                 return Err("it has not logged its start".to_owned());
             }
-            answers(self.port).await.map(Ok).map_err(|e| e.to_string())
+            answers(self.ports.plain)
+                .await
+                .map(Ok)
+                .map_err(|e| e.to_string())
         })
         .await?
     }
@@ -137,7 +175,53 @@ impl Kafka {
     }
 }
 
-fn spawn(jars: &Path, config: &Path, options: KafkaOptions, log: &Path) -> Result<Process> {
+// === impl Ports ===
+
+impl Ports {
+    fn free() -> Result<Self> {
+        Ok(Self {
+            controller: free_port()?,
+            plain: free_port()?,
+            tls: free_port()?,
+            sasl: free_port()?,
+        })
+    }
+}
+
+// === impl KafkaTls ===
+
+impl KafkaTls {
+    /// The user of SCRAM, whom the storage holds from its start.
+    fn scram(&self) -> [String; 2] {
+        let Self { user, password, .. } = self;
+        let credentials = format!("SCRAM-SHA-256=[name={user},password={password}]");
+        ["--add-scram".to_owned(), credentials]
+    }
+
+    fn config(&self) -> String {
+        let Self {
+            server: ServerTls { issued, authority },
+            user,
+            password,
+        } = self;
+        let (both, authority) = (issued.both.display(), authority.display());
+        let module = "org.apache.kafka.common.security";
+        let listener = "listener.name.sasl_ssl";
+        format!(
+            "ssl.keystore.type=PEM
+ssl.keystore.location={both}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
+listener.name.ssl.ssl.client.auth=required
+sasl.enabled.mechanisms=SCRAM-SHA-256,PLAIN
+{listener}.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginModule required;
+{listener}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_{user}=\"{password}\";
+"
+        )
+    }
+}
+
+fn spawn(jars: &Path, config: &Path, options: &KafkaOptions, log: &Path) -> Result<Process> {
     let mut java = java(jars);
     if options.is_for_load {
         java.args(["-Xms1g", "-Xmx1g"]);
@@ -165,17 +249,32 @@ fn java(jars: &Path) -> Command {
     java
 }
 
-fn write_config(path: &Path, port: u16, data: &Path) -> Result<()> {
-    let controller = free_port()?;
+fn write_config(path: &Path, ports: Ports, options: &KafkaOptions, data: &Path) -> Result<()> {
+    let Ports {
+        controller,
+        plain,
+        tls,
+        sasl,
+    } = ports;
+    let (mut listeners, mut advertised, mut more) = (
+        format!("PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller}"),
+        format!("PLAINTEXT://127.0.0.1:{plain}"),
+        String::new(),
+    );
+    if let Some(options) = &options.tls {
+        listeners = format!("{listeners},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}");
+        advertised = format!("{advertised},SSL://localhost:{tls},SASL_SSL://localhost:{sasl}");
+        more = options.config();
+    }
     let data = data.display();
     let text = format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={listeners}
+advertised.listeners={advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -186,48 +285,42 @@ transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 num.partitions=1
 log.cleaner.dedupe.buffer.size=16777216
-"
+{more}"
     );
     std::fs::write(path, text).map_err(Error::io(format!("writing {}", path.display())))
 }
 
 /// Formatted storage, copied from a template that the first start makes: it saves a start of Java. Nothing in it
 /// depends on ports or paths.
-async fn format_storage(jars: &Path, config: &Path, data: &Path) -> Result<()> {
+async fn copy_storage(jars: &Path, config: &Path, data: &Path) -> Result<()> {
     let template = run_directory().join("template-kafka");
-    if !template.exists() {
-        let mut format = java(jars);
-        format
-            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
-            .arg(config);
-        process::run(None, &format).await?;
-        let making = run_directory().join(format!("template-kafka-{}", crate::unique("new")));
-        let created = std::fs::create_dir_all(run_directory());
-        created.map_err(Error::io("creating the directory of templates"))?;
-        process::run(
-            None,
-            Command::new("cp")
-                .arg("-a")
-                .arg("--")
-                .arg(data)
-                .arg(&making),
-        )
-        .await?;
-        // Another process may have been faster: then ours goes.
-        if std::fs::rename(&making, &template).is_err() {
-            let _ = std::fs::remove_dir_all(&making);
-        }
-        return Ok(());
+    if template.exists() {
+        return copy(&template, data).await;
     }
-    process::run(
-        None,
-        Command::new("cp")
-            .arg("-a")
-            .arg("--")
-            .arg(template)
-            .arg(data),
-    )
-    .await
+    format_storage(jars, config, &[]).await?;
+    let making = run_directory().join(format!("template-kafka-{}", crate::unique("new")));
+    let created = std::fs::create_dir_all(run_directory());
+    created.map_err(Error::io("creating the directory of templates"))?;
+    copy(data, &making).await?;
+    // Another process may have been faster: then ours goes.
+    if std::fs::rename(&making, &template).is_err() {
+        let _ = std::fs::remove_dir_all(&making);
+    }
+    Ok(())
+}
+
+async fn format_storage(jars: &Path, config: &Path, more: &[String]) -> Result<()> {
+    let mut format = java(jars);
+    format
+        .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
+        .arg(config)
+        .args(more);
+    process::run(None, &format).await
+}
+
+async fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    process::run(None, copy.args(["-a", "--"]).arg(from).arg(to)).await
 }
 
 /// Asks for the API versions, the one request that every broker answers: length, API key 18, version 0, correlation 1,

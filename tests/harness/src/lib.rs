@@ -13,6 +13,7 @@
 //! # Ok(()) }
 //! ```
 
+mod authority;
 mod directory;
 mod error;
 mod kafka;
@@ -24,9 +25,10 @@ mod process;
 mod stack;
 mod tools;
 
+pub use authority::{Authority, Issued, ServerTls};
 pub use directory::{fresh_directory, run_directory};
 pub use error::{Error, Result};
-pub use kafka::{Kafka, KafkaOptions};
+pub use kafka::{Kafka, KafkaOptions, KafkaTls};
 pub use mongo::{Mongo, MongoOptions};
 pub use poll::{Outcome, eventually};
 pub use port::free_port;

@@ -9,7 +9,7 @@ use mongodb::options::ClientOptions;
 
 use crate::directory::Directory;
 use crate::process::{Process, Signal};
-use crate::{Error, Result, eventually, free_port, tools};
+use crate::{Error, Result, ServerTls, eventually, free_port, tools};
 
 const READY: Duration = Duration::from_mins(1);
 /// The oplog is read from its beginning after long runs; what it does not hold takes no room.
@@ -17,13 +17,15 @@ const OPLOG_MB: &str = "8192";
 const STOPPED: Duration = Duration::from_mins(1);
 
 /// How a [`Mongo`] differs from the default one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct MongoOptions {
     /// The size of the storage engine's cache, in MB.
     pub cache_mb: u32,
     /// Whether it takes MongoDB's own test commands: `configureFailPoint` holds a command where a test
     /// wants it, and `waitForFailPoint` tells when it is there.
     pub has_fail_points: bool,
+    /// With what it does TLS, for those who ask for it: they need a certificate then. Not at all by default.
+    pub tls: Option<ServerTls>,
 }
 
 /// A private mongod with transactions (a replica set of one).
@@ -43,6 +45,7 @@ impl Default for MongoOptions {
         Self {
             cache_mb: 512,
             has_fail_points: false,
+            tls: None,
         }
     }
 }
@@ -69,7 +72,7 @@ impl Mongo {
             free_port()?,
         );
         std::fs::create_dir(&data).map_err(Error::io(format!("creating {}", data.display())))?;
-        let process = spawn(&mongod, &data, port, options, &log)?;
+        let process = spawn(&mongod, &data, port, &options, &log)?;
         let server = Self {
             process,
             port,
@@ -135,12 +138,24 @@ impl Mongo {
     /// When it does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
-        self.process = spawn(&self.mongod, &self.data, self.port, self.options, &self.log)?;
+        self.process = spawn(
+            &self.mongod,
+            &self.data,
+            self.port,
+            &self.options,
+            &self.log,
+        )?;
         self.ready().await
     }
 
     async fn initiate(&self) -> Result<()> {
-        let host = format!("127.0.0.1:{}", self.port);
+        // Clients connect to the name that the set knows: with TLS it must be that of a certificate.
+        let name = if self.options.tls.is_some() {
+            "localhost"
+        } else {
+            "127.0.0.1"
+        };
+        let host = format!("{name}:{}", self.port);
         let members = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": host }] };
         self.until(
             "mongod to accept its configuration",
@@ -192,7 +207,7 @@ fn spawn(
     mongod: &Path,
     data: &Path,
     port: u16,
-    options: MongoOptions,
+    options: &MongoOptions,
     log: &Path,
 ) -> Result<Process> {
     let mut command = Command::new(mongod);
@@ -219,6 +234,10 @@ fn spawn(
     ]);
     if options.has_fail_points {
         command.args(["--setParameter", "enableTestCommands=1"]);
+    }
+    if let Some(ServerTls { issued, authority }) = &options.tls {
+        command.args(["--tlsMode", "preferTLS", "--tlsCertificateKeyFile"]);
+        command.arg(&issued.both).arg("--tlsCAFile").arg(authority);
     }
     Process::spawn(&command, log)
 }

@@ -12,10 +12,18 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::directory::Directory;
 use crate::process::{self, Process, Signal};
-use crate::{Error, Result, eventually, free_port, run_directory, tools};
+use crate::{Error, Result, ServerTls, eventually, free_port, run_directory, tools};
 
 const READY: Duration = Duration::from_mins(1);
 const STOPPED: Duration = Duration::from_secs(30);
+
+/// Its TLS, with the files that [`install`] puts into the data directory.
+const TLS: [&str; 4] = [
+    "ssl=on",
+    "ssl_cert_file=server.pem",
+    "ssl_key_file=server-key.pem",
+    "ssl_ca_file=authority.pem",
+];
 
 /// How a [`Postgres`] differs from the default one.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +33,8 @@ pub struct PostgresOptions {
     pub fsync: bool,
     /// Lines of `pg_hba.conf` that come before `trust` for everyone.
     pub hba: Vec<String>,
+    /// With what it does TLS; not at all by default. `hba` says who must.
+    pub tls: Option<ServerTls>,
     /// Settings on top of the harness's own, as `("wal_sender_timeout", "2s")`.
     pub settings: Vec<(String, String)>,
 }
@@ -66,6 +76,9 @@ impl Postgres {
         let data = elsewhere.as_ref().unwrap_or(&directory).path().join("data");
         create_cluster(&bin, &data).await?;
         write_hba(&data, &options.hba)?;
+        if let Some(tls) = &options.tls {
+            install(tls, &data).await?;
+        }
         let port = free_port()?;
         let mut settings = settings(port, &options);
         // Means nothing to the server; whoever looks for what a run left behind sees whose it is.
@@ -211,13 +224,15 @@ fn settings(port: u16, options: &PostgresOptions) -> Vec<String> {
     let ours = ours
         .into_iter()
         .map(|(key, value)| format!("{key}={value}"));
-    ours.chain(
-        options
-            .settings
-            .iter()
-            .map(|(key, value)| format!("{key}={value}")),
-    )
-    .collect()
+    let tls = options.tls.is_some().then_some(TLS).into_iter().flatten();
+    ours.chain(tls.map(ToString::to_string))
+        .chain(
+            options
+                .settings
+                .iter()
+                .map(|(key, value)| format!("{key}={value}")),
+        )
+        .collect()
 }
 
 fn spawn(bin: &Path, data: &Path, settings: &[String], log: &Path) -> Result<Process> {
@@ -298,6 +313,24 @@ fn write_hba(data: &Path, lines: &[String]) -> Result<()> {
     let hba = data.join("pg_hba.conf");
     std::fs::write(&hba, lines.join("\n") + "\n")
         .map_err(Error::io(format!("writing {}", hba.display())))
+}
+
+/// Copies what TLS needs into the data directory: PostgreSQL takes only a key that is its user's alone.
+async fn install(tls: &ServerTls, data: &Path) -> Result<()> {
+    let files = [
+        (&tls.issued.certificate, "server.pem"),
+        (&tls.issued.key, "server-key.pem"),
+        (&tls.authority, "authority.pem"),
+    ];
+    for (file, name) in files {
+        let mut install = Command::new("install");
+        install.args(["-m", "600"]);
+        if let Some(user) = user() {
+            install.args(["-o", user]);
+        }
+        process::run(None, install.arg(file).arg(data.join(name))).await?;
+    }
+    Ok(())
 }
 
 /// Whether the user that PostgreSQL runs as can reach a directory: a clone below `/root` it cannot.
