@@ -1,8 +1,10 @@
 //! Everything that can go wrong with the source, and what the operator can do about it.
 
 mod server;
+mod tls;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use walferry_core::{Class, Classify};
@@ -13,6 +15,7 @@ use crate::link::FrameError;
 use crate::pgoutput::DecodeError;
 
 pub use server::ServerError;
+pub use tls::TlsError;
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,14 +29,68 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The URL asks for encryption.
+    /// A parameter of the URL cannot be honoured.
+    #[error("reading the source's URL: {reason}")]
+    UrlParameter {
+        /// Which, why, and what to write instead.
+        reason: String,
+    },
+    /// A file that the URL names cannot be read.
+    #[error("reading {parameter} of the source's URL, {}: it must be a PEM file", file.display())]
+    TlsFile {
+        /// The URL's parameter.
+        parameter: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: Box<rustls::pki_types::pem::Error>,
+    },
+    /// A file that the URL names holds no certificate.
     #[error(
-        "the source's URL asks for sslmode={mode}, but TLS is not in this version: \
-         use sslmode=disable or prefer on a network you trust"
+        "reading {parameter} of the source's URL, {}: it holds no certificate; give a PEM file that does",
+        file.display()
     )]
-    TlsUnsupported {
-        /// The mode asked for.
-        mode: String,
+    TlsFileEmpty {
+        /// The URL's parameter.
+        parameter: &'static str,
+        /// The file.
+        file: PathBuf,
+    },
+    /// The certificate and the key do not go together.
+    #[error(
+        "using sslcert and sslkey of the source's URL, {} and {}: give a certificate and the key that belongs to it",
+        certificate.display(),
+        key.display()
+    )]
+    TlsIdentity {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong with them.
+        source: rustls::Error,
+    },
+    /// The connection cannot be as safe as the URL asks.
+    #[error("securing the connection to PostgreSQL at {host}")]
+    Tls {
+        /// The host and port.
+        host: String,
+        /// What is wrong, and what to do.
+        source: Box<TlsError>,
+    },
+    /// The server takes writes, or does not, and should not, or should.
+    #[error("the server at {host} is not {wanted}, as target_session_attrs asks")]
+    OtherSession {
+        /// The host and port.
+        host: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// None of several hosts would do.
+    #[error("connecting to PostgreSQL, none of the hosts would do: {reasons}")]
+    NoHost {
+        /// Each host with its reason.
+        reasons: String,
     },
     /// No connection could be made.
     #[error("connecting to PostgreSQL at {host}")]
@@ -53,7 +110,8 @@ pub enum Error {
     },
     /// The server does not accept who we are.
     #[error(
-        "logging in to PostgreSQL as {user:?}: check the password in the source's URL and the lines of pg_hba.conf"
+        "logging in to PostgreSQL as {user:?}: check the password (or sslcert and sslkey) in the source's URL \
+         and the lines of pg_hba.conf"
     )]
     Login {
         /// The user.
@@ -381,6 +439,8 @@ impl Classify for Error {
         match self {
             Self::Connect { .. }
             | Self::ConnectTimedOut { .. }
+            | Self::NoHost { .. }
+            | Self::OtherSession { .. }
             | Self::Io { .. }
             | Self::Closed { .. }
             | Self::Silent { .. }
@@ -390,6 +450,7 @@ impl Classify for Error {
             | Self::TaskLost { .. }
             | Self::ReaderLost { .. } => Class::Transient,
             Self::Server { source, .. } if source.will_pass() => Class::Transient,
+            Self::Tls { source, .. } if source.will_pass() => Class::Transient,
             // Without an answer of the server's it is the connection that failed.
             Self::Sql { source, .. } if is_connection_failure(source) => Class::Transient,
             _ => Class::Fatal,

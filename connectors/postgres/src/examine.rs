@@ -9,10 +9,11 @@ use walferry_core::{Fault, Finding, Tasks};
 use walferry_schema::TableName;
 
 use crate::catalog::KEY_INDEX;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::identifier::{self, quoted};
 use crate::monitor::{SlotMonitor, SlotReport};
-use crate::settings::{Endpoint, Settings};
+use crate::settings::Settings;
 use crate::sql::Sql;
 
 const EXAMINING: &str = "examining the source";

@@ -8,6 +8,7 @@
 mod assembler;
 mod catalog;
 pub mod copy_text;
+mod endpoint;
 mod error;
 mod examine;
 pub mod identifier;
@@ -21,8 +22,9 @@ mod source;
 mod sql;
 mod stream;
 mod survey;
+mod transport;
 
-pub use error::{Error, Result, ServerError};
+pub use error::{Error, Result, ServerError, TlsError};
 pub use examine::{Examined, TableUse, examine};
 pub use link::FrameError;
 pub use monitor::{SlotMonitor, SlotReport, SlotUse};

@@ -10,7 +10,6 @@
 
 mod buffer;
 mod login;
-mod stream;
 
 use std::io;
 
@@ -22,10 +21,10 @@ pub(crate) use buffer::Frame;
 pub use buffer::FrameError;
 pub(crate) use login::Kind;
 
+use crate::endpoint::HostPort;
 use crate::error::{Error, Result, ServerError};
-use crate::settings::HostPort;
+use crate::transport::Stream;
 use buffer::ReadBuffer;
-use stream::Stream;
 
 /// A row of a simple command's reply, all values as text.
 pub(crate) type TextRow = Vec<Option<String>>;
@@ -133,7 +132,7 @@ impl Link {
             }
             self.write.advance(sent);
         }
-        Ok(())
+        self.stream.flush().await.map_err(Error::io(doing))
     }
 
     /// Runs simple commands: the rows of all of them.

@@ -6,8 +6,9 @@ use tokio_postgres::types::Type;
 use walferry_core::Tasks;
 use walferry_schema::Lsn;
 
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
-use crate::settings::{Endpoint, Settings};
+use crate::settings::Settings;
 use crate::sql::Sql;
 
 const MEASURING: &str = "measuring the replication slot";

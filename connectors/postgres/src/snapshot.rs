@@ -15,10 +15,10 @@ use walferry_core::Tasks;
 use walferry_schema::{Lsn, Relation, TableName};
 
 use crate::catalog::{self, Catalog, Description};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::identifier::{quoted, table};
 use crate::key::{self, Keys};
-use crate::settings::Endpoint;
 use crate::sql;
 
 pub use copier::Copier;

@@ -17,11 +17,12 @@ use walferry_schema::{Lsn, TableName};
 
 use crate::assembler::{self, Assembler};
 use crate::catalog::{self, Catalog};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::key::Keys;
 use crate::link::{Kind, Link};
 use crate::pgoutput::{self, Message, RelationMessage};
-use crate::settings::{Endpoint, Settings};
+use crate::settings::Settings;
 use crate::snapshot::SnapshotReader;
 use crate::snapshot::chunks::{ChunkLimits, SnapshotChunks};
 use crate::sql::Sql;

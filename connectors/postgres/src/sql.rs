@@ -3,8 +3,9 @@
 use tokio_postgres::{Client, NoTls};
 use walferry_core::Tasks;
 
+use crate::endpoint::{Endpoint, HostPort, IS_READ_ONLY};
 use crate::error::{Error, Result};
-use crate::settings::Endpoint;
+use crate::transport::{self, Login, Stream};
 
 const CONNECTING: &str = "connecting to PostgreSQL";
 /// The first version with `transaction_timeout`; others refuse the name at start-up.
@@ -21,6 +22,12 @@ pub(crate) struct Sql {
 pub(crate) struct Connected {
     pub(crate) client: Client,
     pub(crate) server_version: u32,
+}
+
+/// Logging in for SQL.
+struct SqlLogin<'a> {
+    endpoint: &'a Endpoint,
+    tasks: &'a Tasks,
 }
 
 // === impl Sql ===
@@ -56,27 +63,49 @@ impl Sql {
 
 /// A new connection, driven by a task of its own that ends with the client.
 pub(crate) async fn connect(endpoint: &Endpoint, tasks: &Tasks) -> Result<Connected> {
-    let connected = endpoint.client_config().connect(NoTls).await;
-    let (client, connection) = connected.map_err(|error| login_failed(endpoint, error))?;
-    let version = connection.parameter("server_version").unwrap_or_default();
-    let major = version
-        .split(|c: char| !c.is_ascii_digit())
-        .next()
-        .unwrap_or_default();
-    let server_version = major.parse().unwrap_or_default();
-    tasks.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an SQL connection ended");
+    transport::connect(endpoint, &SqlLogin { endpoint, tasks }).await
+}
+
+// === impl SqlLogin ===
+
+impl Login for SqlLogin<'_> {
+    type Session = Connected;
+
+    async fn log_in(&self, stream: Stream, host: HostPort) -> Result<Connected> {
+        let Self { endpoint, tasks } = self;
+        stream.watch_peer().map_err(Error::io(CONNECTING))?;
+        // The stream has its TLS, if any, already.
+        let connected = endpoint.client_config().connect_raw(stream, NoTls).await;
+        let (client, connection) = connected.map_err(|error| login_failed(endpoint, error))?;
+        let server_version = major_version(connection.parameter("server_version"));
+        tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an SQL connection ended");
+            }
+        });
+        if server_version >= HAS_TRANSACTION_TIMEOUT {
+            let unlimited = client.batch_execute("SET transaction_timeout = 0").await;
+            unlimited.map_err(Error::sql(CONNECTING))?;
         }
-    });
-    if server_version >= HAS_TRANSACTION_TIMEOUT {
-        let unlimited = client.batch_execute("SET transaction_timeout = 0").await;
-        unlimited.map_err(Error::sql(CONNECTING))?;
+        if endpoint.is_choosy() {
+            let answer = client.query_typed_one(IS_READ_ONLY, &[]).await;
+            let answer = answer.map_err(Error::sql(CONNECTING))?;
+            endpoint.judge(answer.get(0), &host)?;
+        }
+        Ok(Connected {
+            client,
+            server_version,
+        })
     }
-    Ok(Connected {
-        client,
-        server_version,
-    })
+}
+
+/// `15.14 (Debian 15.14-0+deb12u1)` → 15
+fn major_version(version: Option<&str>) -> u32 {
+    let mut parts = version
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_digit());
+    let major = parts.next().unwrap_or_default();
+    major.parse().unwrap_or_default()
 }
 
 fn login_failed(endpoint: &Endpoint, error: tokio_postgres::Error) -> Error {

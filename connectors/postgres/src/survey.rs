@@ -8,8 +8,8 @@ use walferry_core::Tasks;
 use walferry_schema::TableName;
 
 use crate::catalog::KEY_INDEX;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
-use crate::settings::Endpoint;
 use crate::sql::Sql;
 
 const SURVEYING: &str = "looking at the database";

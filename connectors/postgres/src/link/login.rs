@@ -1,15 +1,14 @@
-//! Making a connection: hosts in order, start-up parameters, authentication.
+//! Logging in: start-up parameters, authentication.
 
 use bytes::Buf;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
-use tokio::net::TcpStream;
-use walferry_core::{Class, Classify};
 
-use super::{Frame, Link, Stream};
+use super::{Frame, Link};
+use crate::endpoint::{Endpoint, HostPort, IS_READ_ONLY, SESSION};
 use crate::error::{Error, Result};
-use crate::settings::{Endpoint, HostPort, SESSION};
+use crate::transport::{self, Login, Stream};
 
 const DOING: &str = "logging in to PostgreSQL";
 /// The first version with `transaction_timeout`; others refuse the name at start-up.
@@ -24,6 +23,25 @@ pub(crate) enum Kind {
     Sql,
 }
 
+/// Logging in on a link of a kind.
+struct LinkLogin<'a> {
+    endpoint: &'a Endpoint,
+    kind: Kind,
+}
+
+// === impl LinkLogin ===
+
+impl Login for LinkLogin<'_> {
+    type Session = Link;
+
+    async fn log_in(&self, stream: Stream, host: HostPort) -> Result<Link> {
+        let mut link = Link::new(stream, host);
+        let logged_in = link.login(self.endpoint, self.kind).await;
+        logged_in.map_err(|error| explained(error, self.endpoint))?;
+        Ok(link)
+    }
+}
+
 // === impl Link ===
 
 impl Link {
@@ -32,19 +50,7 @@ impl Link {
     /// # Errors
     /// Fatal when a server refuses who we are; transient when none can be reached.
     pub(crate) async fn connect(endpoint: &Endpoint, kind: Kind) -> Result<Self> {
-        let mut last = None;
-        for host in &endpoint.hosts {
-            match connect_in_time(endpoint, host, kind).await {
-                Err(error) if error.class() == Class::Transient => {
-                    tracing::debug!(%host, %error, "no connection to this host");
-                    last = Some(error);
-                }
-                done => return done,
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::Url {
-            reason: "it names no host".to_owned(),
-        }))
+        transport::connect(endpoint, &LinkLogin { endpoint, kind }).await
     }
 
     async fn login(&mut self, endpoint: &Endpoint, kind: Kind) -> Result<()> {
@@ -61,6 +67,11 @@ impl Link {
         }
         if self.server_version >= HAS_TRANSACTION_TIMEOUT {
             self.query(DOING, "SET transaction_timeout = 0").await?;
+        }
+        if endpoint.is_choosy() {
+            let answer = self.query(DOING, IS_READ_ONLY).await?;
+            let answer = answer.into_iter().flatten().next().flatten();
+            endpoint.judge(&answer.unwrap_or_default(), &self.host)?;
         }
         Ok(())
     }
@@ -150,32 +161,6 @@ impl Link {
             (tag, _) => Err(unexpected(tag)),
         }
     }
-}
-
-async fn connect_in_time(endpoint: &Endpoint, host: &HostPort, kind: Kind) -> Result<Link> {
-    let after = endpoint.connect_timeout;
-    let connected = tokio::time::timeout(after, connect_to(endpoint, host, kind)).await;
-    let timed_out = |_| Error::ConnectTimedOut {
-        host: host.to_string(),
-        after,
-    };
-    connected
-        .map_err(timed_out)?
-        .map_err(|error| explained(error, endpoint))
-}
-
-async fn connect_to(endpoint: &Endpoint, host: &HostPort, kind: Kind) -> Result<Link> {
-    let refused = |source| Error::Connect {
-        host: host.to_string(),
-        source,
-    };
-    let tcp = TcpStream::connect((host.host.as_str(), host.port))
-        .await
-        .map_err(refused)?;
-    tcp.set_nodelay(true).map_err(refused)?;
-    let mut link = Link::new(Stream::Plain(tcp), host.clone());
-    link.login(endpoint, kind).await?;
-    Ok(link)
 }
 
 /// The refusals that an operator can do something about, by SQLSTATE.

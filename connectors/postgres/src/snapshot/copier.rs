@@ -4,9 +4,9 @@ use walferry_schema::{Row, TableName};
 
 use super::{BEGIN, BlockRange, SnapshotTable, joining};
 use crate::copy_text::CopyTextDecoder;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::link::{Kind, Link};
-use crate::settings::Endpoint;
 
 const JOINING: &str = "joining a snapshot";
 const COPYING: &str = "copying a table";

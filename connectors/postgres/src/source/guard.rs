@@ -11,8 +11,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use walferry_core::Tasks;
 
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
-use crate::settings::Endpoint;
 use crate::sql::connect;
 
 const GUARDING: &str = "locking the replication slot's name";

@@ -120,6 +120,41 @@ async fn hosts_are_tried_in_order() -> Tested {
 }
 
 #[tokio::test]
+async fn when_no_host_will_do_each_is_named_with_its_reason() -> Tested {
+    let database = database("").await;
+    let (dead, live) = (
+        walferry_harness::free_port()?,
+        crate::support::shared().await.port(),
+    );
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{dead},127.0.0.1:{live},name.invalid:5432/{}",
+        database.name
+    );
+    let with = |session: &str| {
+        database.source_with(Settings {
+            url: format!("{url}?target_session_attrs={session}"),
+            ..database.settings()
+        })
+    };
+    for error in [
+        refused(with("read-only").inspect().await, Class::Transient),
+        refused(with("read-only").tables().await, Class::Transient),
+    ] {
+        let reasons = [
+            format!("127.0.0.1:{dead}: Connection refused"),
+            format!("the server at 127.0.0.1:{live} is not read-only"),
+            "name.invalid:5432: failed to lookup address".to_owned(),
+        ];
+        for reason in reasons {
+            assert!(error.contains(&reason), "{reason} in {error}");
+        }
+    }
+    with("read-write").inspect().await?;
+    with("read-write").tables().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_without_logical_decoding_is_told_the_setting() -> Tested {
     let root = fresh_directory("postgres-tests")?;
     let settings = vec![("wal_level".to_owned(), "replica".to_owned())];

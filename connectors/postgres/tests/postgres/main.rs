@@ -15,4 +15,5 @@ mod slot;
 mod snapshot;
 mod stream;
 mod support;
+mod tls;
 mod types;
