@@ -70,6 +70,19 @@ pub enum Error {
         /// The cause.
         source: KafkaError,
     },
+    /// No broker can be talked to as safely as the properties ask. That it passes is possible: a certificate may have
+    /// expired, which librdkafka does not tell from one that was never right.
+    #[error(
+        "asking kafka for {what}: TLS fails: {reason}; check security.protocol and ssl.ca.location of [kafka.properties], \
+         with ssl.certificate.location and ssl.key.location where brokers ask who we are; a broker's certificate must be \
+         valid now, for the name in its advertised.listeners, and of an authority in ssl.ca.location"
+    )]
+    Tls {
+        /// What was asked for.
+        what: String,
+        /// What librdkafka says.
+        reason: String,
+    },
     /// Records are sent before a term has begun.
     #[error("sending to kafka before a term has begun")]
     NotBegun,
@@ -143,7 +156,10 @@ pub enum Error {
         topic: String,
     },
     /// Kafka does not let us in.
-    #[error("kafka refuses access to {what}: check the credentials and ACLs of walferry's user")]
+    #[error(
+        "kafka refuses access to {what}: check the credentials (sasl.username, \
+         sasl.password, sasl.mechanism) and ACLs of walferry's user"
+    )]
     Denied {
         /// What was to be used.
         what: String,
@@ -269,6 +285,7 @@ impl Classify for Error {
             | Self::NotAssigned => Class::Fatal,
             Self::NotReady { .. }
             | Self::Ask { .. }
+            | Self::Tls { .. }
             | Self::Delivery { .. }
             | Self::NoOffset
             | Self::NoCommitLog { .. }

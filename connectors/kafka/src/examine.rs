@@ -36,7 +36,7 @@ async fn look_with(
     settings: &Settings,
     topics: &[TopicSpec],
 ) -> Result<(), Error> {
-    let cluster = topics::list(admin).await?;
+    let cluster = topics::list(admin, settings).await?;
     findings.push(brokers(&cluster, settings));
     let there = topics.iter().filter(|topic| cluster.has(topic));
     let there: Vec<_> = there.collect();

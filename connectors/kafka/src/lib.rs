@@ -7,6 +7,7 @@
 
 mod client;
 mod consumer;
+mod diagnosis;
 mod error;
 mod examine;
 mod log_scan;

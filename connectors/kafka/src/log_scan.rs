@@ -13,6 +13,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use walferry_core::{Bounds, LogEntry};
 
 use crate::client::{Consumer, Context, blocking, drop_beside};
+use crate::diagnosis::unanswered;
 use crate::error::{is_passing, is_unknown_topic};
 use crate::settings::create;
 use crate::{Error, Settings};
@@ -109,10 +110,10 @@ impl Shared {
                     partition,
                 })
             }
-            Err(error) => Err(Error::ask(
-                format!("the offsets of {topic}, partition {partition}"),
-                error,
-            )),
+            Err(error) => {
+                let what = format!("the offsets of {topic}, partition {partition}");
+                Err(unanswered(&self.settings, what, error))
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use walferry_core::{Fault, Finding, TopicSpec};
 
 use crate::client::{Context, blocking, drop_beside};
+use crate::diagnosis::unanswered;
 use crate::error::is_denied;
 use crate::settings::{BATCH_OVERHEAD_BYTES, create};
 use crate::{Error, Settings};
@@ -69,7 +70,7 @@ async fn ensure_with(
     settings: &Settings,
     wanted: &[TopicSpec],
 ) -> Result<Limits, Error> {
-    let found = list(admin).await?;
+    let found = list(admin, settings).await?;
     let (there, missing): (Vec<_>, Vec<_>) = wanted.iter().partition(|topic| found.has(topic));
     for topic in &there {
         found.check_partitions(topic)?;
@@ -79,18 +80,18 @@ async fn ensure_with(
         return Ok(limits);
     }
     make(admin, settings, &missing).await?;
-    wait_until_ready(admin, &missing).await?;
+    wait_until_ready(admin, settings, &missing).await?;
     let made = settings.max_record_bytes + BATCH_OVERHEAD_BYTES;
     limits.extend(missing.iter().map(|topic| (topic.name.clone(), made)));
     Ok(limits)
 }
 
 /// All topics of the cluster. To ask for one by name would make it where brokers do that.
-pub(crate) async fn list(admin: &Arc<Admin>) -> Result<Cluster, Error> {
-    let admin = admin.clone();
+pub(crate) async fn list(admin: &Arc<Admin>, settings: &Settings) -> Result<Cluster, Error> {
+    let (admin, settings) = (admin.clone(), settings.clone());
     let metadata = blocking(move || {
         let metadata = admin.inner().fetch_metadata(None, ANSWER);
-        metadata.map_err(|error| Error::ask("its topics", error))
+        metadata.map_err(|error| unanswered(&settings, "its topics".to_owned(), error))
     });
     let metadata = metadata.await?;
     let topics = metadata
@@ -320,10 +321,14 @@ fn not_made(topic: String, source: Code) -> Error {
 }
 
 /// A new topic takes records once each partition has a leader.
-async fn wait_until_ready(admin: &Arc<Admin>, topics: &[&TopicSpec]) -> Result<(), Error> {
+async fn wait_until_ready(
+    admin: &Arc<Admin>,
+    settings: &Settings,
+    topics: &[&TopicSpec],
+) -> Result<(), Error> {
     let deadline = Instant::now() + READY;
     loop {
-        let found = list(admin).await?;
+        let found = list(admin, settings).await?;
         for topic in topics {
             found.check_partitions(topic)?;
         }
