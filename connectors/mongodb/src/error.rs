@@ -1,8 +1,12 @@
 //! What can go wrong between walferry and MongoDB.
 
+mod tls;
+
 use mongodb::error::ErrorKind;
 use walferry_core::{Class, Classify};
 use walferry_schema::{FORMAT, Position, TableName};
+
+use tls::Trouble;
 
 /// Server codes that pass by themselves: interrupted, not primary, stepping down or recovering, shutting down,
 /// network trouble inside the cluster, write concern and lock timeouts, conflicts.
@@ -29,6 +33,36 @@ pub enum Error {
          with special characters in user name and password percent-encoded"
     )]
     Url,
+    /// A file that the URL names cannot be used.
+    #[error(
+        "reading the TLS files of the MongoDB URL: tlsCAFile must be a PEM file of certificates, and \
+         tlsCertificateKeyFile one of a certificate and its key"
+    )]
+    TlsFile(#[source] mongodb::error::Error),
+    /// The server is not who it should be.
+    #[error(
+        "{doing}: its certificate is not trusted ({reason}): give the certificate of the authority that \
+         issued it as tlsCAFile in the sink's URL, and connect by a name that it has, while it is valid"
+    )]
+    Untrusted {
+        /// What was being done.
+        doing: &'static str,
+        /// What is wrong with it.
+        reason: String,
+        /// Whether time may heal it: then it is waited for, as a server that is away.
+        is_passing: bool,
+    },
+    /// The server ends connections while TLS begins.
+    #[error(
+        "{doing}: the server closes the connection where TLS begins: give a certificate that it takes as \
+         tlsCertificateKeyFile in the sink's URL, or leave out tls=true when it has no TLS"
+    )]
+    TlsClosed {
+        /// What was being done.
+        doing: &'static str,
+        /// The driver's error.
+        source: mongodb::error::Error,
+    },
     /// The server takes no multi-document transactions.
     #[error(
         "MongoDB runs without a replica set and has no transactions: start mongod with --replSet and \
@@ -378,7 +412,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Wraps the driver's error, for use with `map_err`.
     pub(crate) fn server(doing: &'static str) -> impl Fn(mongodb::error::Error) -> Self {
-        move |source| Self::Server { doing, source }
+        move |source| match tls::trouble(&source) {
+            Some(Trouble::Untrusted { reason, is_passing }) => Self::Untrusted {
+                doing,
+                reason,
+                is_passing,
+            },
+            Some(Trouble::Closed) => Self::TlsClosed { doing, source },
+            None => Self::Server { doing, source },
+        }
     }
 
     /// Whether the transaction that met this error is worth another attempt as it is.
@@ -415,7 +457,12 @@ impl Classify for Error {
     fn class(&self) -> Class {
         match self {
             Self::Server { source, .. } | Self::KillRefused(source) => class_of(source),
-            Self::NoAnswer { .. }
+            // A server that is going down closes connections too.
+            Self::TlsClosed { .. }
+            | Self::Untrusted {
+                is_passing: true, ..
+            }
+            | Self::NoAnswer { .. }
             | Self::ClaimTimedOut { .. }
             | Self::NotClaimed
             | Self::CommitUnknown(_) => Class::Transient,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf, doc};
+use mongodb::error::ErrorKind;
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::{Client, ClientSession, Database};
 
@@ -59,7 +60,7 @@ impl Store {
         options
             .server_selection_timeout
             .get_or_insert(Duration::from_secs(10));
-        let client = Client::with_options(options).map_err(|_| Error::Url)?;
+        let client = Client::with_options(options).map_err(unusable)?;
         let store = Self { settings, client };
         store.check_server().await?;
         Ok(store)
@@ -173,6 +174,14 @@ impl WriteError {
             code: error.get_i32("code").unwrap_or_default(),
             message: error.get_str("errmsg").unwrap_or_default().to_owned(),
         }
+    }
+}
+
+/// What the driver finds when it reads what the URL names; no secret is in these.
+fn unusable(error: mongodb::error::Error) -> Error {
+    match error.kind.as_ref() {
+        ErrorKind::InvalidTlsConfig { .. } | ErrorKind::Io(_) => Error::TlsFile(error),
+        _ => Error::Url,
     }
 }
 
