@@ -19,6 +19,7 @@ mod restarts;
 mod retail;
 mod site;
 mod stream;
+mod tls;
 mod torture;
 mod verify;
 mod workload;

@@ -1,9 +1,10 @@
 //! A private certificate authority, and what it issues, as PEM files.
 //!
-//! - Everything is valid for long, unless it is to be expired.
+//! - Everything is valid for long, unless its end is given.
 //! - Keys are made anew by each process; nobody outside of a test trusts the authority.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -72,15 +73,29 @@ impl Authority {
     /// # Errors
     /// When the files cannot be written.
     pub fn server(&self, names: &[&str]) -> Result<ServerTls> {
-        self.server_until(names, 4000)
+        self.server_until(names, date_time_ymd(4000, 1, 1).into())
     }
 
-    /// One that has expired long ago.
+    /// One that is valid until then.
     ///
     /// # Errors
     /// When the files cannot be written.
-    pub fn expired_server(&self, names: &[&str]) -> Result<ServerTls> {
-        self.server_until(names, 2001)
+    pub fn server_until(&self, names: &[&str], end: SystemTime) -> Result<ServerTls> {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let file = crate::unique("server");
+        let mut params = CertificateParams::new(names)?;
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = end.into();
+        params.distinguished_name.push(DnType::CommonName, &*file);
+        // Both: a mongod is also a client, its own and of its replica set.
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        Ok(ServerTls {
+            issued: self.issue(&file, &params)?,
+            authority: self.file.clone(),
+        })
     }
 
     /// A certificate of a client: its common name is the user's.
@@ -92,24 +107,6 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, user);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(user, &params)
-    }
-
-    fn server_until(&self, names: &[&str], year: i32) -> Result<ServerTls> {
-        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let file = crate::unique("server");
-        let mut params = CertificateParams::new(names)?;
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(year, 1, 1);
-        params.distinguished_name.push(DnType::CommonName, &*file);
-        // Both: a mongod is also a client, its own and of its replica set.
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        Ok(ServerTls {
-            issued: self.issue(&file, &params)?,
-            authority: self.file.clone(),
-        })
     }
 
     fn issue(&self, file: &str, params: &CertificateParams) -> Result<Issued> {
