@@ -11,8 +11,8 @@ const MAX_NAME_BYTES: usize = 63;
 #[derive(Clone, Debug)]
 pub struct Source {
     /// `url`, or `url_file`, the path of a file that holds it (relative to the configuration's
-    /// folder): `postgres://user:password@host:5432/database`. The user needs REPLICATION and
-    /// SELECT.
+    /// folder): `postgres://user:password@host:5432/database`, with libpq's `sslmode` and the files
+    /// that go with it. The user needs REPLICATION and SELECT.
     pub url: ConnectionUrl,
     /// `slot`: the replication slot, which walferry makes; `a-z`, `0-9` and `_`, at most 63.
     pub slot: String,

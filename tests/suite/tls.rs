@@ -516,7 +516,7 @@ async fn a_configuration_that_is_no_good_is_told_without_its_secrets() {
         format!("postgres://u@h/d?sslmode=require&pasword={PASSWORD}"),
         format!("postgres://u@h/d?connect_timeout={PASSWORD}"),
         format!("postgres://:{PASSWORD}@/d"),
-        format!("{PASSWORD}"),
+        PASSWORD.to_owned(),
     ] {
         std::fs::write(directory.path().join("url"), &url).unwrap();
         let mut backfill = binary();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::runtime::Handle;
 use tracing::{debug, info, warn};
@@ -57,7 +57,8 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.client;
         match error.rdkafka_error_code() {
-            Some(code) if is_passing(code) => {
+            // Where TLS fails it does so at every try, as where nobody answers.
+            Some(code) if is_passing(code) || code == Code::SSL => {
                 if self.is_down.swap(true, Ordering::Relaxed) {
                     debug!(client, %error, reason, "kafka is still away");
                 } else {
