@@ -4,11 +4,14 @@
 //! - All mistakes are told at once, each with its key.
 //! - The environment wins over the file: `WALFERRY__SOURCE__URL` is `url` of `[source]`.
 //! - Secrets come from the environment, a file or a connection URL, and no `Debug` shows them.
+//! - Every key is recorded with its value and its origin as it is read.
 
 mod admin;
+mod effective;
 mod environment;
 mod error;
 mod kafka;
+mod secret;
 mod section;
 mod setting;
 mod sink;
@@ -16,16 +19,17 @@ mod source;
 mod tables;
 mod url;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{File, FileFormat, Map, Value};
 use walferry_etl::Selection;
 
 pub use self::admin::Admin;
+pub use self::effective::{Effective, Origin};
 use self::environment::Environment;
 pub use self::error::{ConfigError, Problem};
 pub use self::kafka::{Compression, Kafka, Properties};
-use self::section::Section;
+use self::section::{Findings, Section};
 pub use self::sink::{Microseconds, NumericOverflow, Sink};
 pub use self::source::Source;
 pub use self::url::ConnectionUrl;
@@ -43,6 +47,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[[table]]`: what becomes of each table.
     pub tables: Selection,
+    file: PathBuf,
+    effective: Vec<Effective>,
 }
 
 // === impl Config ===
@@ -73,17 +79,36 @@ impl Config {
         text: &str,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut problems = Vec::new();
+        let mut findings = Findings::default();
         let environment = Environment::new(variables);
-        let root = merge(file, text, environment, &mut problems)?;
+        let root = merge(file, text, environment, &mut findings.problems)?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        match read(root, folder, &mut problems) {
-            Some(config) if problems.is_empty() => Ok(config),
+        let config = read(root, folder, &mut findings);
+        let Findings {
+            problems,
+            effective,
+        } = findings;
+        match config {
+            Some(config) if problems.is_empty() => Ok(Self {
+                file: file.to_owned(),
+                effective,
+                ..config
+            }),
             _ => Err(ConfigError::Invalid {
                 file: file.to_owned(),
                 problems,
             }),
         }
+    }
+
+    /// The file that was read.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Every key with its value and its origin, section by section; no secret is among them.
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
     }
 
     /// The name under which this pipeline keeps its state, so that several can share one Kafka and
@@ -115,19 +140,15 @@ fn merge(
     Ok(root)
 }
 
-fn read(
-    mut root: Map<String, Value>,
-    folder: &Path,
-    problems: &mut Vec<Problem>,
-) -> Option<Config> {
-    let tables = tables::read(root.remove("table"), problems);
-    let source = Source::read(Section::take("source", &mut root, problems), folder);
-    let section = Section::take("kafka", &mut root, problems);
+fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) -> Option<Config> {
+    let source = Source::read(Section::take("source", &mut root, findings), folder);
+    let section = Section::take("kafka", &mut root, findings);
     let is_direct = !section.is_there();
     let kafka = (!is_direct).then(|| Kafka::read(section));
-    let sink = Sink::read(Section::take("sink", &mut root, problems), folder);
-    let admin = Admin::read(Section::take("admin", &mut root, problems));
-    problems.extend(root.into_keys().map(|key| {
+    let sink = Sink::read(Section::take("sink", &mut root, findings), folder);
+    let admin = Admin::read(Section::take("admin", &mut root, findings));
+    let tables = tables::read(root.remove("table"), findings);
+    findings.problems.extend(root.into_keys().map(|key| {
         Problem::new(
             key,
             "no such section; there are source, kafka, sink, admin and table",
@@ -142,6 +163,8 @@ fn read(
         sink: sink?,
         admin,
         tables: tables?,
+        file: PathBuf::new(),
+        effective: Vec::new(),
     })
 }
 

@@ -4,6 +4,7 @@
 //!   of the first `[[table]]`.
 //! - `WALFERRY__KAFKA__PROPERTIES__SASL_PASSWORD` is `"sasl.password"` of `[kafka] properties`:
 //!   librdkafka's names have points, which a shell's variables cannot.
+//! - A value carries the name of its variable: that is what tells it from the file's.
 
 use config::builder::{ConfigBuilder, DefaultState};
 use config::{Map, Value, ValueKind};
@@ -66,7 +67,8 @@ impl Environment {
             value,
         } in &self.overrides
         {
-            match builder.clone().set_override(path, value.as_str()) {
+            let value = Value::new(Some(variable), value.as_str());
+            match builder.clone().set_override(path, value) {
                 Ok(overridden) => builder = overridden,
                 Err(_) => {
                     problems.push(Problem::new(variable, "names no key of the configuration"));

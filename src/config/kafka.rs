@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
+use serde_json::Value as Json;
 
-use super::Section;
-use super::setting::{Setting, Size, choice};
+use super::setting::{Setting, Size};
+use super::{Section, secret};
 
 /// A topic's name has at most 249 characters; the rest is for the schema and the table.
 const MAX_PREFIX_BYTES: usize = 100;
@@ -103,10 +104,7 @@ impl Kafka {
                 "must be 1 or more, or -1 for the brokers' own",
             );
         }
-        let min_insync_replicas = match section.number("min_insync_replicas", 0, 1..=1_000) {
-            0 => None,
-            replicas => Some(replicas),
-        };
+        let min_insync_replicas = section.optional_number("min_insync_replicas", 1..=1_000);
         let settings = Settings::read(&mut section);
         section.finish();
         Some(Self {
@@ -137,21 +135,20 @@ struct Settings {
 
 impl Settings {
     fn read(section: &mut Section<'_>) -> Self {
-        let retention = section.optional("retention").unwrap_or(DEFAULT_RETENTION);
+        let retention = section.or("retention", DEFAULT_RETENTION);
         if retention < Duration::from_mins(1) {
             section.problem("retention", "must be a minute or more");
         }
-        let compression =
-            section.read_with("compression", |value| choice(value, &Compression::ALL));
+        let compression = section.choice("compression", &Compression::ALL);
         let default = Size(DEFAULT_MAX_RECORD_BYTES);
-        let Size(max_record_bytes) = section.optional("max_record_bytes").unwrap_or(default);
+        let Size(max_record_bytes) = section.or("max_record_bytes", default);
         if !MAX_RECORD_BYTES.contains(&max_record_bytes) {
             section.problem(
                 "max_record_bytes",
                 "must be a size from \"1KiB\" to \"1GB\"",
             );
         }
-        let properties: Properties = section.optional("properties").unwrap_or_default();
+        let properties: Properties = section.or("properties", Properties::default());
         for name in properties
             .0
             .keys()
@@ -161,9 +158,9 @@ impl Settings {
         }
         Self {
             retention,
-            compression: compression.unwrap_or_default(),
-            tombstones: section.optional("tombstones").unwrap_or(true),
-            transaction_topic: section.optional("transaction_topic").unwrap_or(false),
+            compression,
+            tombstones: section.or("tombstones", true),
+            transaction_topic: section.or("transaction_topic", false),
             max_record_bytes,
             properties,
         }
@@ -203,6 +200,13 @@ impl Setting for Properties {
             .map(property)
             .collect::<Result<_, _>>()
             .map(Self)
+    }
+
+    fn shown(&self) -> Json {
+        let shown = |(name, value): (&String, &String)| {
+            (name.clone(), secret::property(name, value).into())
+        };
+        Json::Object(self.0.iter().map(shown).collect())
     }
 }
 

@@ -1,19 +1,35 @@
-//! Reads a section key by key and remembers every mistake.
+//! Reads a section key by key and remembers every mistake, and what is in effect.
 
 use std::ops::RangeInclusive;
 
 use config::{Map, Value, ValueKind};
+use serde::Serialize;
+use serde_json::Value as Json;
 
-use super::Problem;
-use super::setting::Setting;
+use super::effective::{self, Effective, Origin};
+use super::setting::{Setting, choice};
+use super::{ConnectionUrl, Problem};
 
 /// A section on its way into its struct: each key is taken once, what is left is unknown.
 pub(super) struct Section<'a> {
-    name: &'static str,
+    name: String,
     entries: Map<String, Value>,
     asked: Vec<&'static str>,
     is_there: bool,
-    problems: &'a mut Vec<Problem>,
+    findings: &'a mut Findings,
+}
+
+/// What reading brings to light beside the values themselves.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) effective: Vec<Effective>,
+}
+
+/// A value's type, as far as reading and showing it goes.
+struct Kind<R, S> {
+    read: R,
+    show: S,
 }
 
 // === impl Section ===
@@ -21,26 +37,31 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The section that stands under `name`; an absent one has no keys.
     pub(super) fn take(
-        name: &'static str,
+        name: &str,
         root: &mut Map<String, Value>,
-        problems: &'a mut Vec<Problem>,
+        findings: &'a mut Findings,
     ) -> Self {
-        let value = root.remove(name);
+        Self::new(name, root.remove(name), findings)
+    }
+
+    /// A section that was found, or not.
+    pub(super) fn new(name: &str, value: Option<Value>, findings: &'a mut Findings) -> Self {
         let is_there = value.is_some();
         let entries = match value.map(|value| value.kind) {
             None => Map::new(),
             Some(ValueKind::Table(entries)) => entries,
             Some(_) => {
-                problems.push(Problem::new(name, format!("must be a section: [{name}]")));
+                let message = format!("must be a section: {}", effective::heading(name));
+                findings.problems.push(Problem::new(name, message));
                 Map::new()
             }
         };
         Self {
-            name,
+            name: name.to_owned(),
             entries,
             asked: Vec::new(),
             is_there,
-            problems,
+            findings,
         }
     }
 
@@ -51,48 +72,62 @@ impl<'a> Section<'a> {
 
     /// The value of a key, none when it is absent or mistaken.
     pub(super) fn optional<T: Setting>(&mut self, key: &'static str) -> Option<T> {
-        self.read_with(key, T::from_value)
+        self.read(key, None, &setting())
+    }
+
+    /// The value of a key, or its default.
+    pub(super) fn or<T: Setting>(&mut self, key: &'static str, default: T) -> T {
+        self.read(key, Some(&default), &setting())
+            .unwrap_or(default)
     }
 
     /// The value of a key that must be there.
     pub(super) fn required<T: Setting>(&mut self, key: &'static str) -> Option<T> {
-        if !self.has(key) {
-            self.problem(key, "is missing");
-        }
+        self.require(key);
         self.optional(key)
     }
 
     /// The value of a key within a range, or its default.
     pub(super) fn number<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
     where
-        T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy,
+        T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy + Serialize,
     {
-        let (low, high) = (*range.start(), *range.end());
-        self.read_with(key, |value| {
-            let wanted = || format!("a whole number from {low} to {high}");
-            let number = i64::from_value(value).map_err(|_| wanted())?;
-            let number = T::try_from(number)
-                .ok()
-                .filter(|number| range.contains(number));
-            number.ok_or_else(wanted)
-        })
-        .unwrap_or(default)
+        self.read(key, Some(&default), &within(range))
+            .unwrap_or(default)
     }
 
-    /// The value of a key as `read` reads it; it says what the value must be.
-    pub(super) fn read_with<T>(
+    /// The value of a key within a range, none when it is absent or mistaken.
+    pub(super) fn optional_number<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Option<T> {
-        self.asked.push(key);
-        match self.entries.remove(key).map(read)? {
-            Ok(value) => Some(value),
-            Err(wanted) => {
-                self.problem(key, format!("must be {wanted}"));
-                None
-            }
-        }
+        range: RangeInclusive<T>,
+    ) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy + Serialize,
+    {
+        self.read(key, None, &within(range))
+    }
+
+    /// The choice of a name among several, or the default.
+    pub(super) fn choice<T>(&mut self, key: &'static str, choices: &[(&str, T)]) -> T
+    where
+        T: Copy + PartialEq + Default,
+    {
+        self.read(key, Some(&T::default()), &one_of(choices))
+            .unwrap_or_default()
+    }
+
+    /// The choice of a name among several, which must be there.
+    pub(super) fn required_choice<T>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<T>
+    where
+        T: Copy + PartialEq,
+    {
+        self.require(key);
+        self.read(key, None, &one_of(choices))
     }
 
     /// Whether a key is there and not yet taken.
@@ -102,17 +137,121 @@ impl<'a> Section<'a> {
 
     /// Notes a mistake at a key.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
-        self.problems
-            .push(Problem::new(format!("{}.{key}", self.name), message));
+        let problem = Problem::new(format!("{}.{key}", self.name), message);
+        self.findings.problems.push(problem);
+    }
+
+    /// Notes that the URL in effect stands in a file of its own.
+    pub(super) fn url_is_in_file(&mut self, url: &ConnectionUrl, path: String) {
+        let is_url = |it: &&mut Effective| it.section == self.name && it.key == "url";
+        if let Some(effective) = self.findings.effective.iter_mut().find(is_url) {
+            effective.value = url.shown();
+            effective.origin = Origin::UrlFile { path };
+        }
     }
 
     /// Notes every key that nobody asked for.
     pub(super) fn finish(mut self) {
         let mut unknown: Vec<_> = std::mem::take(&mut self.entries).into_keys().collect();
         unknown.sort();
-        let known = self.asked.join(", ");
+        let (heading, known) = (effective::heading(&self.name), self.asked.join(", "));
         for key in unknown {
-            self.problem(&key, format!("no such key; [{}] has {known}", self.name));
+            self.problem(&key, format!("no such key; {heading} has {known}"));
         }
+    }
+
+    fn require(&mut self, key: &str) {
+        if !self.has(key) {
+            self.problem(key, "is missing");
+        }
+    }
+
+    /// The value of a key, none when it is absent or mistaken; what is in effect is recorded.
+    fn read<T, R, S>(
+        &mut self,
+        key: &'static str,
+        default: Option<&T>,
+        kind: &Kind<R, S>,
+    ) -> Option<T>
+    where
+        R: Fn(Value) -> Result<T, String>,
+        S: Fn(&T) -> Json,
+    {
+        self.asked.push(key);
+        let Some(found) = self.entries.remove(key) else {
+            let shown = default.map_or(Json::Null, &kind.show);
+            self.record(key.to_owned(), shown, Origin::Default);
+            return None;
+        };
+        match (kind.read)(found.clone()) {
+            Ok(value) => {
+                self.record_found(key, (kind.show)(&value), &found);
+                Some(value)
+            }
+            Err(wanted) => {
+                self.problem(key, format!("must be {wanted}"));
+                None
+            }
+        }
+    }
+
+    /// Each part of a table has an origin of its own.
+    fn record_found(&mut self, key: &str, shown: Json, found: &Value) {
+        match (shown, &found.kind) {
+            (Json::Object(parts), ValueKind::Table(found)) => {
+                for (name, shown) in parts {
+                    let origin = found.get(&name).map_or(Origin::File, Origin::of);
+                    self.record(format!("{key}.{name:?}"), shown, origin);
+                }
+            }
+            (shown, _) => self.record(key.to_owned(), shown, Origin::of(found)),
+        }
+    }
+
+    fn record(&mut self, key: String, value: Json, origin: Origin) {
+        self.findings.effective.push(Effective {
+            section: self.name.clone(),
+            key,
+            value,
+            origin,
+        });
+    }
+}
+
+fn setting<T: Setting>() -> Kind<impl Fn(Value) -> Result<T, String>, impl Fn(&T) -> Json> {
+    Kind {
+        read: T::from_value,
+        show: T::shown,
+    }
+}
+
+fn within<T>(
+    range: RangeInclusive<T>,
+) -> Kind<impl Fn(Value) -> Result<T, String>, impl Fn(&T) -> Json>
+where
+    T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy + Serialize,
+{
+    let read = move |value| {
+        let wanted = || format!("a whole number from {} to {}", range.start(), range.end());
+        let number = i64::from_value(value).map_err(|_| wanted())?;
+        let number = T::try_from(number).ok();
+        number.filter(|it| range.contains(it)).ok_or_else(wanted)
+    };
+    Kind {
+        read,
+        show: |number: &T| serde_json::json!(number),
+    }
+}
+
+fn one_of<'a, T: Copy + PartialEq>(
+    choices: &'a [(&'a str, T)],
+) -> Kind<impl Fn(Value) -> Result<T, String> + 'a, impl Fn(&T) -> Json + 'a> {
+    let name_of = |chosen: &T| {
+        let choice = choices.iter().find(|(_, value)| value == chosen);
+        choice.map_or(Json::Null, |(name, _)| (*name).into())
+    };
+    Kind {
+        read: |value| choice(value, choices),
+        show: name_of,
     }
 }

@@ -3,16 +3,21 @@
 //! - A variable's text is read as the file's own value would be: `"3"` is a number where one is
 //!   wanted.
 //! - A number never loses a fraction, a size or a duration always has its unit or is refused.
+//! - What is shown of a value is what the file could state, without its secrets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
+use serde_json::Value as Json;
 
 /// A type that a key can have.
 pub(super) trait Setting: Sized {
     /// Reads the value, or says what would be right (after "must be").
     fn from_value(value: Value) -> Result<Self, String>;
+
+    /// The value as the file could state it; a secret is `***`.
+    fn shown(&self) -> Json;
 }
 
 /// A number of bytes, written as `8MiB`, `64KiB`, `1GB` or a plain number.
@@ -28,6 +33,10 @@ impl Setting for String {
             _ => Err("a string".into()),
         }
     }
+
+    fn shown(&self) -> Json {
+        self.as_str().into()
+    }
 }
 
 impl Setting for bool {
@@ -38,6 +47,10 @@ impl Setting for bool {
             ValueKind::String(text) if text == "false" => Ok(false),
             _ => Err("true or false".into()),
         }
+    }
+
+    fn shown(&self) -> Json {
+        (*self).into()
     }
 }
 
@@ -50,6 +63,10 @@ impl Setting for i64 {
         };
         number.ok_or_else(|| "a whole number".into())
     }
+
+    fn shown(&self) -> Json {
+        (*self).into()
+    }
 }
 
 impl Setting for Duration {
@@ -59,6 +76,10 @@ impl Setting for Duration {
         };
         humantime::parse_duration(&text)
             .map_err(|error| format!("a time with its unit, like \"5s\": {error}"))
+    }
+
+    fn shown(&self) -> Json {
+        humantime::format_duration(*self).to_string().into()
     }
 }
 
@@ -71,6 +92,14 @@ impl Setting for Size {
         };
         size.map(Self).ok_or_else(|| "a size, like \"8MiB\"".into())
     }
+
+    fn shown(&self) -> Json {
+        let Self(bytes) = *self;
+        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let fits = |(_, factor): &&(&str, usize)| bytes > 0 && bytes.is_multiple_of(*factor);
+        let (unit, factor) = units.iter().find(fits).unwrap_or(&("B", 1));
+        format!("{}{unit}", bytes / factor).into()
+    }
 }
 
 impl Setting for SocketAddr {
@@ -79,6 +108,10 @@ impl Setting for SocketAddr {
         String::from_value(value)?
             .parse()
             .map_err(|_| message.into())
+    }
+
+    fn shown(&self) -> Json {
+        self.to_string().into()
     }
 }
 
@@ -142,6 +175,20 @@ mod tests {
         }
         assert_eq!(Size::from_value(value(4_096_i64)), Ok(Size(4_096)));
         assert!(Size::from_value(value(1.0)).is_err());
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        for text in ["8MiB", "64KiB", "1GiB", "1000B", "0B"] {
+            let size = Size::from_value(value(text)).unwrap();
+            assert_eq!(size.shown(), text);
+        }
+        for seconds in [1, 90, 7 * 86_400, 100_000] {
+            let duration = Duration::from_secs(seconds);
+            let shown = duration.shown();
+            let again = Duration::from_value(value(shown.as_str().unwrap()));
+            assert_eq!(again, Ok(duration), "{shown}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::setting::{Size, choice};
+use super::setting::Size;
 use super::{ConnectionUrl, Section};
 
 const SCHEMES: &[&str] = &["mongodb://", "mongodb+srv://"];
@@ -73,16 +73,12 @@ impl Sink {
             section.problem("database", problem);
         }
         let group_rows = section.number("group_rows", DEFAULT_GROUP_ROWS, 1..=100_000);
-        let Size(group_bytes) = section
-            .optional("group_bytes")
-            .unwrap_or(Size(DEFAULT_GROUP_BYTES));
+        let Size(group_bytes) = section.or("group_bytes", Size(DEFAULT_GROUP_BYTES));
         if !GROUP_BYTES.contains(&group_bytes) {
             section.problem("group_bytes", "must be a size from \"64KiB\" to \"40MiB\"");
         }
         let whole_rows = section.number("whole_rows", DEFAULT_WHOLE_ROWS, 1..=10_000_000);
-        let Size(whole_bytes) = section
-            .optional("whole_bytes")
-            .unwrap_or(Size(DEFAULT_WHOLE_BYTES));
+        let Size(whole_bytes) = section.or("whole_bytes", Size(DEFAULT_WHOLE_BYTES));
         if !WHOLE_BYTES.contains(&whole_bytes) {
             section.problem("whole_bytes", "must be a size from \"1MiB\" to \"1GiB\"");
         }
@@ -94,8 +90,8 @@ impl Sink {
             ("string", NumericOverflow::String),
             ("error", NumericOverflow::Error),
         ];
-        let microseconds = section.read_with("microseconds", |value| choice(value, &microseconds));
-        let overflow = section.read_with("numeric_overflow", |value| choice(value, &overflow));
+        let microseconds = section.choice("microseconds", &microseconds);
+        let numeric_overflow = section.choice("numeric_overflow", &overflow);
         section.finish();
         Some(Self {
             url: url?,
@@ -104,8 +100,8 @@ impl Sink {
             group_bytes,
             whole_rows,
             whole_bytes,
-            microseconds: microseconds.unwrap_or_default(),
-            numeric_overflow: overflow.unwrap_or_default(),
+            microseconds,
+            numeric_overflow,
         })
     }
 }

@@ -4,7 +4,7 @@ use config::{Value, ValueKind};
 use walferry_etl::{Mode, Rule, Selection};
 
 use super::Problem;
-use super::setting::{Setting, choice};
+use super::section::{Findings, Section};
 
 const MODES: [(&str, Mode); 3] = [
     ("stream", Mode::Stream),
@@ -13,9 +13,9 @@ const MODES: [(&str, Mode); 3] = [
 ];
 
 /// The rules in their order.
-pub(super) fn read(value: Option<Value>, problems: &mut Vec<Problem>) -> Option<Selection> {
+pub(super) fn read(value: Option<Value>, findings: &mut Findings) -> Option<Selection> {
     let Some(ValueKind::Array(entries)) = value.map(|value| value.kind) else {
-        problems.push(Problem::new(
+        findings.problems.push(Problem::new(
             "table",
             "is missing: give each set of tables a [[table]] with name and mode",
         ));
@@ -24,7 +24,7 @@ pub(super) fn read(value: Option<Value>, problems: &mut Vec<Problem>) -> Option<
     let rules: Vec<_> = entries
         .into_iter()
         .enumerate()
-        .map(|(index, entry)| rule(index, entry, problems))
+        .map(|(index, entry)| rule(index, entry, findings))
         .collect();
     let rules = rules.into_iter().collect::<Option<Vec<_>>>()?;
     let errors = match Selection::new(rules) {
@@ -35,36 +35,15 @@ pub(super) fn read(value: Option<Value>, problems: &mut Vec<Problem>) -> Option<
         let walferry_etl::RuleError { index, .. } = &error;
         Problem::new(key(*index, "name"), error.to_string())
     };
-    problems.extend(errors.into_iter().map(problem));
+    findings.problems.extend(errors.into_iter().map(problem));
     None
 }
 
-fn rule(index: usize, entry: Value, problems: &mut Vec<Problem>) -> Option<Rule> {
-    let ValueKind::Table(mut entry) = entry.kind else {
-        problems.push(Problem::new(
-            format!("table[{index}]"),
-            "must be a section: [[table]]",
-        ));
-        return None;
-    };
-    let mut take = |name: &str| {
-        let value = entry.remove(name);
-        if value.is_none() {
-            problems.push(Problem::new(key(index, name), "is missing"));
-        }
-        value
-    };
-    let name = take("name").map(String::from_value);
-    let mode = take("mode").map(|value| choice(value, &MODES));
-    for unknown in entry.into_keys() {
-        let message = "no such key; [[table]] has name, mode";
-        problems.push(Problem::new(key(index, &unknown), message));
-    }
-    let mut checked = |name, wanted: &String| {
-        problems.push(Problem::new(key(index, name), format!("must be {wanted}")));
-    };
-    let name = name?.inspect_err(|wanted| checked("name", wanted)).ok();
-    let mode = mode?.inspect_err(|wanted| checked("mode", wanted)).ok();
+fn rule(index: usize, entry: Value, findings: &mut Findings) -> Option<Rule> {
+    let mut section = Section::new(&format!("table[{index}]"), Some(entry), findings);
+    let name = section.required("name");
+    let mode = section.required_choice("mode", &MODES);
+    section.finish();
     Some(Rule {
         name: name?,
         mode: mode?,

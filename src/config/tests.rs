@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use serde_json::json;
 use walferry_etl::Mode;
 use walferry_schema::TableName;
 
@@ -132,7 +133,6 @@ mode = "sometimes"
 [[tables]]
 "#;
     let expected_keys = [
-        "table[1].mode",
         "source.url",
         "source.slot",
         "source.publication",
@@ -148,6 +148,7 @@ mode = "sometimes"
         "sink.group_bytes",
         "sink.microseconds",
         "admin.listen",
+        "table[1].mode",
         "tables",
     ];
     let problems = problems(text, &[]);
@@ -241,6 +242,55 @@ fn no_secret_is_shown() {
             "{error:?}"
         );
     }
+}
+
+/// Keys with their values and origins, as JSON.
+fn effective(config: &Config) -> Vec<serde_json::Value> {
+    let json = |it| serde_json::to_value(it).unwrap();
+    config.effective().iter().map(json).collect()
+}
+
+#[test]
+fn each_key_is_shown_with_its_origin() {
+    let variables = [
+        ("WALFERRY__SINK__GROUP_BYTES", "1048576"),
+        ("WALFERRY__KAFKA__PROPERTIES__SASL_PASSWORD", "s3cret"),
+        ("WALFERRY__TABLE__1__MODE", "ignore"),
+    ];
+    let text = changed(
+        "[sink]",
+        "properties = { \"security.protocol\" = \"SASL_SSL\" }\n[sink]",
+    );
+    let effective = effective(&parse(&text, &variables).unwrap());
+    let expected = [
+        json!({"key": "source.url", "value": "postgres://walferry:***@localhost:5432/walmart", "origin": "file"}),
+        json!({"key": "source.url_file", "value": null, "origin": "default"}),
+        json!({"key": "source.copy_connections", "value": 2, "origin": "default"}),
+        json!({"key": "kafka.retention", "value": "7days", "origin": "default"}),
+        json!({"key": "kafka.compression", "value": "lz4", "origin": "default"}),
+        json!({"key": "kafka.min_insync_replicas", "value": null, "origin": "default"}),
+        json!({"key": "kafka.properties.\"sasl.password\"", "value": "***", "origin": "variable", "name": "WALFERRY__KAFKA__PROPERTIES__SASL_PASSWORD"}),
+        json!({"key": "kafka.properties.\"security.protocol\"", "value": "SASL_SSL", "origin": "file"}),
+        json!({"key": "sink.url", "value": "mongodb://walferry:***@localhost:27017/?replicaSet=rs0", "origin": "file"}),
+        json!({"key": "sink.group_bytes", "value": "1MiB", "origin": "variable", "name": "WALFERRY__SINK__GROUP_BYTES"}),
+        json!({"key": "table[0].mode", "value": "stream", "origin": "file"}),
+        json!({"key": "table[1].mode", "value": "ignore", "origin": "variable", "name": "WALFERRY__TABLE__1__MODE"}),
+    ];
+    for setting in expected {
+        assert!(effective.contains(&setting), "{setting} in {effective:#?}");
+    }
+    assert!(!format!("{effective:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_url_from_a_file_is_shown_with_that_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("url"), "postgres://u:s3cret@h/db\n").unwrap();
+    let from = "url = \"postgres://walferry:s3cret@localhost:5432/walmart\"";
+    let file = folder.path().join("walferry.toml");
+    let config = Config::parse(&file, &changed(from, "url_file = \"url\""), []).unwrap();
+    let expected = json!({"key": "source.url", "value": "postgres://u:***@h/db", "origin": "url_file", "path": "url"});
+    assert!(effective(&config).contains(&expected));
 }
 
 #[test]

@@ -5,7 +5,12 @@
 use std::fmt;
 use std::path::Path;
 
+use config::Value;
+use serde_json::Value as Json;
+
+use super::secret;
 use super::section::Section;
+use super::setting::Setting;
 
 /// The URL of a server with all that is needed to log in.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,19 +36,22 @@ impl ConnectionUrl {
         } else if !section.has("url") && !section.has("url_file") {
             section.problem("url", "is missing (or url_file, a file that holds it)");
         }
-        let in_place = section.optional::<String>("url");
+        let in_place = section.optional::<Self>("url");
         let in_file = section.optional::<String>("url_file").and_then(|file| {
             let content = std::fs::read_to_string(folder.join(&file));
             let failed = |error| section.problem("url_file", format!("reading {file}: {error}"));
-            content.map_err(failed).ok()
+            let url = Self(content.map_err(failed).ok()?.trim().to_owned());
+            section.url_is_in_file(&url, file);
+            Some(url)
         });
         let (key, url) = match (in_place, in_file) {
             (Some(url), _) => ("url", url),
-            (None, Some(url)) => ("url_file", url.trim().to_owned()),
+            (None, Some(url)) => ("url_file", url),
             (None, None) => return None,
         };
         let is_known = |scheme: &&str| {
-            url.strip_prefix(*scheme)
+            url.0
+                .strip_prefix(*scheme)
                 .is_some_and(|rest| !rest.is_empty())
         };
         if !schemes.iter().any(is_known) {
@@ -51,7 +59,17 @@ impl ConnectionUrl {
             section.problem(key, format!("must be a URL that begins with {example}"));
             return None;
         }
-        Some(Self(url))
+        Some(url)
+    }
+}
+
+impl Setting for ConnectionUrl {
+    fn from_value(value: Value) -> Result<Self, String> {
+        String::from_value(value).map(Self)
+    }
+
+    fn shown(&self) -> Json {
+        secret::url(self).into()
     }
 }
 

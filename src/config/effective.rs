@@ -1,0 +1,90 @@
+//! The configuration in effect: what each key is and where that comes from.
+//!
+//! - Reading a key is what records it, so that none can be forgotten, defaults included.
+//! - No secret is in it: a password is `***` before it is recorded.
+
+use config::Value;
+use serde::Serialize;
+use serde::ser::Serializer;
+use serde_json::Value as Json;
+
+/// A key in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// `source`, or `table[0]`.
+    pub section: String,
+    /// The key within its section, as TOML writes it.
+    pub key: String,
+    /// Its value as the file could state it, `null` when it has none.
+    pub value: Json,
+    /// Where the value comes from.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "origin")]
+pub enum Origin {
+    /// Nobody states it.
+    Default,
+    /// The configuration's file.
+    File,
+    /// An environment variable.
+    Variable {
+        /// Its name.
+        name: String,
+    },
+    /// A file that the configuration names.
+    UrlFile {
+        /// Its path as it is named.
+        path: String,
+    },
+}
+
+// === impl Effective ===
+
+impl Effective {
+    /// The section's heading in the file: `[source]`, `[[table]]`.
+    pub fn heading(&self) -> String {
+        heading(&self.section)
+    }
+}
+
+impl Serialize for Effective {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            key: String,
+            value: &'a Json,
+            #[serde(flatten)]
+            origin: &'a Origin,
+        }
+        Flat {
+            key: format!("{}.{}", self.section, self.key),
+            value: &self.value,
+            origin: &self.origin,
+        }
+        .serialize(serializer)
+    }
+}
+
+// === impl Origin ===
+
+impl Origin {
+    /// Where a value that was stated comes from.
+    pub(super) fn of(value: &Value) -> Self {
+        // The file is parsed as a text without a name, see `Environment` for the others.
+        match value.origin() {
+            None => Self::File,
+            Some(name) => Self::Variable { name: name.into() },
+        }
+    }
+}
+
+/// The heading of a section: `[source]`, `[[table]]` for `table[0]`.
+pub(super) fn heading(section: &str) -> String {
+    match section.split_once('[') {
+        Some((list, _)) => format!("[[{list}]]"),
+        None => format!("[{section}]"),
+    }
+}
