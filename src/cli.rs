@@ -4,8 +4,10 @@
 //! - The first SIGTERM or Ctrl-C stops in order, the second at once.
 //! - An error shows its message, its causes and what to do; the exit code says of which kind it is.
 
+mod about;
 mod backfill;
 mod check;
+mod configuration;
 mod error;
 mod exit;
 mod help;
@@ -25,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use walferry_core::Tasks;
 
+use self::about::About;
 use self::error::CliError;
 pub use self::exit::Exit;
 use self::output::Output;
@@ -95,9 +98,8 @@ enum Command {
     },
     #[command(flatten)]
     Configured(Configured),
-    /// Shows the version
-    #[command(long_about = help::VERSION, after_long_help = help::VERSION_EXAMPLES)]
-    Version,
+    #[command(flatten)]
+    About(About),
 }
 
 /// The commands that read the configuration.
@@ -148,6 +150,9 @@ enum Configured {
         #[arg(long, value_enum, value_name = "WAY")]
         to: Destination,
     },
+    /// Shows the configuration in effect
+    #[command(long_about = help::CONFIG, after_long_help = help::CONFIG_EXAMPLES)]
+    Config,
 }
 
 /// Runs a command to its end, on a runtime of its own.
@@ -200,7 +205,7 @@ async fn command(
     output: &Output,
 ) -> Result<Exit, CliError> {
     match command {
-        Command::Version => output.version(),
+        Command::About(about) => about.answer(output),
         Command::Init { from, to, brokers } => {
             let wish = Wish { from, to, brokers };
             init::run(&wish, file, tasks, output).await
@@ -233,6 +238,7 @@ async fn configured(
         Configured::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Configured::Verify { tables } => verify::run(config, &tables, tasks, output).await,
         Configured::Move { to } => moving::run(config, to, tasks, output).await,
+        Configured::Config => configuration::run(config, output),
     }
 }
 

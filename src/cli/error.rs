@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 
 use walferry_core::{Class, Fault};
 use walferry_etl::PlanError;
@@ -30,6 +31,14 @@ pub(super) enum CliError {
     /// Nobody reads the results.
     #[error("writing to stdout")]
     Output(#[source] io::Error),
+    /// The man pages cannot be written.
+    #[error("writing the man pages into {}", directory.display())]
+    Pages {
+        /// Where to.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Signals cannot be heard.
     #[error("listening to signals")]
     Signals(#[from] io::Error),

@@ -161,13 +161,60 @@ Exit codes:
   1  refused or failed; the message says what to do
   2  the command line or the configuration is mistaken";
 
+pub(super) const CONFIG: &str = "\
+Shows the configuration in effect: every key, defaults included, its value and where that comes from.
+
+It is a configuration itself, as TOML. Passwords, and options and properties whose names speak of a
+secret, are shown as ***. Nothing is connected to.";
+
+pub(super) const CONFIG_EXAMPLES: &str = "\
+Examples:
+  walferry config
+  WALFERRY__SINK__GROUP_ROWS=5000 walferry config | grep group
+  walferry config --json | jq '.settings[] | select(.origin != \"default\")'
+
+Exit codes:
+  0  the configuration can be used
+  2  the command line or the configuration is mistaken; all mistakes are shown";
+
+pub(super) const COMPLETIONS: &str = "\
+Writes the completions of a shell to stdout.
+
+They belong where the shell looks for them, as in the examples; a new shell has them.";
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  walferry completions bash > /usr/share/bash-completion/completions/walferry
+  walferry completions zsh > /usr/share/zsh/site-functions/_walferry
+  walferry completions fish > /usr/share/fish/vendor_completions.d/walferry.fish
+
+Exit codes:
+  0  done
+  2  the command line is mistaken";
+
+pub(super) const MAN: &str = "\
+Writes the man pages: walferry.1 to stdout, or with a directory that and one for each command, such as
+walferry-run.1. The directory is made when it is missing.";
+
+pub(super) const MAN_EXAMPLES: &str = "\
+Examples:
+  walferry man | man -l -
+  walferry man /usr/local/share/man/man1    then `man walferry-run`
+
+Exit codes:
+  0  done
+  1  a page could not be written
+  2  the command line is mistaken";
+
 pub(super) const VERSION: &str = "\
-Shows the version of walferry, and of the format in which it keeps positions and its commit log.";
+Shows the version of walferry, and of the format in which it keeps positions and its commit log. As
+JSON it has the commit too, where the build was told (WALFERRY_COMMIT), the machine that it was built
+for and the servers that its tests run against.";
 
 pub(super) const VERSION_EXAMPLES: &str = "\
 Examples:
   walferry version
-  walferry version --json
+  walferry version --json | jq -r .version
 
 Exit codes:
   0  done

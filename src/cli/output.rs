@@ -4,7 +4,6 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
-use serde_json::json;
 
 use super::{CliError, Exit};
 use crate::telemetry::is_coloured;
@@ -63,16 +62,6 @@ impl Output {
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush())
             .map_err(CliError::Output)
-    }
-
-    pub(super) fn version(&self) -> Result<Exit, CliError> {
-        let (version, format) = (env!("CARGO_PKG_VERSION"), walferry_schema::FORMAT);
-        if self.is_json {
-            self.json(&json!({ "version": version, "format": format }))?;
-        } else {
-            self.text(&format!("walferry {version} (format {format})\n"))?;
-        }
-        Ok(Exit::Success)
     }
 
     /// Shows an error on stderr; its exit code.

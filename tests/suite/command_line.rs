@@ -8,7 +8,16 @@ use crate::site::{Site, binary, said};
 
 #[tokio::test]
 async fn the_help_of_every_command_reads_as_documentation() {
-    for command in ["run", "backfill", "verify", "version"] {
+    let commands = [
+        "run",
+        "backfill",
+        "verify",
+        "config",
+        "completions",
+        "man",
+        "version",
+    ];
+    for command in commands {
         let mut help = binary();
         help.args([command, "--help"]);
         let said = said(help).await;
@@ -43,6 +52,99 @@ async fn the_version_is_shown_as_text_and_as_json() {
     version.args(["--json", "version"]);
     let object: serde_json::Value = serde_json::from_str(&said(version).await.out).unwrap();
     assert_eq!(object["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn the_configuration_that_is_shown_is_one_that_can_be_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "[source]\nurl_file = \"url\"\nslot = \"s\"\npublication = \"p\"\n\
+                  [kafka]\nbrokers = \"h:1\"\nprefix = \"p\"\nretention = \"90m\"\n\
+                  properties = { \"client.id\" = \"a \\\"b\\\"\" }\n\
+                  [sink]\nurl = \"mongodb://h\"\ndatabase = \"d\"\n\
+                  [[table]]\nname = \"public.*\"\nmode = \"batch\"\n";
+    std::fs::write(directory.path().join("walferry.toml"), config).unwrap();
+    std::fs::write(directory.path().join("url"), "postgres://u:s3cret@h/db").unwrap();
+    let show = async |arguments: &[&str]| {
+        let mut command = binary();
+        command
+            .arg("config")
+            .args(arguments)
+            .current_dir(&directory);
+        command.env("WALFERRY__SINK__GROUP_ROWS", "5000");
+        let said = said(command).await;
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert!(!said.out.contains("s3cret"), "{}", said.out);
+        said.out
+    };
+    let shown = show(&[]).await;
+    let has = |line: &str, origin: &str| {
+        let is_it = |it: &&str| it.starts_with(line) && it.ends_with(&format!("  # {origin}"));
+        assert_eq!(shown.lines().filter(is_it).count(), 1, "{line} in\n{shown}");
+    };
+    has("url = \"postgres://u:***@h/db\"", "url_file url");
+    has("group_rows = 5000", "WALFERRY__SINK__GROUP_ROWS");
+    has("retention = \"1h 30m\"", "walferry.toml");
+    has("partitions = 1", "default");
+
+    let again: String = shown
+        .lines()
+        .filter(|it| !it.starts_with("url_file"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    std::fs::write(directory.path().join("again.toml"), again).unwrap();
+    let values = async |file: &str| {
+        let shown: serde_json::Value =
+            serde_json::from_str(&show(&["--json", "--config", file]).await).unwrap();
+        let settings = shown["settings"].as_array().unwrap().clone();
+        let is_other = |it: &serde_json::Value| it["key"] != "source.url_file";
+        let pair = |it: serde_json::Value| (it["key"].to_string(), it["value"].clone());
+        settings
+            .into_iter()
+            .filter(is_other)
+            .map(pair)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(values("again.toml").await, values("walferry.toml").await);
+}
+
+#[tokio::test]
+async fn each_command_has_a_man_page_and_every_shell_its_completions() {
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man1");
+    let mut man = binary();
+    man.arg("man").arg(&pages);
+    assert_eq!(said(man).await.code, Some(0));
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("walferry.1").contains("walferry\\-verify(1)"));
+    for command in ["run", "backfill", "verify", "move", "config", "version"] {
+        assert!(page(&format!("walferry-{command}.1")).contains("Exit codes:"));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let mut completions = binary();
+        completions.args(["completions", shell]);
+        let said = said(completions).await;
+        assert!(said.out.contains("backfill"), "{shell}: {}", said.out);
+    }
+    let mut unwritable = binary();
+    unwritable.args(["man", "/dev/null/man1"]);
+    let said = said(unwritable).await;
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err
+            .contains("writing the man pages into /dev/null/man1")
+    );
+}
+
+#[tokio::test]
+async fn bash_completes_commands_and_options() {
+    let script = r#"
+        source <("$0" completions bash)
+        COMP_WORDS=(walferry ba); COMP_CWORD=1; _walferry walferry ba walferry; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(walferry run --new); COMP_CWORD=2; _walferry walferry --new run; echo "${COMPREPLY[@]}"
+    "#;
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", script, env!("CARGO_BIN_EXE_walferry")]);
+    let said = said(bash).await;
+    assert_eq!(said.out, "backfill\n--new-snapshot\n", "{}", said.err);
 }
 
 #[tokio::test]
