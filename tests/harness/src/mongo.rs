@@ -1,5 +1,7 @@
 //! A private MongoDB server: one mongod that is the primary of the replica set `rs0`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,6 +23,8 @@ const STOPPED: Duration = Duration::from_mins(1);
 pub struct MongoOptions {
     /// The size of the storage engine's cache, in MB.
     pub cache_mb: u32,
+    /// Whether who has not logged in may do nothing; until there is a user, anybody may make the first.
+    pub has_users: bool,
     /// Whether it takes MongoDB's own test commands: `configureFailPoint` holds a command where a test
     /// wants it, and `waitForFailPoint` tells when it is there.
     pub has_fail_points: bool,
@@ -44,6 +48,7 @@ impl Default for MongoOptions {
     fn default() -> Self {
         Self {
             cache_mb: 512,
+            has_users: false,
             has_fail_points: false,
             tls: None,
         }
@@ -72,6 +77,9 @@ impl Mongo {
             free_port()?,
         );
         std::fs::create_dir(&data).map_err(Error::io(format!("creating {}", data.display())))?;
+        if options.has_users {
+            write_key(&key_beside(&data))?;
+        }
         let process = spawn(&mongod, &data, port, &options, &log)?;
         let server = Self {
             process,
@@ -232,6 +240,9 @@ fn spawn(
         "--setParameter",
         "shutdownTimeoutMillisForSignaledShutdown=0",
     ]);
+    if options.has_users {
+        command.arg("--keyFile").arg(key_beside(data));
+    }
     if options.has_fail_points {
         command.args(["--setParameter", "enableTestCommands=1"]);
     }
@@ -240,4 +251,16 @@ fn spawn(
         command.arg(&issued.both).arg("--tlsCAFile").arg(authority);
     }
     Process::spawn(&command, log)
+}
+
+/// What the members of the set know each other by; it switches users on.
+fn key_beside(data: &Path) -> PathBuf {
+    data.with_extension("key")
+}
+
+/// mongod refuses a key that others may read.
+fn write_key(key: &Path) -> Result<()> {
+    let io = || Error::io(format!("writing {}", key.display()));
+    std::fs::write(key, "onlyofthistest").map_err(io())?;
+    std::fs::set_permissions(key, Permissions::from_mode(0o400)).map_err(io())
 }
