@@ -33,6 +33,25 @@ fn every_test_and_message_of_the_reliability_table_exists() {
     assert!(tests.len() > 50, "{} tests", tests.len());
 }
 
+#[test]
+fn every_message_of_the_operations_page_exists() {
+    let sources = sources();
+    let page = std::fs::read_to_string(project_root().join("docs/operations.md")).unwrap();
+    let (_, errors) = page.split_once("## Restore from a backup").unwrap();
+    let rows: Vec<_> = errors
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .collect();
+    let mut missing = Vec::new();
+    for row in &rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').collect();
+        let seen = cells[cells.len() - 2];
+        missing.extend(quoted(seen).into_iter().filter(|it| !sources.contains(it)));
+    }
+    assert!(missing.is_empty(), "not in the sources: {missing:#?}");
+    assert!(rows.len() > 30, "{} rows", rows.len());
+}
+
 /// What stands between backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
