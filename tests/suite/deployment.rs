@@ -1,0 +1,223 @@
+//! What an operator deploys: the containers, the service, and what the pages say to run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::{CommandFactory, Parser};
+use serde::Deserialize;
+use walferry::cli::{Cli, Exit};
+use walferry_harness::{Stack, postgres_program, project_root};
+
+use crate::site::{binary, said};
+
+const PAGES: [&str; 2] = ["README.md", "docs/operations.md"];
+
+/// What these tests look at in `docker-compose.yml`; `make lint` holds all of it against the
+/// specification's schema.
+#[derive(Deserialize)]
+struct Compose {
+    services: BTreeMap<String, Service>,
+}
+
+#[derive(Deserialize)]
+struct Service {
+    image: String,
+    build: Option<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(default)]
+    depends_on: BTreeMap<String, Dependency>,
+    healthcheck: Option<serde_json::Value>,
+    #[serde(default)]
+    read_only: bool,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    condition: String,
+}
+
+// === impl Compose ===
+
+impl Compose {
+    fn read() -> Self {
+        serde_saphyr::from_str(&text("docker-compose.yml")).unwrap()
+    }
+}
+
+#[test]
+fn every_image_is_pinned_and_what_walferry_waits_for_has_a_health_check() {
+    let compose = Compose::read();
+    for (name, service) in &compose.services {
+        let version = service.image.split_once(':').map(|(_, version)| version);
+        let is_pinned = version.is_some_and(|it| it.contains('.'));
+        assert!(is_pinned || service.build.is_some(), "{}", service.image);
+        for (other, dependency) in &service.depends_on {
+            assert_eq!(dependency.condition, "service_healthy", "{name} on {other}");
+            assert!(compose.services[other].healthcheck.is_some(), "{other}");
+        }
+    }
+    let walferry = &compose.services["walferry"];
+    assert_eq!(walferry.depends_on.len(), 3);
+    assert!(walferry.read_only);
+    let tested = text("scripts/kafka/pom.xml");
+    let (_, kafka) = compose.services["kafka"].image.split_once(':').unwrap();
+    assert!(
+        tested.contains(&format!("<kafka.version>{kafka}<")),
+        "{kafka}"
+    );
+}
+
+#[tokio::test]
+async fn the_containers_mount_files_that_are_there_and_a_configuration_that_can_be_used() {
+    let compose = Compose::read();
+    for service in compose.services.values() {
+        let mounted = service.volumes.iter().filter_map(|it| it.split_once(':'));
+        for (path, _) in mounted.filter(|(path, _)| path.starts_with("./")) {
+            assert!(project_root().join(path).exists(), "{path}");
+        }
+    }
+    let mut config = binary();
+    config.args(["config", "--config", "docs/deploy/walferry.toml"]);
+    config.current_dir(project_root());
+    config.envs(&compose.services["walferry"].environment);
+    let said = said(config).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    for name in ["postgres", "kafka", "mongodb"] {
+        let host = format!("{name}:");
+        assert!(said.out.contains(&host), "{host} in\n{}", said.out);
+    }
+}
+
+#[test]
+fn the_image_is_built_with_the_workspaces_rust_and_runs_without_root() {
+    let (dockerfile, manifest) = (text("Dockerfile"), text("Cargo.toml"));
+    let rust = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .unwrap();
+    let from = format!("FROM rust:{}-", rust.trim_matches('"'));
+    assert!(dockerfile.contains(&from), "{from}");
+    assert!(dockerfile.contains("\nUSER 65532:65532\n"));
+    assert!(!text(".dockerignore").contains("\n.cargo"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_in_its_container_begins_with_what_walferry_needs() {
+    let stack = Stack::shared().await.unwrap();
+    let database = stack.fresh_database("container").await.unwrap();
+    let retail = format!("\\i {}/schema/retail/", project_root().display());
+    let script = text("docs/deploy/postgres.sql").replace("\\i /retail/", &retail);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("walferry.sql");
+    std::fs::write(&file, script).unwrap();
+    let mut psql = Command::new(postgres_program("psql").unwrap());
+    psql.args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--file"]);
+    psql.arg(file)
+        .arg(&database.postgres_url)
+        .env("WALFERRY_PASSWORD", "it's secret");
+    let said_psql = said(psql).await;
+    assert_eq!(said_psql.code, Some(0), "{}", said_psql.err);
+
+    let mut load = binary();
+    load.args([
+        "backfill",
+        "--json",
+        "--config",
+        "docs/deploy/walferry.toml",
+    ]);
+    let url = database.postgres_url.replace("postgres@", "walferry@");
+    load.current_dir(project_root());
+    load.env("WALFERRY__SOURCE__URL", url);
+    load.env("WALFERRY__SINK__URL", &database.mongo_url);
+    load.env("WALFERRY__SINK__DATABASE", &database.name);
+    let said = said(load).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("\"rows\":3"), "{}", said.out);
+}
+
+#[test]
+fn the_service_is_not_restarted_where_that_cannot_help() {
+    let service = text("docs/deploy/walferry.service");
+    let codes = [Exit::Usage, Exit::Fenced].map(|exit| (exit as u8).to_string());
+    let expected = format!("\nRestartPreventExitStatus={}\n", codes.join(" "));
+    assert!(service.contains(&expected), "{expected}");
+}
+
+#[tokio::test]
+async fn systemd_takes_the_service() {
+    // A container may lack systemd; then the other test has to do.
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("walferry.service");
+    let service = text("docs/deploy/walferry.service");
+    let installed = "/usr/local/bin/walferry";
+    assert!(service.contains(&format!("ExecStart={installed} run ")));
+    std::fs::write(
+        &file,
+        service.replace(installed, env!("CARGO_BIN_EXE_walferry")),
+    )
+    .unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).arg(&file);
+    let said = said(verify).await;
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn every_walferry_command_of_the_pages_and_of_the_help_can_be_parsed() {
+    let mut examples: Vec<_> = PAGES
+        .iter()
+        .flat_map(|page| blocks(&text(page), "sh"))
+        .collect();
+    let helps = Cli::command();
+    let helps = helps.get_subcommands().map(|it| it.get_after_long_help());
+    examples.extend(helps.flatten().map(ToString::to_string));
+    let lines = examples.iter().flat_map(|it| it.lines());
+    let commands: Vec<_> = lines.filter_map(arguments).collect();
+    for command in &commands {
+        let parsed = Cli::try_parse_from(command);
+        assert!(parsed.is_ok(), "{command:?}: {}", parsed.unwrap_err());
+    }
+    assert!(commands.len() > 20, "{commands:?}");
+}
+
+/// The arguments of a line that runs walferry, without what follows it: a comment, a pipe.
+fn arguments(line: &str) -> Option<Vec<&str>> {
+    let ends = |text: &str| {
+        text.find(['#', '|', '>'])
+            .into_iter()
+            .chain(text.find("    "))
+            .min()
+    };
+    let line = line.trim();
+    let command = &line[..ends(line).unwrap_or(line.len())];
+    let stands_before = |word: &&str| *word == "sudo" || word.contains('=');
+    let words = command.split_whitespace().skip_while(stands_before);
+    let words: Vec<_> = words.collect();
+    (words.first() == Some(&"walferry")).then_some(words)
+}
+
+/// The code blocks of a page in one language.
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let begun = page.split(&fence).skip(1);
+    begun
+        .filter_map(|rest| Some(rest.split_once("```")?.0.to_owned()))
+        .collect()
+}
+
+/// A file of the repository.
+pub(crate) fn text(path: &str) -> String {
+    let path: PathBuf = project_root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
