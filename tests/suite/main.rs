@@ -14,6 +14,7 @@ mod daemon;
 mod deployment;
 mod faults;
 mod first_contact;
+mod grants;
 mod oracle;
 mod reliability;
 mod restarts;

@@ -1,0 +1,113 @@
+//! What docs/operations.md grants in PostgreSQL and in MongoDB is enough; all of its SQL is run.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use walferry_harness::{Mongo, MongoOptions, Process, Signal, eventually, fresh_directory};
+
+use crate::deployment::{blocks, text};
+use crate::site::{Site, binary};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The daemon twice, so that the second ends the session of the first; both under what the page grants.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operations_page_grants_is_enough() {
+    let schema =
+        "create table orders (id int primary key, total int); insert into orders values (1, 10)";
+    let site = Site::new("granted", schema, &[("public.*", "stream")]).await;
+    let page = text("docs/operations.md");
+    // Roles belong to the whole server, which other tests use too.
+    let role = &site.database.name;
+    let renamed = |sql: String| sql.replace("walferry", role).replace("walmart", role);
+    let mut sql = blocks(&page, "sql").into_iter().map(renamed);
+    let grants = sql.next().unwrap();
+    site.sql.batch_execute(&grants).await.unwrap();
+    let root = fresh_directory("granted").unwrap();
+    let options = MongoOptions {
+        has_users: true,
+        ..MongoOptions::default()
+    };
+    let mongo = Mongo::start_with(root.path(), options).await.unwrap();
+    let admin = administrator(&mongo).await;
+    admin.run_command(user_of(&page)).await.unwrap();
+
+    for row in 2..4 {
+        let daemon = Daemon {
+            site: &site,
+            mongo: &mongo,
+        }
+        .start(root.path());
+        let insert = format!("insert into orders values ({row}, 10)");
+        site.sql.batch_execute(&insert).await.unwrap();
+        let orders = admin.client().database("walmart_realtime");
+        let orders = orders.collection::<Document>("orders");
+        eventually(PATIENCE, "the row to come", async || {
+            if let Err(exited) = daemon.check_running() {
+                return Ok(Err(exited));
+            }
+            let found = orders.find_one(doc! { "_id": row }).await.ok().flatten();
+            found.map(|_| Ok(())).ok_or("not yet")
+        })
+        .await
+        .unwrap()
+        .unwrap();
+        let ended = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
+        assert_eq!(ended.code(), Some(0), "{}", daemon.log_tail());
+    }
+    for block in sql {
+        site.sql.batch_execute(&block).await.unwrap();
+    }
+}
+
+/// walferry under the names and passwords of the page.
+struct Daemon<'a> {
+    site: &'a Site,
+    mongo: &'a Mongo,
+}
+
+// === impl Daemon ===
+
+impl Daemon<'_> {
+    fn start(&self, root: &std::path::Path) -> Process {
+        let mut command = binary();
+        command.args(["run", "--config"]).arg(self.site.config());
+        let role = format!("{}:change-me@", self.site.database.name);
+        let source = self.site.database.postgres_url.replace("postgres@", &role);
+        let port = self.mongo.port();
+        let sink = format!("mongodb://walferry:change-me@127.0.0.1:{port}/?replicaSet=rs0");
+        command.env("WALFERRY__SOURCE__URL", source);
+        command.env("WALFERRY__SINK__URL", sink);
+        command.env("WALFERRY__SINK__DATABASE", "walmart_realtime");
+        Process::spawn(&command, &root.join("log")).unwrap()
+    }
+}
+
+/// The database `admin` as its administrator, who is made first.
+async fn administrator(mongo: &Mongo) -> mongodb::Database {
+    let url = format!(
+        "mongodb://127.0.0.1:{}/?directConnection=true",
+        mongo.port()
+    );
+    let anyone = mongodb::Client::with_uri_str(&url).await.unwrap();
+    let root = doc! { "createUser": "root", "pwd": "root", "roles": ["root"] };
+    anyone.database("admin").run_command(root).await.unwrap();
+    let url = url.replace("127.0.0.1", "root:root@127.0.0.1");
+    let root = mongodb::Client::with_uri_str(&url).await.unwrap();
+    root.database("admin")
+}
+
+/// The user that the page makes with `db.createUser(…)`, as the command behind that.
+fn user_of(page: &str) -> Document {
+    let [block] = &blocks(page, "js")[..] else {
+        panic!("one block of JavaScript");
+    };
+    let (_, user) = block.split_once("db.createUser(").unwrap();
+    let (user, _) = user.rsplit_once(')').unwrap();
+    let user: serde_json::Value = serde_json::from_str(user).unwrap();
+    let mut user = bson::serialize_to_document(&user).unwrap();
+    let name = user.remove("user").unwrap();
+    let mut command = doc! { "createUser": name };
+    command.extend(user);
+    command
+}
