@@ -1,12 +1,13 @@
 //! What an operator deploys: the containers, the service, and what the pages say to run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 use walferry::cli::{Cli, Exit};
+use walferry::config::Config;
 use walferry_harness::{Stack, postgres_program, project_root};
 
 use crate::site::{binary, said};
@@ -90,6 +91,15 @@ async fn the_containers_mount_files_that_are_there_and_a_configuration_that_can_
         let host = format!("{name}:");
         assert!(said.out.contains(&host), "{host} in\n{}", said.out);
     }
+}
+
+#[test]
+fn the_configuration_of_the_readme_can_be_used() {
+    let [config] = &blocks(&text("README.md"), "toml")[..] else {
+        panic!("one block of TOML");
+    };
+    let parsed = Config::parse(Path::new("README.md"), config, []);
+    assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
 }
 
 #[test]
