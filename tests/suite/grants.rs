@@ -1,12 +1,13 @@
 //! What docs/operations.md grants in PostgreSQL and in MongoDB is enough; all of its SQL is run.
 
+use std::process::Command;
 use std::time::Duration;
 
 use bson::{Document, doc};
 use walferry_harness::{Mongo, MongoOptions, Process, Signal, eventually, fresh_directory};
 
 use crate::deployment::{blocks, text};
-use crate::site::{Site, binary};
+use crate::site::{Site, binary, said};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -32,12 +33,14 @@ async fn what_the_operations_page_grants_is_enough() {
     let admin = administrator(&mongo).await;
     admin.run_command(user_of(&page)).await.unwrap();
 
+    let granted = Granted {
+        site: &site,
+        mongo: &mongo,
+    };
+    let checked = said(granted.walferry("check")).await;
+    assert_eq!(checked.code, Some(0), "{}", checked.out);
     for row in 2..4 {
-        let daemon = Daemon {
-            site: &site,
-            mongo: &mongo,
-        }
-        .start(root.path());
+        let daemon = Process::spawn(&granted.walferry("run"), &root.path().join("log")).unwrap();
         let insert = format!("insert into orders values ({row}, 10)");
         site.sql.batch_execute(&insert).await.unwrap();
         let orders = admin.client().database("walmart_realtime");
@@ -61,17 +64,17 @@ async fn what_the_operations_page_grants_is_enough() {
 }
 
 /// walferry under the names and passwords of the page.
-struct Daemon<'a> {
+struct Granted<'a> {
     site: &'a Site,
     mongo: &'a Mongo,
 }
 
-// === impl Daemon ===
+// === impl Granted ===
 
-impl Daemon<'_> {
-    fn start(&self, root: &std::path::Path) -> Process {
+impl Granted<'_> {
+    fn walferry(&self, name: &str) -> Command {
         let mut command = binary();
-        command.args(["run", "--config"]).arg(self.site.config());
+        command.args([name, "--config"]).arg(self.site.config());
         let role = format!("{}:change-me@", self.site.database.name);
         let source = self.site.database.postgres_url.replace("postgres@", &role);
         let port = self.mongo.port();
@@ -79,7 +82,7 @@ impl Daemon<'_> {
         command.env("WALFERRY__SOURCE__URL", source);
         command.env("WALFERRY__SINK__URL", sink);
         command.env("WALFERRY__SINK__DATABASE", "walmart_realtime");
-        Process::spawn(&command, &root.join("log")).unwrap()
+        command
     }
 }
 
