@@ -8,7 +8,9 @@ use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 use walferry::cli::{Cli, Exit};
 use walferry::config::Config;
-use walferry_harness::{Stack, postgres_program, project_root};
+use walferry_harness::{
+    Postgres, PostgresOptions, Stack, fresh_directory, postgres_program, project_root, unique,
+};
 
 use crate::site::{binary, said};
 
@@ -117,21 +119,29 @@ fn the_image_is_built_with_the_workspaces_rust_and_runs_without_root() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_in_its_container_begins_with_what_walferry_needs() {
-    let stack = Stack::shared().await.unwrap();
-    let database = stack.fresh_database("container").await.unwrap();
+    let root = fresh_directory("container").unwrap();
+    // A server of its own: the role is the whole server's, and its password counts here.
+    let options = PostgresOptions {
+        hba: vec!["host all walferry 127.0.0.1/32 scram-sha-256".into()],
+        ..PostgresOptions::default()
+    };
+    let postgres = Postgres::start_with(root.path(), options).await.unwrap();
     let retail = format!("\\i {}/schema/retail/", project_root().display());
     let script = text("docs/deploy/postgres.sql").replace("\\i /retail/", &retail);
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("walferry.sql");
+    let file = root.path().join("walferry.sql");
     std::fs::write(&file, script).unwrap();
     let mut psql = Command::new(postgres_program("psql").unwrap());
     psql.args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--file"]);
     psql.arg(file)
-        .arg(&database.postgres_url)
+        .arg(postgres.url())
         .env("WALFERRY_PASSWORD", "it's secret");
-    let said_psql = said(psql).await;
-    assert_eq!(said_psql.code, Some(0), "{}", said_psql.err);
+    let initialised = said(psql).await;
+    assert_eq!(initialised.code, Some(0), "{}", initialised.err);
 
+    let mongo = Stack::shared().await.unwrap().mongo.url();
+    let source = postgres
+        .url()
+        .replace("postgres@", "walferry:it%27s%20secret@");
     let mut load = binary();
     load.args([
         "backfill",
@@ -139,14 +149,13 @@ async fn postgresql_in_its_container_begins_with_what_walferry_needs() {
         "--config",
         "docs/deploy/walferry.toml",
     ]);
-    let url = database.postgres_url.replace("postgres@", "walferry@");
     load.current_dir(project_root());
-    load.env("WALFERRY__SOURCE__URL", url);
-    load.env("WALFERRY__SINK__URL", &database.mongo_url);
-    load.env("WALFERRY__SINK__DATABASE", &database.name);
-    let said = said(load).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
-    assert!(said.out.contains("\"rows\":3"), "{}", said.out);
+    load.env("WALFERRY__SOURCE__URL", source);
+    load.env("WALFERRY__SINK__URL", mongo);
+    load.env("WALFERRY__SINK__DATABASE", unique("container"));
+    let loaded = said(load).await;
+    assert_eq!(loaded.code, Some(0), "{}", loaded.err);
+    assert!(loaded.out.contains("\"rows\":3"), "{}", loaded.out);
 }
 
 #[test]
@@ -192,6 +201,11 @@ fn every_walferry_command_of_the_pages_and_of_the_help_can_be_parsed() {
     let helps = Cli::command();
     let helps = helps.get_subcommands().map(|it| it.get_after_long_help());
     examples.extend(helps.flatten().map(ToString::to_string));
+    let joined = examples.iter().map(|it| {
+        let pieces = it.split("\\\n").map(str::trim_start);
+        pieces.collect::<String>()
+    });
+    let examples: Vec<_> = joined.collect();
     let lines = examples.iter().flat_map(|it| it.lines());
     let commands: Vec<_> = lines.filter_map(arguments).collect();
     for command in &commands {
