@@ -95,6 +95,9 @@ enum Command {
         /// Kafka's brokers; without them changes go straight into MongoDB
         #[arg(long, value_name = "HOST:PORT,...")]
         brokers: Option<String>,
+        /// The role that the pipeline is to read as
+        #[arg(long, default_value = "walferry", value_name = "NAME")]
+        role: String,
     },
     #[command(flatten)]
     Configured(Configured),
@@ -206,8 +209,18 @@ async fn command(
 ) -> Result<Exit, CliError> {
     match command {
         Command::About(about) => about.answer(output),
-        Command::Init { from, to, brokers } => {
-            let wish = Wish { from, to, brokers };
+        Command::Init {
+            from,
+            to,
+            brokers,
+            role,
+        } => {
+            let wish = Wish {
+                from,
+                to,
+                brokers,
+                role,
+            };
             init::run(&wish, file, tasks, output).await
         }
         Command::Configured(command) => {

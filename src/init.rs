@@ -9,9 +9,6 @@ use walferry_core::{Fault, Tasks};
 use walferry_postgres::identifier::{quoted, table};
 use walferry_postgres::{Survey, Surveyed};
 
-/// The role that the pipeline reads as.
-const ROLE: &str = "walferry";
-
 /// Where a pipeline is to lead from and to.
 #[derive(Clone, Debug)]
 pub struct Wish {
@@ -21,6 +18,8 @@ pub struct Wish {
     pub to: String,
     /// Kafka's brokers; none without Kafka.
     pub brokers: Option<String>,
+    /// The role that the pipeline is to read as.
+    pub role: String,
 }
 
 /// What is proposed.
@@ -37,10 +36,10 @@ pub struct Proposal {
 /// # Errors
 /// When the database cannot be asked.
 pub async fn propose(wish: &Wish, tasks: &Tasks) -> Result<Proposal, Fault> {
-    let survey = walferry_postgres::survey(&wish.from, ROLE, tasks).await?;
+    let survey = walferry_postgres::survey(&wish.from, &wish.role, tasks).await?;
     Ok(Proposal {
         config: config(wish, &survey),
-        sql: sql(&survey),
+        sql: sql(&wish.role, &survey),
     })
 }
 
@@ -51,7 +50,7 @@ fn config(wish: &Wish, survey: &Survey) -> String {
          [source]\n\
          # The role's password: WALFERRY__SOURCE__URL with it, or `url_file` in the place of `url`.\n\
          url = {}\nslot = {:?}\npublication = {:?}\n\n",
-        quoted_url(&as_role(&wish.from)),
+        quoted_url(&as_role(&wish.role, &wish.from)),
         format!("{name}_slot"),
         publication(survey),
     );
@@ -101,8 +100,8 @@ fn rule(table: &Surveyed) -> String {
     format!("[[table]] # {reason}\nname = {pattern:?}\nmode = {mode:?}\n\n")
 }
 
-fn sql(survey: &Survey) -> String {
-    let role = quoted(ROLE);
+fn sql(role: &str, survey: &Survey) -> String {
+    let role = quoted(role);
     let chosen = survey.tables.iter().filter(|table| table.has_key);
     let tables: Vec<_> = chosen.clone().map(|it| table(&it.name)).collect();
     let mut schemas: Vec<_> = chosen.clone().map(|it| quoted(&it.name.schema)).collect();
@@ -154,12 +153,12 @@ fn publication(survey: &Survey) -> String {
 }
 
 /// The same URL for the pipeline's own role.
-fn as_role(url: &str) -> String {
+fn as_role(role: &str, url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
     let (_, after) = split_user(rest);
-    format!("{scheme}://{ROLE}@{after}")
+    format!("{scheme}://{role}@{after}")
 }
 
 fn without_password(url: &str) -> String {
@@ -212,7 +211,7 @@ mod tests {
     fn no_password_is_proposed() {
         let from = "postgres://admin:s3cr%40t@db:5433/shop?sslmode=require";
         assert_eq!(
-            as_role(from),
+            as_role("walferry", from),
             "postgres://walferry@db:5433/shop?sslmode=require"
         );
         let to = "mongodb://writer:s3cret@one,two:27018/shop?replicaSet=rs0";

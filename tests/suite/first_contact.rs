@@ -32,7 +32,11 @@ async fn what_init_proposes_is_fit_to_run_and_allowed_no_more_than_it_needs() {
         .await
         .unwrap();
     let config = site.config();
+    // One role serves all databases of the server, so this test has its own.
+    let role = format!("reader_{}", site.database.name);
     let wish = [
+        "--role",
+        &role,
         "--from",
         &site.database.postgres_url,
         "--to",
@@ -51,15 +55,11 @@ async fn what_init_proposes_is_fit_to_run_and_allowed_no_more_than_it_needs() {
     std::fs::remove_file(&config).unwrap();
     let said = site.run(&[&["init"], &wish[..]].concat()).await;
     assert_eq!(said.code, Some(0), "{}", said.err);
-    // One role for all databases of the server: other tests have it too.
-    let role = format!("reader_{}", site.database.name);
-    let sql = said.out.replace("\"walferry\"", &role);
     site.sql
-        .batch_execute(&sql)
+        .batch_execute(&said.out)
         .await
-        .unwrap_or_else(|error| panic!("{error}: {sql}"));
+        .unwrap_or_else(|error| panic!("{error}: {}", said.out));
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("//walferry@", &format!("//{role}@"))).unwrap();
 
     let (code, report) = site.json(&["check"]).await;
     assert_eq!(code, Some(0), "{report}\n{text}");

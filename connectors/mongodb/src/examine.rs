@@ -110,8 +110,8 @@ async fn privileges(store: &Store) -> Result<Finding> {
     }
     let found = format!("the user may not {}", missing.join("; nor "));
     let remedy = format!(
-        "db.getSiblingDB(\"admin\").grantRolesToUser(user, [{{role: \"readWrite\", db: \"{}\"}}, {{role: \"dbAdmin\", \
-         db: \"{0}\"}}, {{role: \"readWrite\", db: \"{}\"}}, {{role: \"dbAdmin\", db: \"{1}\"}}])",
+        "db.getSiblingDB(\"admin\").grantRolesToUser(\"<the user>\", [{{role: \"readWrite\", db: \"{}\"}}, {{role: \
+         \"readWrite\", db: \"{}\"}}])",
         store.settings.database,
         store.own_database().name()
     );

@@ -32,6 +32,8 @@ pub(crate) struct Servers {
     pub(crate) brokers: Option<String>,
     /// MongoDB, without a database.
     pub(crate) mongo: String,
+    /// The port of walferry's page.
+    pub(crate) page: u16,
 }
 
 /// Where the programs and their files are.
@@ -155,6 +157,9 @@ publication = "walmart_publication"
 url = "{mongo}"
 database = "{TARGET}"
 
+[admin]
+listen = "127.0.0.1:{page}"
+
 [[table]]
 name = "public.{{{streamed}}}"
 mode = "stream"
@@ -166,6 +171,7 @@ mode = "batch"
         source = servers.source,
         kafka = kafka.unwrap_or_default(),
         mongo = servers.mongo,
+        page = servers.page,
         streamed = STREAMED.join(","),
     )
 }

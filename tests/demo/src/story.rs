@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
-use walferry_harness::{Process, Signal, fresh_directory};
+use walferry_harness::{Process, Signal, free_port, fresh_directory};
 
 use crate::cli::Options;
 use crate::compare::Comparison;
@@ -84,6 +84,7 @@ impl Story {
                 .replace("postgres@", "walferry@"),
             brokers: machines.brokers(),
             mongo: machines.mongo.url(),
+            page: free_port()?,
         };
         let programs = Programs::new(directory)?;
         programs.write_config(&servers)?;
@@ -303,5 +304,6 @@ fn addresses(servers: &Servers) -> Vec<String> {
         "  MongoDB     {}, database {TARGET}",
         servers.mongo
     ));
+    lines.push(format!("  walferry    http://127.0.0.1:{}", servers.page));
     lines
 }
