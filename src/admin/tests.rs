@@ -99,6 +99,22 @@ fn every_metric_that_an_alert_or_the_dashboard_asks_for_exists() {
 }
 
 #[test]
+fn every_alert_has_its_line_in_the_operations_page() {
+    let file = |path| {
+        std::fs::read_to_string(format!("{}/docs/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let (alerts, page) = (file("deploy/alerts.yml"), file("operations.md"));
+    let names: Vec<_> = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(page.contains(&format!("| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
 fn a_part_that_failed_is_retrying_until_it_works_again() {
     let trouble = Trouble {
         part: "sink".to_owned(),
