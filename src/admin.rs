@@ -28,8 +28,10 @@ use crate::status::Board;
 
 /// How often counts are remembered, for rates.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// How often the slot is measured, and how long its server may take to answer.
+/// How often the slot is measured.
 const MEASURE: Duration = Duration::from_secs(5);
+/// How long measuring may take: each of several hosts has its own time to be reached.
+const ANSWER: Duration = Duration::from_mins(1);
 
 const PAGE: &str = include_str!("admin/page.html");
 /// The page is one file: nothing else is ever loaded, and nothing that is shown can become code.
@@ -135,7 +137,7 @@ async fn measure(board: Arc<Board>, mut monitor: SlotMonitor, stop: Cancellation
     let mut ticks = interval(MEASURE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let measured = timeout(MEASURE, monitor.measure());
+        let measured = timeout(ANSWER, monitor.measure());
         let Some(measured) = stop.run_until_cancelled(measured).await else {
             return;
         };

@@ -3,7 +3,10 @@
 //! - Each connector looks at its own server; none changes anything.
 //! - A pipeline that has no slot yet is refused while something fails: one that has one goes on with it.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::timeout;
 use walferry_core::{Class, Classify, Fault, Finding, Tasks, TopicSpec, Verdict};
 use walferry_etl::Mode;
 use walferry_postgres::{Examined, TableUse};
@@ -11,7 +14,10 @@ use walferry_schema::TableName;
 
 use crate::capture::lineage::topic_name;
 use crate::config::{Config, Kafka};
-use crate::pipeline::connect::{kafka_settings, mongodb_settings, postgres_settings};
+use crate::pipeline::connect::{kafka_settings, mongodb_settings, postgres_settings, slot_monitor};
+
+/// How long a start waits for what a look at the source says.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -45,8 +51,8 @@ impl Report {
 pub async fn run(config: &Config, tasks: &Tasks) -> Report {
     let Examined {
         mut findings,
+        beside,
         tables,
-        ..
     } = source(config, tasks).await;
     let names: Vec<TableName> = tables.iter().map(|(table, _)| table.clone()).collect();
     let target = mongodb_settings(config);
@@ -60,13 +66,14 @@ pub async fn run(config: &Config, tasks: &Tasks) -> Report {
         }
     };
     let (kafka, target) = tokio::join!(kafka, walferry_mongodb::examine(&target, &names));
+    findings.extend(beside);
     findings.extend(kafka);
     findings.extend(target);
     Report { findings }
 }
 
 /// Refuses to begin a generation that could not go on. A pipeline that has its slot is not looked at, unless a new
-/// snapshot is wanted.
+/// snapshot is wanted; nor is a source that does not answer: that is waited for later.
 ///
 /// # Errors
 /// All that fails, each with what mends it.
@@ -75,10 +82,20 @@ pub(crate) async fn before_a_snapshot(
     is_wanted: bool,
     tasks: &Tasks,
 ) -> Result<(), Fault> {
-    let examined = source(config, tasks).await;
-    if examined.has_slot && !is_wanted {
-        return Ok(());
+    let refusing = timeout(PATIENCE, refuse(config, is_wanted, tasks));
+    let refused = tasks.stop_signal().run_until_cancelled(refusing).await;
+    refused.and_then(Result::ok).unwrap_or(Ok(()))
+}
+
+async fn refuse(config: &Config, is_wanted: bool, tasks: &Tasks) -> Result<(), Fault> {
+    if !is_wanted {
+        let mut slot = slot_monitor(config, tasks)?;
+        match slot.measure().await {
+            Ok(report) if report.slot.is_none() => {}
+            _ => return Ok(()),
+        }
     }
+    let examined = source(config, tasks).await;
     let failed = |finding: &Finding| finding.verdict == Verdict::Fail;
     let failed: Vec<_> = examined.findings.into_iter().filter(failed).collect();
     if failed.is_empty() {

@@ -5,9 +5,31 @@
 
 use std::fmt::Write as _;
 
-use walferry_core::{Fault, Tasks};
+use walferry_core::{Class, Classify, Fault, Tasks};
 use walferry_postgres::identifier::{quoted, table};
 use walferry_postgres::{Survey, Surveyed};
+
+/// How a server is trusted: these parameters of a URL are no secret.
+const TRUST: [&str; 3] = ["sslmode", "sslrootcert", "target_session_attrs"];
+
+/// A URL that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InitError {
+    /// Not PostgreSQL's.
+    #[error("--from has to be a URL: postgres://user@host:port/database")]
+    Source,
+    /// Not MongoDB's.
+    #[error(
+        "--to has to be a URL, special characters of a password percent-encoded: mongodb://host:port/database"
+    )]
+    Target,
+}
+
+impl Classify for InitError {
+    fn class(&self) -> Class {
+        Class::Fatal
+    }
+}
 
 /// Where a pipeline is to lead from and to.
 #[derive(Clone, Debug)]
@@ -36,27 +58,36 @@ pub struct Proposal {
 /// # Errors
 /// When the database cannot be asked.
 pub async fn propose(wish: &Wish, tasks: &Tasks) -> Result<Proposal, Fault> {
+    if !wish.from.starts_with("postgres") || !wish.from.contains("://") {
+        return Err(InitError::Source.into());
+    }
+    let target = target_url(&wish.to)?;
     let survey = walferry_postgres::survey(&wish.from, &wish.role, tasks).await?;
     Ok(Proposal {
-        config: config(wish, &survey),
+        config: config(wish, &target, &survey),
         sql: sql(&wish.role, &survey),
     })
 }
 
-fn config(wish: &Wish, survey: &Survey) -> String {
+fn config(wish: &Wish, target: &str, survey: &Survey) -> String {
     let name = name_of(survey);
     let mut text = format!(
         "# Proposed by `walferry init`; the statements that it needs came with it. Next: `walferry check`, `walferry plan`.\n\n\
          [source]\n\
          # The role's password: WALFERRY__SOURCE__URL with it, or `url_file` in the place of `url`.\n\
-         url = {}\nslot = {:?}\npublication = {:?}\n\n",
-        quoted_url(&as_role(&wish.role, &wish.from)),
-        format!("{name}_slot"),
-        publication(survey),
+         url = {}\nslot = {}\npublication = {}\n\n",
+        toml(&source_url(wish, survey)),
+        toml(&format!("{name}_slot")),
+        toml(&publication(survey)),
     );
     // Writing to a string never fails.
     let _ = match &wish.brokers {
-        Some(brokers) => writeln!(text, "[kafka]\nbrokers = {brokers:?}\nprefix = {name:?}\n"),
+        Some(brokers) => writeln!(
+            text,
+            "[kafka]\nbrokers = {}\nprefix = {}\n",
+            toml(brokers),
+            toml(&name)
+        ),
         None => writeln!(
             text,
             "# Without a [kafka] section changes go straight into MongoDB: PostgreSQL keeps its WAL while that is away.\n"
@@ -64,9 +95,9 @@ fn config(wish: &Wish, survey: &Survey) -> String {
     };
     let _ = writeln!(
         text,
-        "[sink]\nurl = {}\ndatabase = {:?}\n\n[admin]\nlisten = \"127.0.0.1:9187\"\n",
-        quoted_url(&without_password(&wish.to)),
-        database_in(&wish.to).unwrap_or(name),
+        "[sink]\nurl = {}\ndatabase = {}\n\n[admin]\nlisten = \"127.0.0.1:9187\"\n",
+        toml(target),
+        toml(&database_in(target).unwrap_or(name)),
     );
     for table in &survey.tables {
         text.push_str(&rule(table));
@@ -97,7 +128,10 @@ fn rule(table: &Surveyed) -> String {
         escaped(&table.name.schema),
         escaped(&table.name.table)
     );
-    format!("[[table]] # {reason}\nname = {pattern:?}\nmode = {mode:?}\n\n")
+    format!(
+        "[[table]] # {reason}\nname = {}\nmode = {mode:?}\n\n",
+        toml(&pattern)
+    )
 }
 
 fn sql(role: &str, survey: &Survey) -> String {
@@ -131,7 +165,7 @@ fn sql(role: &str, survey: &Survey) -> String {
         if survey.publication.is_none() {
             let publication = quoted(&publication(survey));
             statements.push(format!(
-                "CREATE PUBLICATION {publication} FOR TABLE {}",
+                "CREATE PUBLICATION {publication} FOR TABLE {} WITH (publish_via_partition_root = true)",
                 tables.join(", ")
             ));
         }
@@ -144,7 +178,8 @@ fn sql(role: &str, survey: &Survey) -> String {
 fn name_of(survey: &Survey) -> String {
     let lower = survey.database.to_lowercase();
     let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    lower.chars().map(allowed).collect()
+    // PostgreSQL's names have 63 bytes; others are made of this one.
+    lower.chars().map(allowed).take(40).collect()
 }
 
 fn publication(survey: &Survey) -> String {
@@ -152,31 +187,55 @@ fn publication(survey: &Survey) -> String {
     existing.unwrap_or_else(|| format!("{}_publication", name_of(survey)))
 }
 
-/// The same URL for the pipeline's own role.
-fn as_role(role: &str, url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let (_, after) = split_user(rest);
-    format!("{scheme}://{role}@{after}")
+/// PostgreSQL's URL for the pipeline's own role. Of what stood in the old one nothing is kept but how to trust the
+/// server.
+fn source_url(wish: &Wish, survey: &Survey) -> String {
+    let (hosts, database) = (survey.hosts.join(","), encoded(&survey.database));
+    let parameters = wish.from.split_once('?').map_or("", |(_, it)| it);
+    let kept: Vec<_> = parameters
+        .split('&')
+        .filter(|it| TRUST.contains(&it.split('=').next().unwrap_or_default()))
+        .collect();
+    let mark = if kept.is_empty() { "" } else { "?" };
+    format!(
+        "postgres://{}@{hosts}/{database}{mark}{}",
+        encoded(&wish.role),
+        kept.join("&")
+    )
 }
 
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let (user, after) = split_user(rest);
-    let user = user.and_then(|user| user.split(':').next());
-    user.map_or(url.to_owned(), |user| format!("{scheme}://{user}@{after}"))
-}
-
-/// What stands before the host, and the rest.
-fn split_user(rest: &str) -> (Option<&str>, &str) {
+/// MongoDB's URL without its secrets.
+fn target_url(url: &str) -> Result<String, InitError> {
+    let (scheme, rest) = url.split_once("://").ok_or(InitError::Target)?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
-        None => (None, rest),
+    let (authority, after) = rest.split_at(end);
+    // An unescaped slash in a password: the driver takes that for no URL either.
+    if !scheme.starts_with("mongodb")
+        || after
+            .split('?')
+            .next()
+            .is_some_and(|path| path.contains('@'))
+    {
+        return Err(InitError::Target);
     }
+    let authority = match authority.rsplit_once('@') {
+        Some((user, hosts)) => format!("{}@{hosts}", user.split(':').next().unwrap_or_default()),
+        None => authority.to_owned(),
+    };
+    let (path, parameters) = after.split_once('?').unwrap_or((after, ""));
+    let is_secret = |it: &&str| {
+        let name = it.split('=').next().unwrap_or_default().to_lowercase();
+        name.contains("password") || name == "authmechanismproperties"
+    };
+    let kept: Vec<_> = parameters
+        .split('&')
+        .filter(|it| !it.is_empty() && !is_secret(it))
+        .collect();
+    let mark = if kept.is_empty() { "" } else { "?" };
+    Ok(format!(
+        "{scheme}://{authority}{path}{mark}{}",
+        kept.join("&")
+    ))
 }
 
 /// The database that a MongoDB URL names.
@@ -187,8 +246,33 @@ fn database_in(url: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-fn quoted_url(url: &str) -> String {
-    format!("{url:?}")
+/// Text as a part of a URL.
+fn encoded(text: &str) -> String {
+    let mut url = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            // Writing to a string never fails.
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    url
+}
+
+/// A TOML string: only what would end it or is no character to see is escaped.
+fn toml(text: &str) -> String {
+    let mut written = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => written.extend(['\\', c]),
+            // Writing to a string never fails.
+            c if c.is_control() => drop(write!(written, "\\u{:04X}", u32::from(c))),
+            c => written.push(c),
+        }
+    }
+    written.push('"');
+    written
 }
 
 /// A name as a pattern that matches only it.
@@ -209,20 +293,64 @@ mod tests {
 
     #[test]
     fn no_password_is_proposed() {
-        let from = "postgres://admin:s3cr%40t@db:5433/shop?sslmode=require";
+        let survey = Survey {
+            hosts: vec!["db:5433".to_owned(), "[::1]:5432".to_owned()],
+            database: "the shop".to_owned(),
+            wal_level: "logical".to_owned(),
+            publication: None,
+            has_role: false,
+            tables: Vec::new(),
+        };
+        let wish = Wish {
+            from: "postgres://admin:TOP/SECRET@db/shop?sslmode=require&user=x&password=TOPSECRET"
+                .to_owned(),
+            to: String::new(),
+            brokers: None,
+            role: "wal@ferry".to_owned(),
+        };
+        let expected = "postgres://wal%40ferry@db:5433,[::1]:5432/the%20shop?sslmode=require";
+        assert_eq!(source_url(&wish, &survey), expected);
+        for (url, expected) in [
+            (
+                "mongodb://writer:s3cret@one,two:27018/shop?replicaSet=rs0",
+                "mongodb://writer@one,two:27018/shop?replicaSet=rs0",
+            ),
+            (
+                "mongodb://one/?replicaSet=a@b",
+                "mongodb://one/?replicaSet=a@b",
+            ),
+            (
+                "mongodb://one?tls=true&tlsCertificateKeyFilePassword=s3cret",
+                "mongodb://one?tls=true",
+            ),
+        ] {
+            assert_eq!(target_url(url).as_deref(), Ok(expected));
+        }
         assert_eq!(
-            as_role("walferry", from),
-            "postgres://walferry@db:5433/shop?sslmode=require"
+            target_url("mongodb://u:pa/ss@h/shop"),
+            Err(InitError::Target)
         );
-        let to = "mongodb://writer:s3cret@one,two:27018/shop?replicaSet=rs0";
-        assert_eq!(
-            without_password(to),
-            "mongodb://writer@one,two:27018/shop?replicaSet=rs0"
-        );
-        assert_eq!(
-            without_password("mongodb://one/?replicaSet=a@b"),
-            "mongodb://one/?replicaSet=a@b"
-        );
+        assert_eq!(target_url("host=h"), Err(InitError::Target));
+    }
+
+    #[test]
+    fn any_name_is_a_toml_string() {
+        for name in [
+            "plain",
+            "a\"b\\c",
+            "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}",
+            "e\u{301}",
+            "\u{7f}\n\u{200b}",
+        ] {
+            let parsed = config::Config::builder()
+                .add_source(config::File::from_str(
+                    &format!("name = {}", toml(name)),
+                    config::FileFormat::Toml,
+                ))
+                .build()
+                .unwrap();
+            assert_eq!(parsed.get_string("name").unwrap(), name);
+        }
     }
 
     #[test]

@@ -62,11 +62,11 @@ pub enum State {
 /// PostgreSQL and the slot, as they were measured last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceStatus {
-    /// The server's version.
-    pub version: String,
-    /// How far its log is durable.
-    pub flush_lsn: Lsn,
-    /// WAL that the server keeps for the slot, in bytes; none when there is no slot.
+    /// The server's version; none before it answered.
+    pub version: Option<String>,
+    /// How far its log is durable; none before it answered.
+    pub flush_lsn: Option<Lsn>,
+    /// WAL that the server keeps for the slot, in bytes; none when there is no slot, or it is lost.
     pub retained_bytes: Option<u64>,
     /// How many bytes may still be written before the slot is in danger; none without a limit.
     pub spare_bytes: Option<u64>,

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use walferry_schema::Lsn;
+
 use crate::status::{Latency, SinkStatus, State, Status};
 
 /// How a metric changes.
@@ -29,7 +31,7 @@ pub(super) struct Writer<'a> {
     text: &'a mut String,
 }
 
-pub(super) const METRICS: [Metric; 27] = [
+pub(super) const METRICS: [Metric; 28] = [
     Metric {
         name: "walferry_info",
         kind: Kind::Gauge,
@@ -122,7 +124,7 @@ pub(super) const METRICS: [Metric; 27] = [
         name: "walferry_source_flush_lsn_bytes",
         kind: Kind::Gauge,
         help: "How far PostgreSQL's log is durable, as a byte position.",
-        write: |writer, status| writer.count(status.source.as_ref().map(|it| it.flush_lsn.0)),
+        write: |writer, status| writer.lsn(status.source.as_ref().and_then(|it| it.flush_lsn)),
     },
     Metric {
         name: "walferry_source_retained_wal_bytes",
@@ -139,6 +141,20 @@ pub(super) const METRICS: [Metric; 27] = [
         write: |writer, status| writer.count(status.source.as_ref().and_then(|it| it.spare_bytes)),
     },
     Metric {
+        name: "walferry_source_wal_state",
+        kind: Kind::Gauge,
+        help: "Always 1; the label is PostgreSQL's wal_status of the slot: reserved, extended, unreserved (in danger) or lost.",
+        write: |writer, status| {
+            let state = status
+                .source
+                .as_ref()
+                .and_then(|it| it.wal_status.as_deref());
+            if let Some(state) = state {
+                writer.labelled(&[("state", state)], 1.0);
+            }
+        },
+    },
+    Metric {
         name: "walferry_source_slot_active",
         kind: Kind::Gauge,
         help: "Whether a process streams from the slot.",
@@ -150,13 +166,13 @@ pub(super) const METRICS: [Metric; 27] = [
         name: "walferry_reader_read_lsn_bytes",
         kind: Kind::Gauge,
         help: "How far the source was read between transactions, as a byte position.",
-        write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.read_lsn.0)),
+        write: |writer, status| writer.lsn(status.reader.as_ref().map(|it| it.read_lsn)),
     },
     Metric {
         name: "walferry_reader_confirmed_lsn_bytes",
         kind: Kind::Gauge,
         help: "What the slot may be confirmed to, as a byte position.",
-        write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.confirmed_lsn.0)),
+        write: |writer, status| writer.lsn(status.reader.as_ref().map(|it| it.confirmed_lsn)),
     },
     Metric {
         name: "walferry_reader_transactions_total",
@@ -174,7 +190,7 @@ pub(super) const METRICS: [Metric; 27] = [
         name: "walferry_sink_end_lsn_bytes",
         kind: Kind::Gauge,
         help: "How far the source's log is applied, as a byte position.",
-        write: |writer, status| writer.count(sink(status).map(|it| it.end_lsn.0)),
+        write: |writer, status| writer.lsn(sink(status).map(|it| it.end_lsn)),
     },
     Metric {
         name: "walferry_sink_rows_total",
@@ -285,6 +301,11 @@ impl Writer<'_> {
 
     fn count(&mut self, count: Option<impl Into<u64>>) {
         self.value(count.map(|count| number(count.into())));
+    }
+
+    /// A position; none was reached at zero.
+    fn lsn(&mut self, lsn: Option<Lsn>) {
+        self.count(lsn.filter(|lsn| *lsn > Lsn::ZERO).map(|lsn| lsn.0));
     }
 
     fn labelled(&mut self, labels: &[(&str, &str)], value: f64) {

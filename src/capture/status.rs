@@ -43,6 +43,8 @@ pub struct ReadProgress {
     pub commit_end: Lsn,
     /// When the last transaction read was committed, microseconds since 1970.
     pub committed_at: Option<i64>,
+    /// The same, when downstream last held everything that was read.
+    pub held_at: Option<i64>,
     /// Transactions of streamed tables.
     pub transactions: u64,
     /// Changes: a truncate is one for all its tables.
@@ -52,6 +54,14 @@ pub struct ReadProgress {
 // === impl ReadProgress ===
 
 impl ReadProgress {
+    /// Notes how far was read and how far downstream holds it.
+    pub(crate) fn reach(&mut self, read: Lsn, confirmed: Lsn) {
+        (self.read_lsn, self.confirmed_lsn) = (read, confirmed);
+        if confirmed >= self.commit_end {
+            self.held_at = self.committed_at;
+        }
+    }
+
     /// Shows it; nobody is woken, since whoever shows it looks when asked.
     pub(crate) fn publish(&self, to: &watch::Sender<CaptureStatus>) {
         to.send_if_modified(|status| {

@@ -168,8 +168,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
     fn publish(&mut self) {
         let progress = &mut self.capture.progress;
-        progress.read_lsn = self.idle;
-        progress.confirmed_lsn = self.queue.confirmed();
+        progress.reach(self.idle, self.queue.confirmed());
         progress.publish(&self.capture.status);
     }
 

@@ -95,7 +95,7 @@ fn get(listen: SocketAddr) -> Result<String, Box<ureq::Error>> {
 
 fn shown(status: &Status) -> String {
     let mut text = format!(
-        "{}: {} for {} (walferry {}, {})\n",
+        "{}: {}, up {} (walferry {}, {})\n",
         status.pipeline,
         status.state,
         humantime::format_duration(Duration::from_secs(status.uptime_seconds)),
@@ -144,7 +144,10 @@ fn stages(status: &Status) -> Grid {
         let kept = source.retained_bytes.map_or("no slot".to_owned(), |kept| {
             format!("{} of WAL kept", bytes(Some(kept)))
         });
-        grid.row(["PostgreSQL".to_owned(), source.flush_lsn.to_string(), kept]);
+        let at = source
+            .flush_lsn
+            .map_or("-".to_owned(), |lsn| lsn.to_string());
+        grid.row(["PostgreSQL".to_owned(), at, kept]);
     }
     if let Some(reader) = &status.reader {
         grid.row([

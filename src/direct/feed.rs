@@ -222,8 +222,7 @@ impl<S: Source> DirectFeed<'_, S> {
 
     fn publish(&mut self) {
         let progress = &mut self.direct.progress;
-        progress.read_lsn = self.read;
-        progress.confirmed_lsn = self.applied;
+        progress.reach(self.read, self.applied);
         progress.publish(&self.direct.reading);
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use walferry_core::PipelineState;
 use walferry_postgres::SlotReport;
-use walferry_schema::{Phase, Position};
+use walferry_schema::{Lsn, Phase, Position};
 
 use super::lag::{Mark, Marks};
 use super::{
@@ -52,7 +52,8 @@ struct Measured {
 
 /// What is remembered of the last seconds.
 struct Past {
-    caught_up: SystemTime,
+    /// When nothing was left to apply; none since the start.
+    caught_up: Option<SystemTime>,
     samples: VecDeque<Sample>,
 }
 
@@ -70,7 +71,7 @@ impl Board {
     /// A board for these parts.
     pub fn new(parts: Parts) -> Self {
         let past = Past {
-            caught_up: SystemTime::now(),
+            caught_up: None,
             samples: VecDeque::new(),
         };
         Self {
@@ -96,14 +97,14 @@ impl Board {
             changes: self.read().map_or(0, |it| it.read.changes),
             rows: self.applied().map_or(0, |it| it.rows),
         };
-        let is_caught_up = self.marks().is_caught_up();
+        let is_caught_up = self.marks().is_caught_up() == Some(true) && self.state() == State::Live;
         let mut past = self.past();
         past.samples.push_back(sample);
         if past.samples.len() > SAMPLES {
             past.samples.pop_front();
         }
         if is_caught_up {
-            past.caught_up = SystemTime::now();
+            past.caught_up = Some(SystemTime::now());
         }
     }
 
@@ -142,17 +143,37 @@ impl Board {
         let is_away = reader == Some(ReaderStage::Away);
         let is_applying = sink.as_ref().is_none_or(|sink| sink.is_applying);
         let pipeline = sink.and_then(|sink| sink.state);
+        if self.is_failing() {
+            return State::Retrying;
+        }
         if is_away || !is_applying {
-            return match *self.parts.trouble.borrow() {
-                Some(_) => State::Retrying,
-                None => State::Starting,
-            };
+            return State::Starting;
         }
         match (pipeline, reader) {
             (_, Some(ReaderStage::Copying)) | (Some(PipelineState::Snapshot), _) => State::Snapshot,
             (Some(PipelineState::Swapping), _) => State::Swapping,
             _ => State::Live,
         }
+    }
+
+    /// Whether a part has failed so lately that nothing says it works again.
+    fn is_failing(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        let trouble = self.parts.trouble.borrow();
+        trouble
+            .as_ref()
+            .is_some_and(|it| now.saturating_sub(it.at) <= self.forgets_after())
+    }
+
+    /// How many seconds a failure counts. A part that does not work may be long in failing again: a server that does
+    /// not answer is waited for.
+    fn forgets_after(&self) -> u64 {
+        let is_away = self
+            .read()
+            .is_some_and(|it| it.read.stage == ReaderStage::Away);
+        let is_idle = self.applied().is_some_and(|it| !it.is_applying);
+        if is_away || is_idle { 120 } else { 10 }
     }
 
     fn read(&self) -> Option<CaptureStatus> {
@@ -171,13 +192,13 @@ impl Board {
         let (read, applied) = (self.read(), self.applied());
         let progress = read.as_ref().map(|it| it.read).unwrap_or_default();
         Marks {
-            flush_lsn: self.source.borrow().report.as_ref().map(|it| it.flush_lsn),
+            flush_lsn: self.flush_lsn(),
             confirmed_lsn: progress.confirmed_lsn,
             commit_end: progress.commit_end,
             is_sink_full: applied.as_ref().is_some_and(|it| it.is_behind),
             reader: read.map(|_| Mark {
                 lsn: progress.read_lsn,
-                committed_at: progress.committed_at,
+                committed_at: progress.held_at,
             }),
             sink: applied.map(|it| Mark {
                 lsn: it.end_lsn,
@@ -185,6 +206,13 @@ impl Board {
             }),
             has_kafka: self.parts.has_kafka,
         }
+    }
+
+    /// How far the source's log was; none when it could not be measured last time.
+    fn flush_lsn(&self) -> Option<Lsn> {
+        let source = self.source.borrow();
+        let report = source.report.as_ref().filter(|_| source.error.is_none());
+        report.map(|it| it.flush_lsn)
     }
 
     /// Changes read and rows applied per second.
@@ -205,12 +233,16 @@ impl Board {
 
     fn source_status(&self) -> Option<SourceStatus> {
         let Measured { report, error } = self.source.borrow().clone();
-        let report = report?;
-        let slot = report.slot;
+        if report.is_none() && error.is_none() {
+            return None;
+        }
+        let version = report.as_ref().map(|it| it.server_version.clone());
+        let flush_lsn = report.as_ref().map(|it| it.flush_lsn);
+        let slot = report.and_then(|it| it.slot);
         Some(SourceStatus {
-            version: report.server_version,
-            flush_lsn: report.flush_lsn,
-            retained_bytes: slot.as_ref().map(|it| it.retained_bytes),
+            version,
+            flush_lsn,
+            retained_bytes: slot.as_ref().and_then(|it| it.retained_bytes),
             spare_bytes: slot.as_ref().and_then(|it| it.spare_bytes),
             is_active: slot.as_ref().is_some_and(|it| it.is_active),
             wal_status: slot.map(|it| it.wal_status),

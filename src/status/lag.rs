@@ -40,7 +40,7 @@ pub enum Stage {
 /// How far each part has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks {
-    /// How far the source's log was when it was measured last.
+    /// How far the source's log was when it was measured last; none when that failed.
     pub(super) flush_lsn: Option<Lsn>,
     pub(super) reader: Option<Mark>,
     /// Where the last transaction that was read ended.
@@ -64,50 +64,57 @@ pub(super) struct Mark {
 // === impl Marks ===
 
 impl Marks {
-    /// Whether nothing that is known of waits. Between reader and sink the commits decide: an idle position is passed
-    /// on only now and then.
-    pub(super) fn is_caught_up(&self) -> bool {
-        let is_read = match (self.reader, self.flush_lsn) {
-            (Some(reader), Some(flush)) => reader.lsn >= flush,
-            _ => true,
-        };
+    /// Whether nothing waits; none when that cannot be known: by a sink alone, or while the source is not measured.
+    /// Between reader and sink the commits decide: an idle position is passed on only now and then.
+    pub(super) fn is_caught_up(&self) -> Option<bool> {
+        let (reader, flush) = (self.reader?, self.flush_lsn?);
         let held = self.sink.map_or(self.confirmed_lsn, |sink| sink.lsn);
-        is_read && held >= self.commit_end && !self.is_sink_full
+        Some(reader.lsn >= flush && held >= self.commit_end && !self.is_sink_full)
     }
 
-    /// The lag at a time, of a pipeline that had last caught up at another.
-    pub(super) fn lag(&self, now: SystemTime, caught_up: SystemTime) -> Lag {
-        let reader = self.reader.zip(self.flush_lsn);
-        let reader_bytes = reader.map(|(reader, flush)| flush.bytes_since(reader.lsn));
-        let log_bytes = self.reader.map(|it| it.lsn.bytes_since(self.confirmed_lsn));
-        let through_kafka = self.reader.zip(self.sink).filter(|_| self.has_kafka);
-        let sink_bytes = through_kafka.map(|(_, sink)| self.confirmed_lsn.bytes_since(sink.lsn));
-        let last = self.sink.map_or(self.confirmed_lsn, |sink| sink.lsn);
-        let bytes = self.flush_lsn.map(|flush| flush.bytes_since(last));
+    /// The lag at a time, of a pipeline that had last caught up at another, if it had.
+    pub(super) fn lag(&self, now: SystemTime, caught_up: Option<SystemTime>) -> Lag {
+        let (reader, sink) = (reached(self.reader), reached(self.sink));
+        let since = |later: Lsn, earlier: Mark| later.bytes_since(earlier.lsn);
+        let reader_bytes = self
+            .flush_lsn
+            .zip(reader)
+            .map(|(flush, it)| since(flush, it));
+        let log_bytes = reader.map(|it| it.lsn.bytes_since(self.confirmed_lsn));
+        let through_kafka = reader.and(sink).filter(|_| self.has_kafka);
+        let last = match self.sink {
+            Some(_) => sink.map(|it| it.lsn),
+            None => reader.map(|_| self.confirmed_lsn),
+        };
+        let bytes = self.flush_lsn.zip(last);
         let waited = self.waited(now, caught_up);
         let mut lag = Lag {
-            seconds: Some(waited.as_secs_f64()),
-            bytes,
+            seconds: waited.map(|waited| waited.as_secs_f64()),
+            bytes: bytes.map(|(flush, last)| flush.bytes_since(last)),
             reader_bytes,
             log_bytes,
-            sink_bytes,
+            sink_bytes: through_kafka.map(|it| since(self.confirmed_lsn, it)),
             stage: None,
         };
-        lag.stage = (waited >= NOTICEABLE).then(|| self.guilty(&lag)).flatten();
+        let is_noticeable = waited.is_some_and(|waited| waited >= NOTICEABLE);
+        lag.stage = is_noticeable.then(|| self.guilty(&lag)).flatten();
         lag
     }
 
     /// How long the oldest change that is not visible has waited at most: it is younger than the last one that is, and
-    /// than the moment when none was left.
-    fn waited(&self, now: SystemTime, caught_up: SystemTime) -> Duration {
-        if self.is_caught_up() {
-            return Duration::ZERO;
+    /// than the moment when none was left. None when neither is known.
+    fn waited(&self, now: SystemTime, caught_up: Option<SystemTime>) -> Option<Duration> {
+        if self.is_caught_up() == Some(true) {
+            return Some(Duration::ZERO);
         }
+        self.reader?;
         let last = self.sink.or(self.reader).and_then(|it| it.committed_at);
         let last = last.and_then(|at| u64::try_from(at).ok());
         let last = last.map(|at| SystemTime::UNIX_EPOCH + Duration::from_micros(at));
-        let since = last.map_or(caught_up, |last| last.max(caught_up));
-        now.duration_since(since).unwrap_or_default()
+        // The source's clock may be ahead of ours.
+        let last = last.filter(|last| *last <= now);
+        let since = last.max(caught_up)?;
+        Some(now.duration_since(since).unwrap_or_default())
     }
 
     /// The stage with the most before it. Without Kafka a sink that is full keeps the reader from reading.
@@ -131,6 +138,11 @@ impl Marks {
         most.filter(|(bytes, _)| *bytes > Some(0))
             .map(|(_, stage)| stage)
     }
+}
+
+/// A mark that is one: before the first nothing is known.
+fn reached(mark: Option<Mark>) -> Option<Mark> {
+    mark.filter(|mark| mark.lsn > Lsn::ZERO)
 }
 
 #[cfg(test)]
@@ -164,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_that_has_caught_up_has_no_lag_however_long_nothing_happened() {
-        let lag = caught_up().lag(SystemTime::UNIX_EPOCH + NOW, at(1_000));
+        let lag = caught_up().lag(SystemTime::UNIX_EPOCH + NOW, Some(at(1_000)));
         assert_eq!(lag.seconds, Some(0.0));
         assert_eq!((lag.bytes, lag.stage), (Some(0), None));
     }
@@ -173,7 +185,7 @@ mod tests {
     fn the_first_change_after_a_quiet_hour_has_not_waited_for_an_hour() {
         let mut marks = caught_up();
         (marks.reader, marks.commit_end) = (Some(mark(600, 999)), Lsn(600));
-        let lag = marks.lag(at(1_000), at(998));
+        let lag = marks.lag(at(1_000), Some(at(998)));
         assert_eq!(lag.seconds, Some(2.0));
     }
 
@@ -181,7 +193,7 @@ mod tests {
     fn the_stage_with_the_most_before_it_is_named() {
         let mut marks = caught_up();
         marks.flush_lsn = Some(Lsn(9_000));
-        let stage = |marks: &Marks| marks.lag(at(1_000), at(20)).stage;
+        let stage = |marks: &Marks| marks.lag(at(1_000), Some(at(20))).stage;
         assert_eq!(stage(&marks), Some(Stage::Reader));
         marks.reader = Some(mark(8_900, 15));
         assert_eq!(stage(&marks), Some(Stage::Kafka));
@@ -194,6 +206,40 @@ mod tests {
         let mut marks = caught_up();
         (marks.has_kafka, marks.is_sink_full) = (false, true);
         (marks.flush_lsn, marks.reader) = (Some(Lsn(9_000)), Some(mark(510, 15)));
-        assert_eq!(marks.lag(at(1_000), at(20)).stage, Some(Stage::Sink));
+        assert_eq!(marks.lag(at(1_000), Some(at(20))).stage, Some(Stage::Sink));
+    }
+
+    #[test]
+    fn after_a_restart_the_lag_is_as_old_as_the_last_applied_commit() {
+        let mut marks = caught_up();
+        (marks.reader, marks.commit_end) = (Some(mark(600, 999)), Lsn(600));
+        assert_eq!(marks.lag(at(1_000), None).seconds, Some(990.0));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said() {
+        let mut marks = caught_up();
+        marks.flush_lsn = None;
+        assert_eq!(marks.lag(at(1_000), None).bytes, None);
+        let alone = Marks {
+            sink: Some(mark(500, 10)),
+            ..Marks::default()
+        };
+        assert_eq!(alone.lag(at(1_000), None), Lag::default());
+        let starting = Marks {
+            flush_lsn: Some(Lsn(9_000)),
+            reader: Some(Mark::default()),
+            sink: Some(Mark::default()),
+            has_kafka: true,
+            ..Marks::default()
+        };
+        assert_eq!(starting.lag(at(1_000), None), Lag::default());
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_hides_no_lag() {
+        let mut marks = caught_up();
+        (marks.sink, marks.commit_end) = (Some(mark(400, 5_000)), Lsn(450));
+        assert_eq!(marks.lag(at(1_000), Some(at(900))).seconds, Some(100.0));
     }
 }

@@ -121,7 +121,7 @@ async fn a_daemon_says_what_it_does_to_people_to_scripts_and_to_prometheus() {
     let asked: Value = serde_json::from_str(&asked.out).unwrap();
     assert_eq!(asked["sink"]["rows"], shown["sink"]["rows"]);
     let people = said(&pipeline, &["status"]).await;
-    assert!(people.out.contains(": live for "), "{}", people.out);
+    assert!(people.out.contains(": live, up "), "{}", people.out);
     assert!(people.out.contains("public.t"), "{}", people.out);
     assert!(!people.out.contains('\x1b'), "{}", people.out);
 

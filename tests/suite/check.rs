@@ -164,3 +164,93 @@ async fn what_the_target_would_trip_over_and_a_server_that_is_away_are_told_apar
         said.out
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_loaded_does_not_keep_the_stream_from_beginning() {
+    let tables = [("public.good", "stream"), ("public.*", "batch")];
+    let site = Site::new("loaded_beside", SCHEMA, &tables).await;
+    let role = site.database.name.clone();
+    let granted = format!("create role {role} login replication; grant select on good to {role}");
+    site.sql.batch_execute(&granted).await.unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let text = text.replacen("postgres://postgres", &format!("postgres://{role}"), 1);
+    std::fs::write(site.config(), text).unwrap();
+    let (code, report) = site.json(&["check"]).await;
+    assert_eq!(code, Some(1), "{report}");
+    assert!(
+        subjects(&findings(&report, "FAIL")).contains(&"PostgreSQL: table public.secret"),
+        "{report}"
+    );
+
+    let log = site.config().with_extension("log");
+    let mut command = crate::site::binary();
+    command.args(["run", "--config"]).arg(site.config());
+    let daemon = walferry_harness::Process::spawn(&command, &log).unwrap();
+    let copied = async || site.collections().await.contains(&"good".to_owned());
+    let begun =
+        walferry_harness::eventually(crate::daemon::PATIENCE, "the first copy", copied).await;
+    begun.unwrap_or_else(|error| panic!("{error}: {}", daemon.log_tail()));
+    daemon
+        .stop(walferry_harness::Signal::TERM, crate::daemon::PATIENCE)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_slot_is_named_and_a_new_snapshot_mends_it() {
+    let directory = walferry_harness::fresh_directory("lost").unwrap();
+    let options = walferry_harness::PostgresOptions {
+        settings: vec![("max_slot_wal_keep_size".to_owned(), "1MB".to_owned())],
+        ..Default::default()
+    };
+    let postgres = walferry_harness::Postgres::start_with(directory.path(), options)
+        .await
+        .unwrap();
+    let site = Site::new("lost", "select 1", &[("public.*", "stream")]).await;
+    let sql = postgres.connect("postgres").await.unwrap();
+    sql.batch_execute("create table t (id int primary key); create publication p for all tables")
+        .await
+        .unwrap();
+    let slot = format!(
+        "select pg_create_logical_replication_slot('{}', 'pgoutput')",
+        site.database.name
+    );
+    sql.batch_execute(&slot).await.unwrap();
+    for id in 0..6 {
+        let insert = format!("insert into t values ({id})");
+        sql.batch_execute(&insert).await.unwrap();
+        sql.batch_execute("select pg_switch_wal()").await.unwrap();
+    }
+    sql.batch_execute("checkpoint").await.unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(
+        site.config(),
+        text.replace(&site.database.postgres_url, &postgres.url_of("postgres")),
+    )
+    .unwrap();
+    let (code, report) = site.json(&["check"]).await;
+    assert_eq!(code, Some(1), "{report}");
+    let failed = findings(&report, "FAIL");
+    assert!(
+        failed[0]["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("run --new-snapshot"),
+        "{report}"
+    );
+
+    let log = site.config().with_extension("log");
+    let mut command = crate::site::binary();
+    command
+        .args(["run", "--new-snapshot", "--config"])
+        .arg(site.config());
+    let daemon = walferry_harness::Process::spawn(&command, &log).unwrap();
+    let copied = async || site.collections().await.contains(&"t".to_owned());
+    let begun =
+        walferry_harness::eventually(crate::daemon::PATIENCE, "the new snapshot", copied).await;
+    begun.unwrap_or_else(|error| panic!("{error}: {}", daemon.log_tail()));
+    daemon
+        .stop(walferry_harness::Signal::TERM, crate::daemon::PATIENCE)
+        .await
+        .unwrap();
+}

@@ -22,12 +22,15 @@ const SUPPORTED: std::ops::RangeInclusive<i32> = 14..=18;
 /// WAL that a slot keeps before that is worth a word.
 const MUCH_WAL: u64 = 10 << 30;
 
+/// A managed service may grant replication by membership in a role of its own.
 const SERVER: &str = "
-    select current_setting('server_version_num')::int4, current_setting('server_version'), current_setting('wal_level'),
-           current_setting('max_replication_slots')::int4,
+    select pg_catalog.current_setting('server_version_num')::int4, pg_catalog.current_setting('server_version'),
+           pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_replication_slots')::int4,
            (select count(*) from pg_catalog.pg_replication_slots)::int4,
-           current_setting('max_wal_senders')::int4, (select count(*) from pg_catalog.pg_stat_replication)::int4,
-           r.rolname::text, r.rolsuper or r.rolreplication,
+           pg_catalog.current_setting('max_wal_senders')::int4, (select count(*) from pg_catalog.pg_stat_replication)::int4,
+           r.rolname::text, r.rolsuper or r.rolreplication
+               or exists (select from pg_catalog.pg_roles g
+                          where g.rolname = 'rds_replication' and pg_catalog.pg_has_role(g.oid, 'member')),
            extract(epoch from pg_catalog.clock_timestamp())::float8
     from pg_catalog.pg_roles r where r.rolname = current_user";
 const PUBLICATION: &str = "
@@ -48,12 +51,22 @@ pub enum TableUse {
 /// What is known of one table.
 struct Table {
     name: TableName,
+    kind: Kind,
     is_published: bool,
     is_readable: bool,
     hides_rows: bool,
     /// The replica identity: `d`, `n`, `f` or `i`.
     identity: String,
     key: Key,
+}
+
+/// What a table is, as far as a publication cares.
+enum Kind {
+    /// Its rows are in its partitions.
+    Partitioned,
+    /// Its changes are not in the WAL.
+    Unlogged,
+    Ordinary,
 }
 
 /// What identifies the rows of a table.
@@ -75,12 +88,12 @@ struct Server {
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Examined {
-    /// What was found.
+    /// What following changes needs.
     pub findings: Vec<Finding>,
+    /// What else was found: of the slot that is there, and of tables that are loaded.
+    pub beside: Vec<Finding>,
     /// The tables that the configuration does something with, in name order.
     pub tables: Vec<(TableName, TableUse)>,
-    /// Whether the slot is there.
-    pub has_slot: bool,
 }
 
 /// Looks at everything that reading from a database needs.
@@ -109,17 +122,19 @@ impl Examined {
         let mut sql = Sql::new(Endpoint::parse(&settings.url)?, tasks.clone());
         let client = sql.client().await?;
         let report = SlotMonitor::new(settings, tasks.clone())?.measure().await?;
-        self.has_slot = report.slot.is_some();
-        let server = examine_server(client, self.has_slot).await?;
+        let server = examine_server(client, report.slot.is_some()).await?;
         self.findings.extend(server.findings);
-        self.findings.push(slot(&report, &settings.slot));
+        self.beside.push(slot(&report, &settings.slot));
         let publication = examine_publication(client, &settings.publication).await?;
         self.findings.push(publication);
         let all = tables(client, &settings.publication).await?;
         for table in &all {
             let usage = use_of(&table.name);
             let wrong = table.judge(usage, &settings.publication, &server.role);
-            self.findings.extend(wrong);
+            match usage {
+                TableUse::Streamed => self.findings.extend(wrong),
+                TableUse::Loaded | TableUse::Ignored => self.beside.extend(wrong),
+            }
             if usage == TableUse::Loaded || usage == TableUse::Streamed && table.is_published {
                 self.tables.push((table.name.clone(), usage));
             }
@@ -204,7 +219,8 @@ fn slot(report: &SlotReport, name: &str) -> Finding {
     let Some(slot) = &report.slot else {
         return Finding::pass(subject, "not there yet; `walferry run` makes it");
     };
-    let kept = format!("{} MiB of WAL kept", slot.retained_bytes >> 20);
+    let retained = slot.retained_bytes.unwrap_or_default();
+    let kept = format!("{} MiB of WAL kept", retained >> 20);
     if slot.wal_status == "lost" {
         let remedy = "walferry run --new-snapshot; then raise max_slot_wal_keep_size";
         return Finding::fail(
@@ -216,7 +232,7 @@ fn slot(report: &SlotReport, name: &str) -> Finding {
     if slot.is_active {
         return Finding::pass(subject, format!("in use by a running process, {kept}"));
     }
-    if slot.retained_bytes > MUCH_WAL {
+    if retained > MUCH_WAL {
         let remedy = "start `walferry run`, or drop the slot if nobody needs it any more";
         return Finding::warn(subject, kept, remedy);
     }
@@ -259,18 +275,20 @@ fn publication(name: &str, row: Option<&Row>) -> Finding {
     Finding::fail(subject, found, remedy)
 }
 
-/// The tables that can be chosen: a partition is part of its table.
+/// The tables that can be chosen. A partition is part of its table, unless the publication publishes it by itself.
 async fn tables(client: &Client, publication: &str) -> Result<Vec<Table>> {
     let sql = format!(
-        "select n.nspname::text, c.relname::text,
-                exists (select from pg_catalog.pg_publication_tables p
-                        where p.pubname = $1 and p.schemaname = n.nspname and p.tablename = c.relname),
+        "select n.nspname::text, c.relname::text, p.is_published,
                 pg_catalog.has_table_privilege(c.oid, 'SELECT') and pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
                 pg_catalog.row_security_active(c.oid), c.relreplident::text, i.indexrelid is not null,
                 case when not i.indimmediate then (select x.relname::text from pg_catalog.pg_class x
-                                                   where x.oid = i.indexrelid) end
+                                                   where x.oid = i.indexrelid) end,
+                c.relkind = 'p', c.relpersistence = 'u'
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {KEY_INDEX}
-         where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartition
+         cross join lateral (
+             select exists (select from pg_catalog.pg_publication_tables t where t.pubname = $1
+                            and t.schemaname = n.nspname and t.tablename = c.relname) as is_published) p
+         where c.relkind in ('r', 'p') and c.relpersistence <> 't' and (p.is_published or not c.relispartition)
            and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
          order by 1, 2"
     );
@@ -289,6 +307,11 @@ async fn tables(client: &Client, publication: &str) -> Result<Vec<Table>> {
         hides_rows: row.get(4),
         identity: row.get(5),
         key: key(row),
+        kind: match (row.get(8), row.get(9)) {
+            (true, _) => Kind::Partitioned,
+            (_, true) => Kind::Unlogged,
+            _ => Kind::Ordinary,
+        },
     };
     let rows = rows.map_err(Error::sql(EXAMINING))?;
     Ok(rows.iter().map(table).collect())
@@ -300,11 +323,14 @@ impl Table {
     /// What is wrong with it, for what the configuration does with it.
     fn judge(&self, usage: TableUse, publication: &str, role: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
-        if usage != TableUse::Ignored {
-            findings.extend(self.judge_access(role));
-        }
-        if usage == TableUse::Streamed {
-            findings.extend(self.judge_key(publication));
+        match usage {
+            TableUse::Streamed if self.is_published => {
+                findings.extend(self.judge_access(role));
+                findings.extend(self.judge_key());
+            }
+            TableUse::Streamed => findings.push(self.unpublished(publication)),
+            TableUse::Loaded => findings.extend(self.judge_access(role)),
+            TableUse::Ignored => {}
         }
         if self.is_published && self.is_update_refused() {
             let remedy = format!(
@@ -336,16 +362,30 @@ impl Table {
         })
     }
 
-    fn judge_key(&self, publication: &str) -> Option<Finding> {
+    /// What is said of a table that is to be followed and whose changes are never sent.
+    fn unpublished(&self, publication: &str) -> Finding {
+        let (table, publication) = (identifier::table(&self.name), quoted(publication));
+        let (found, remedy) = match self.kind {
+            Kind::Ordinary => (
+                "to be streamed, and not in the publication: its changes are never sent",
+                format!("ALTER PUBLICATION {publication} ADD TABLE {table}"),
+            ),
+            Kind::Partitioned => (
+                "to be streamed, and published by its partitions if at all: their names count, not its own",
+                format!(
+                    "ALTER PUBLICATION {publication} SET (publish_via_partition_root = true), ADD TABLE where it is not in it"
+                ),
+            ),
+            Kind::Unlogged => (
+                "to be streamed, and unlogged: its changes are not in the WAL",
+                format!("ALTER TABLE {table} SET LOGGED, or configure it as batch"),
+            ),
+        };
+        Finding::warn(self.subject(), found, remedy)
+    }
+
+    fn judge_key(&self) -> Option<Finding> {
         let table = identifier::table(&self.name);
-        if !self.is_published {
-            let remedy = format!(
-                "ALTER PUBLICATION {} ADD TABLE {table}",
-                quoted(publication)
-            );
-            let found = "to be streamed, and not in the publication: its changes are never sent";
-            return Some(Finding::warn(self.subject(), found, remedy));
-        }
         match &self.key {
             Key::Usable => None,
             Key::Deferrable(index) => {

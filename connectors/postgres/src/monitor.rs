@@ -43,8 +43,8 @@ pub struct SlotUse {
     pub is_active: bool,
     /// What was confirmed last.
     pub confirmed_lsn: Lsn,
-    /// WAL that the server keeps for it, in bytes.
-    pub retained_bytes: u64,
+    /// WAL that the server keeps for it, in bytes; none once it keeps none because the slot is lost.
+    pub retained_bytes: Option<u64>,
     /// PostgreSQL's word for the state of that WAL: `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: String,
     /// How many bytes may still be written before the slot is in danger; none without `max_slot_wal_keep_size`.
@@ -83,7 +83,7 @@ impl SlotMonitor {
         let slot = is_active.map(|is_active| SlotUse {
             is_active,
             confirmed_lsn: lsn(row.get(3)),
-            retained_bytes: bytes(4).unwrap_or_default(),
+            retained_bytes: bytes(4),
             wal_status: row.get::<_, Option<String>>(5).unwrap_or_default(),
             spare_bytes: bytes(6),
         });

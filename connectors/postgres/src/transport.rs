@@ -100,8 +100,12 @@ async fn connect_to<L: Login>(
     match (attempt(way).await, other) {
         (Err(error), Some(other)) if is_about_the_way(&error) => {
             tracing::debug!(%host, %error, "trying the other way that sslmode allows");
-            // What went wrong first tells more: the other way is only what was left.
-            attempt(other).await.map_err(|_| error)
+            // What went wrong first tells more, the other way being only what was left; unless that is what worked
+            // before, and its server is away for a moment.
+            attempt(other).await.map_err(|left| match left.class() {
+                Class::Transient => left,
+                _ => error,
+            })
         }
         (done, _) => done,
     }

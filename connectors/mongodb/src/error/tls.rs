@@ -33,9 +33,11 @@ pub(super) fn trouble(error: &mongodb::error::Error) -> Option<Trouble> {
 fn trouble_in(message: &str) -> Option<Trouble> {
     if let Some((_, said)) = message.split_once(UNTRUSTED) {
         let (reason, _) = said.split_once(", labels: ").unwrap_or((said, ""));
+        // The driver speaks of every member: one that is only away may be the next primary.
+        let has_others = message.matches("Address: ").count() > message.matches(UNTRUSTED).count();
         return Some(Trouble::Untrusted {
             reason: reason.to_owned(),
-            is_passing: PASSING.iter().any(|passing| reason.contains(passing)),
+            is_passing: has_others || PASSING.iter().any(|passing| reason.contains(passing)),
         });
     }
     let is_closed = CLOSED.iter().any(|closed| message.contains(closed));
@@ -64,6 +66,10 @@ mod tests {
         ] {
             assert_eq!(untrusted(reason), expected(reason, is_passing));
         }
+        let members = format!(
+            "Address: one, Error: {UNTRUSTED}UnknownIssuer, labels: {{}} Address: two, Error: refused"
+        );
+        assert_eq!(trouble_in(&members), expected("UnknownIssuer", true));
         assert_eq!(
             trouble_in(&message("tls handshake eof")),
             Some(Trouble::Closed)
