@@ -20,7 +20,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(300);
 /// Where an engine puts the row of `transactions` with this number.
 pub(crate) struct Target<'a> {
     pub(crate) collection: &'a str,
-    pub(crate) id: fn(i64) -> Bson,
+    pub(crate) id: fn(i32) -> Bson,
 }
 
 /// What the probes saw.
@@ -38,7 +38,7 @@ pub(crate) async fn measure(rig: &Rig, way: Way, seconds: u64) -> Result<Vec<Lin
     let engine = pipeline.start(&["run"])?;
     let target = Target {
         collection: "transactions",
-        id: Bson::Int64,
+        id: Bson::Int32,
     };
     let live = under_load(&pipeline, &engine, &target, seconds).await?;
     let done = eventually(DEADLINE, "the live changes", async || {
