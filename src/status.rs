@@ -195,20 +195,12 @@ impl fmt::Display for State {
 // === impl Latency ===
 
 impl Latency {
-    /// The bound that so large a share of the groups (0 to 1) stayed within; none when there are too few, or it took
-    /// longer than the last bound.
-    pub fn within(&self, share: f64) -> Option<Duration> {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a share of a count needs no more digits"
-        )]
-        let wanted = self.count as f64 * share;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a share of a count needs no more digits"
-        )]
-        let found = self.buckets.iter().find(|it| it.count as f64 >= wanted)?;
-        (self.count > 0).then(|| Duration::from_secs_f64(found.seconds))
+    /// The bound that so many of a hundred groups stayed within; none before the first, or when it took longer than the
+    /// last bound.
+    pub fn within(&self, percent: u64) -> Option<Duration> {
+        let wanted = (self.count * percent).div_ceil(100).max(1);
+        let found = self.buckets.iter().find(|it| it.count >= wanted)?;
+        Some(Duration::from_secs_f64(found.seconds))
     }
 }
 
@@ -218,5 +210,24 @@ pub(crate) fn remedy(class: Class) -> Option<&'static str> {
         Class::Fenced => Some("nothing here: the pipeline goes on in the other process"),
         Class::Transient => Some("see that the servers are up and reachable, then start again"),
         Class::Poison | Class::Fatal => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_known_to_its_bound() {
+        let bucket = |seconds, count| Bucket { seconds, count };
+        let latency = Latency {
+            count: 100,
+            sum_seconds: 1.0,
+            buckets: vec![bucket(0.01, 50), bucket(0.1, 98)],
+        };
+        assert_eq!(latency.within(50), Some(Duration::from_millis(10)));
+        assert_eq!(latency.within(51), Some(Duration::from_millis(100)));
+        assert_eq!(latency.within(99), None);
+        assert_eq!(Latency::default().within(50), None);
     }
 }

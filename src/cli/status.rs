@@ -9,7 +9,7 @@ use walferry_core::{Class, Classify, Fault};
 use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
-use crate::status::{Stage, Status};
+use crate::status::{Latency, Stage, Status};
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -107,6 +107,9 @@ fn shown(status: &Status) -> String {
     );
     // Writing to a string never fails.
     let _ = writeln!(text, "{}\n{}", behind(status), stages(status));
+    if let Some(latency) = status.sink.as_ref().and_then(|it| latency(&it.latency)) {
+        let _ = writeln!(text, "{latency}\n");
+    }
     if let Some(sink) = status.sink.as_ref().filter(|it| !it.tables.is_empty()) {
         let mut grid = Grid::new(&["table", "rows"]);
         for table in &sink.tables {
@@ -135,6 +138,18 @@ fn behind(status: &Status) -> String {
         Some(Stage::Sink) => "; the sink is what is waited for",
     };
     format!("MongoDB is {seconds} behind{stage}")
+}
+
+/// How soon groups were visible; none before the first.
+fn latency(latency: &Latency) -> Option<String> {
+    let within = |percent| latency.within(percent).map(humantime::format_duration);
+    let half = within(50)?;
+    let most = within(99).map_or("longer than is counted".to_owned(), |it| {
+        format!("within {it}")
+    });
+    Some(format!(
+        "from commit to visible: half of the groups within {half}, 99 in 100 {most}"
+    ))
 }
 
 fn stages(status: &Status) -> Grid {

@@ -123,6 +123,8 @@ async fn a_daemon_says_what_it_does_to_people_to_scripts_and_to_prometheus() {
     let people = said(&pipeline, &["status"]).await;
     assert!(people.out.contains(": live, up "), "{}", people.out);
     assert!(people.out.contains("public.t"), "{}", people.out);
+    let visible = "from commit to visible: half of the groups within ";
+    assert!(people.out.contains(visible), "{}", people.out);
     assert!(!people.out.contains('\x1b'), "{}", people.out);
 
     let metrics = get(port, "/metrics").await.unwrap().body;
