@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State as Shared;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use walferry_core::{Class, Classify, Tasks};
@@ -87,7 +87,7 @@ impl Admin {
     }
 }
 
-pub(crate) fn router(board: Arc<Board>) -> Router {
+fn router(board: Arc<Board>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/status", get(status))
@@ -98,11 +98,7 @@ pub(crate) fn router(board: Arc<Board>) -> Router {
 }
 
 async fn page() -> impl IntoResponse {
-    let policy = HeaderValue::from_static(POLICY);
-    let headers: HeaderMap = [(header::CONTENT_SECURITY_POLICY, policy)]
-        .into_iter()
-        .collect();
-    (headers, Html(PAGE))
+    ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(PAGE))
 }
 
 async fn status(Shared(board): Shared<Arc<Board>>) -> impl IntoResponse {
@@ -110,8 +106,11 @@ async fn status(Shared(board): Shared<Arc<Board>>) -> impl IntoResponse {
 }
 
 async fn metrics(Shared(board): Shared<Arc<Board>>) -> impl IntoResponse {
-    const TYPE: (HeaderName, &str) = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-    ([TYPE], metrics::text(&board.status()))
+    let form = "text/plain; version=0.0.4";
+    (
+        [(header::CONTENT_TYPE, form)],
+        metrics::text(&board.status()),
+    )
 }
 
 /// Whether changes are followed or tables copied.
@@ -125,17 +124,22 @@ async fn ready(Shared(board): Shared<Arc<Board>>) -> impl IntoResponse {
     (code, format!("{state}\n"))
 }
 
-async fn sample(board: Arc<Board>, stop: CancellationToken) {
-    let mut ticks = interval(SAMPLE);
+/// Ticks that a late one puts off.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn sample(board: Arc<Board>, stop: CancellationToken) {
+    let mut ticks = every(SAMPLE);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         board.sample();
     }
 }
 
 async fn measure(board: Arc<Board>, mut monitor: SlotMonitor, stop: CancellationToken) {
-    let mut ticks = interval(MEASURE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = every(MEASURE);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let measured = timeout(ANSWER, monitor.measure());
         let Some(measured) = stop.run_until_cancelled(measured).await else {

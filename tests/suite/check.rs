@@ -1,7 +1,9 @@
 //! `walferry check`: what is wrong is found at once, and what it says mends it does.
 
 use serde_json::Value;
+use walferry_harness::{Process, Signal, eventually};
 
+use crate::daemon::PATIENCE;
 use crate::site::Site;
 
 const SCHEMA: &str = "
@@ -25,11 +27,27 @@ async fn as_nobody(name: &str) -> (Site, String) {
         ))
         .await
         .unwrap();
+    log_in_as(&site, &role);
+    (site, role)
+}
+
+/// Has the configuration name a role of the source.
+fn log_in_as(site: &Site, role: &str) {
     let text = std::fs::read_to_string(site.config()).unwrap();
     let text = text.replacen("postgres://postgres", &format!("postgres://{role}"), 1);
-    assert!(text.contains(&role), "{text}");
+    assert!(text.contains(&format!("//{role}")), "{text}");
     std::fs::write(site.config(), text).unwrap();
-    (site, role)
+}
+
+/// Sees that a daemon copies a table, and stops it.
+async fn begins(site: &Site, arguments: &[&str], collection: &str) {
+    let mut command = crate::site::binary();
+    command.args(arguments).arg("--config").arg(site.config());
+    let daemon = Process::spawn(&command, &site.config().with_extension("log")).unwrap();
+    let copied = async || site.collections().await.contains(&collection.to_owned());
+    let begun = eventually(PATIENCE, "the first copy", copied).await;
+    begun.unwrap_or_else(|error| panic!("{error}: {}", daemon.log_tail()));
+    daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
 }
 
 fn findings(report: &Value, verdict: &str) -> Vec<Value> {
@@ -172,9 +190,7 @@ async fn what_is_only_loaded_does_not_keep_the_stream_from_beginning() {
     let role = site.database.name.clone();
     let granted = format!("create role {role} login replication; grant select on good to {role}");
     site.sql.batch_execute(&granted).await.unwrap();
-    let text = std::fs::read_to_string(site.config()).unwrap();
-    let text = text.replacen("postgres://postgres", &format!("postgres://{role}"), 1);
-    std::fs::write(site.config(), text).unwrap();
+    log_in_as(&site, &role);
     let (code, report) = site.json(&["check"]).await;
     assert_eq!(code, Some(1), "{report}");
     assert!(
@@ -182,18 +198,7 @@ async fn what_is_only_loaded_does_not_keep_the_stream_from_beginning() {
         "{report}"
     );
 
-    let log = site.config().with_extension("log");
-    let mut command = crate::site::binary();
-    command.args(["run", "--config"]).arg(site.config());
-    let daemon = walferry_harness::Process::spawn(&command, &log).unwrap();
-    let copied = async || site.collections().await.contains(&"good".to_owned());
-    let begun =
-        walferry_harness::eventually(crate::daemon::PATIENCE, "the first copy", copied).await;
-    begun.unwrap_or_else(|error| panic!("{error}: {}", daemon.log_tail()));
-    daemon
-        .stop(walferry_harness::Signal::TERM, crate::daemon::PATIENCE)
-        .await
-        .unwrap();
+    begins(&site, &["run"], "good").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,18 +244,5 @@ async fn a_lost_slot_is_named_and_a_new_snapshot_mends_it() {
         "{report}"
     );
 
-    let log = site.config().with_extension("log");
-    let mut command = crate::site::binary();
-    command
-        .args(["run", "--new-snapshot", "--config"])
-        .arg(site.config());
-    let daemon = walferry_harness::Process::spawn(&command, &log).unwrap();
-    let copied = async || site.collections().await.contains(&"t".to_owned());
-    let begun =
-        walferry_harness::eventually(crate::daemon::PATIENCE, "the new snapshot", copied).await;
-    begun.unwrap_or_else(|error| panic!("{error}: {}", daemon.log_tail()));
-    daemon
-        .stop(walferry_harness::Signal::TERM, crate::daemon::PATIENCE)
-        .await
-        .unwrap();
+    begins(&site, &["run", "--new-snapshot"], "t").await;
 }
