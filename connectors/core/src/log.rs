@@ -111,7 +111,7 @@ pub struct Record<'a> {
 pub enum Accepted {
     /// Queued for this partition.
     Partition(i32),
-    /// No room: wait for progress and send it again.
+    /// No room, or its turn has not come: wait for progress and send it again.
     Full,
 }
 

@@ -7,8 +7,11 @@
 //! - Batches are no larger than the smallest topic takes: a term begins before that is known, and
 //!   its producer is made anew when a smaller topic shows up while nothing is in flight.
 //! - A record that is too large is refused before it is sent.
+//! - The first record of a partition goes alone: behind it nothing can be taken in its place.
+//! - Only a record whose offset the broker told is delivered.
 
 mod deliveries;
+mod openings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +33,7 @@ use crate::settings::{batch_bytes, create};
 use crate::topics::Limits;
 use crate::{Error, Settings, partition_of, topics};
 use deliveries::{Deliveries, Opaque};
+use openings::{Openings, Turn};
 
 /// How long a header's lengths are at most on the wire.
 const HEADER_OVERHEAD_BYTES: usize = 10;
@@ -64,6 +68,7 @@ struct Term {
 struct DeliveryContext {
     client: Context,
     deliveries: Arc<Deliveries>,
+    openings: Openings,
 }
 
 /// What is sent, before it is librdkafka's.
@@ -149,15 +154,8 @@ impl KafkaLog {
                 Accepted::Full => term.deliveries.progress().await?,
             }
         };
-        let Ok(offset) = offset.await else {
-            return Err(term.deliveries.check().err().unwrap_or(Error::NoOffset));
-        };
-        // The broker had it already from an earlier try and does not say where.
-        if offset < 0 {
-            Err(Error::NoOffset)
-        } else {
-            Ok(offset)
-        }
+        let failed = || term.deliveries.check().err().unwrap_or(Error::NoOffset);
+        offset.await.map_err(|_| failed())
     }
 
     fn send_row_record(&self, entry: u64, record: &Record<'_>) -> Result<Accepted, Error> {
@@ -288,6 +286,16 @@ impl Term {
 
     fn send(&self, outgoing: Outgoing<'_>, opaque: Opaque) -> Result<Accepted, Error> {
         let (topic, partition) = (outgoing.topic, outgoing.partition);
+        let producer = match (self.pace, &self.bulk) {
+            (Pace::Bulk, Some(bulk)) => bulk,
+            _ => &self.prompt,
+        };
+        let openings = &producer.context().openings;
+        let turn = openings.turn(topic, partition, Instant::now());
+        if turn == Turn::Wait {
+            self.deliveries.put_off(opaque);
+            return Ok(Accepted::Full);
+        }
         let record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord {
             topic,
             partition: Some(partition),
@@ -297,13 +305,12 @@ impl Term {
             headers: outgoing.headers,
             delivery_opaque: opaque.0,
         };
-        let producer = match (self.pace, &self.bulk) {
-            (Pace::Bulk, Some(bulk)) => bulk,
-            _ => &self.prompt,
-        };
         let Err((error, record)) = producer.send(record) else {
             return Ok(Accepted::Partition(partition));
         };
+        if turn == Turn::First {
+            openings.close(topic, partition);
+        }
         if error.rdkafka_error_code() == Some(Code::QueueFull) {
             self.deliveries.refused(opaque);
             return Ok(Accepted::Full);
@@ -349,9 +356,19 @@ impl ProducerContext for DeliveryContext {
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         match result {
+            // What librdkafka concluded: no broker said that it is in the log.
+            Ok(message) if message.offset() < 0 => {
+                let bytes = message.key_len() + message.payload_len();
+                let error = KafkaError::MessageProduction(Code::Inconsistent);
+                self.deliveries.failed(message.topic(), bytes, &error);
+            }
             Ok(message) => {
                 self.client.works();
-                self.deliveries.delivered(Opaque(opaque), message.offset());
+                let (topic, offset) = (message.topic(), message.offset());
+                if self.openings.opened(topic, message.partition()) {
+                    self.deliveries.announce();
+                }
+                self.deliveries.delivered(Opaque(opaque), offset);
             }
             Err((error, message)) => {
                 let bytes = message.key_len() + message.payload_len();
@@ -381,6 +398,7 @@ fn producer(
     let context = DeliveryContext {
         client,
         deliveries: deliveries.clone(),
+        openings: Openings::default(),
     };
     let producer: Producer = create(&config, context)?;
     // Left alone, librdkafka asks for its producer id half a second after it was made, and again after
@@ -411,4 +429,74 @@ fn record_bytes(record: &Record<'_>) -> usize {
     let headers = headers.map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD_BYTES);
     let payload = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     payload + headers.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use walferry_core::Class;
+    use walferry_schema::{Heartbeat, Lsn, Term as LogTerm};
+
+    use super::*;
+
+    fn heartbeat(lsn: u64) -> LogRecord {
+        LogRecord::Heartbeat(Heartbeat {
+            after: Lsn::ZERO,
+            term: LogTerm {
+                generation: 1,
+                number: 0,
+            },
+            lsn: Lsn(lsn),
+        })
+    }
+
+    async fn begun() -> (
+        MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
+        KafkaLog,
+    ) {
+        let kafka = MockCluster::new(1).expect("a cluster");
+        let settings = Settings::new(kafka.bootstrap_servers(), "p");
+        let made = kafka.create_topic(&settings.commit_log(), 1, 1);
+        made.expect("a topic");
+        let mut log = KafkaLog::new(settings);
+        log.begin().await.expect("a term");
+        (kafka, log)
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_only_said_to_be_there_already_ends_the_term() {
+        let (kafka, mut log) = begun().await;
+        let there = RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER;
+        kafka.request_errors(RDKafkaApiKey::Produce, &[there]);
+        let sent = log.send_log(7, &heartbeat(1).to_bytes());
+        assert_eq!(sent.expect("it is sent"), Accepted::Partition(0));
+        let ended = log.progress().await.expect_err("nobody has its offset");
+        assert_eq!(ended.class(), Class::Transient);
+        assert_eq!(log.outstanding(), Some(7));
+    }
+
+    /// The leader of a new topic is not ready for the first batch, and is for the one behind it.
+    #[tokio::test]
+    async fn a_first_record_that_was_refused_is_not_lost_behind_one_that_was_taken() {
+        let (kafka, mut log) = begun().await;
+        let slow = kafka.broker_round_trip_time(1, Duration::from_millis(200));
+        slow.expect("a slow broker");
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+        kafka.request_errors(RDKafkaApiKey::Produce, &[refusal]);
+        let records = [heartbeat(1), heartbeat(2)];
+        for (entry, record) in (0..).zip(&records) {
+            while log.send_log(entry, &record.to_bytes()).expect("it is sent") == Accepted::Full {
+                log.progress().await.expect("its turn comes");
+            }
+            // Each is a batch of its own, and both are on their way.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        while log.outstanding().is_some() {
+            log.progress().await.expect("they are delivered");
+        }
+        let read = log.read(0, 3).await.expect("the log");
+        let read: Vec<_> = read.into_iter().map(|entry| entry.record).collect();
+        assert_eq!(read, records);
+    }
 }

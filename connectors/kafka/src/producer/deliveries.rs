@@ -93,6 +93,16 @@ impl Deliveries {
         }
     }
 
+    /// Takes back a record whose turn comes when another is delivered, which `announce` tells.
+    pub(crate) fn put_off(&self, opaque: Opaque) {
+        self.state().remove(opaque.0);
+    }
+
+    /// Wakes whoever waits for progress.
+    pub(crate) fn announce(&self) {
+        self.changed.notify_one();
+    }
+
     /// A record is acknowledged.
     pub(crate) fn delivered(&self, opaque: Opaque, offset: i64) {
         let mut state = self.state();

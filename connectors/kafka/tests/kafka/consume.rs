@@ -10,7 +10,7 @@ use walferry_schema::header::{COLUMNS, NEW_KEY, OLD_KEY, POSITION, UNCHANGED};
 
 use crate::rig::{
     PATIENCE, Tested, begun, delete_before, drained, fresh, heartbeat, lsn, name, next_log, pull,
-    send, settings, stamp, topic,
+    send, send_entry, send_record, settings, stamp, topic,
 };
 
 #[tokio::test]
@@ -40,10 +40,10 @@ async fn records_come_back_as_they_were_sent() -> Tested {
         timestamp: 5,
         headers,
     };
-    log.send_row(1, &record(Some(b"k"), Some(b"v"), &full))?;
-    log.send_row(1, &record(Some(b"k"), None, &tombstone))?;
-    log.send_row(1, &record(None, Some(b"w"), &keyless))?;
-    log.send_row(1, &record(Some(b""), Some(b""), &empty))?;
+    send_record(&mut log, 1, &record(Some(b"k"), Some(b"v"), &full)).await;
+    send_record(&mut log, 1, &record(Some(b"k"), None, &tombstone)).await;
+    send_record(&mut log, 1, &record(None, Some(b"w"), &keyless)).await;
+    send_record(&mut log, 1, &record(Some(b""), Some(b""), &empty)).await;
     drained(&mut log).await;
 
     let mut reader = KafkaLogReader::new(settings.clone());
@@ -99,8 +99,8 @@ async fn a_record_that_walferry_did_not_write_is_named() -> Tested {
         timestamp: 0,
         headers,
     };
-    log.send_row(1, &record(&[]))?;
-    log.send_row(1, &record(&wrong))?;
+    send_record(&mut log, 1, &record(&[])).await;
+    send_record(&mut log, 1, &record(&wrong)).await;
     drained(&mut log).await;
     for (offset, expected) in [
         (0, "offset 0 has no header walferry.position"),
@@ -243,7 +243,7 @@ async fn after_a_seek_no_stale_record_appears() -> Tested {
     let settings = settings().await;
     let mut log = begun(&settings, &[]).await;
     for n in 0..200 {
-        log.send_log(n, &heartbeat(n).to_bytes())?;
+        send_entry(&mut log, n, &heartbeat(n)).await;
     }
     drained(&mut log).await;
     let mut reader = KafkaLogReader::new(settings.clone());
@@ -293,11 +293,7 @@ async fn thousands_of_records_are_pulled_in_counts_from_three_topics() -> Tested
                 .or_default()
                 .push(ordinal);
         }
-        while log.send_log(transaction, &heartbeat(transaction).to_bytes())?
-            == walferry_core::Accepted::Full
-        {
-            log.progress().await?;
-        }
+        send_entry(&mut log, transaction, &heartbeat(transaction)).await;
         sent.push(counts);
     }
     drained(&mut log).await;
@@ -333,7 +329,7 @@ async fn partitions_that_outgrow_the_budget_are_read_on_without_loss_or_repetiti
         for topic in &topics {
             send(&mut log, n, topic, n).await;
         }
-        log.send_log(n, &heartbeat(n).to_bytes())?;
+        send_entry(&mut log, n, &heartbeat(n)).await;
     }
     drained(&mut log).await;
     let mut reader = KafkaLogReader::new(settings.clone());
@@ -433,7 +429,7 @@ async fn dropping_the_wait_for_a_record_loses_none() -> Tested {
     let partition = reader.partition(&name(&topic, 0)).await?;
     let (mut seen, mut rows, mut dropped) = (0, 0, 0);
     for n in 0..500_u64 {
-        log.send_log(n, &heartbeat(n).to_bytes())?;
+        send_entry(&mut log, n, &heartbeat(n)).await;
         send(&mut log, n, &topic, n).await;
         tokio::select! {
             biased;
@@ -519,7 +515,8 @@ async fn a_large_record_passes_a_small_budget() -> Tested {
     for n in 0..5 {
         let position = stamp(n).to_string();
         let headers: [(&str, &[u8]); 1] = [(POSITION, position.as_bytes())];
-        log.send_row(
+        send_record(
+            &mut log,
             n,
             &Record {
                 topic: &topic,
@@ -528,7 +525,8 @@ async fn a_large_record_passes_a_small_budget() -> Tested {
                 timestamp: 0,
                 headers: &headers,
             },
-        )?;
+        )
+        .await;
     }
     drained(&mut log).await;
     let mut reader = KafkaLogReader::new(settings.clone());

@@ -9,7 +9,8 @@ use walferry_kafka::{KafkaLog, KafkaLogReader, Settings};
 use walferry_schema::header::{COLUMNS, NEW_KEY, OLD_KEY, POSITION};
 
 use crate::rig::{
-    Tested, begun, drained, heartbeat, name, next_log, pull, send, settings, stamp, topic,
+    Tested, begun, drained, heartbeat, name, next_log, pull, send, send_entry, settings, stamp,
+    topic,
 };
 
 /// Topics `t0`, `t1`, ... of one partition, and a log in a term.
@@ -54,7 +55,7 @@ async fn how_long_one_record_at_a_time_takes() -> Tested {
         let partition = reader.partition(&name(topic, 0)).await?;
         let started = Instant::now();
         send(&mut log, n, topic, n).await;
-        log.send_log(n, &heartbeat(n).to_bytes())?;
+        send_entry(&mut log, n, &heartbeat(n)).await;
         next_log(&mut reader).await;
         entries.push(started.elapsed());
         pull(&mut reader, partition).await;

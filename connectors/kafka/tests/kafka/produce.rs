@@ -7,8 +7,8 @@ use walferry_kafka::{KafkaLog, KafkaLogReader};
 use walferry_schema::header::POSITION;
 
 use crate::rig::{
-    PATIENCE, Tested, admin, begun, delete_before, drained, fresh, heartbeat, lsn, send, settings,
-    stamp, topic,
+    PATIENCE, Tested, admin, begun, delete_before, drained, fresh, heartbeat, lsn, send,
+    send_entry, send_record, settings, stamp, topic,
 };
 
 #[tokio::test]
@@ -19,10 +19,7 @@ async fn the_oldest_entry_rises_as_acknowledgements_come_in_order() -> Tested {
     assert_eq!(log.outstanding(), None);
     for entry in 1..=50 {
         send(&mut log, entry, &topic, entry).await;
-        assert!(matches!(
-            log.send_log(entry, &heartbeat(entry).to_bytes())?,
-            Accepted::Partition(0)
-        ));
+        send_entry(&mut log, entry, &heartbeat(entry)).await;
     }
     let mut seen = 0;
     while let Some(oldest) = log.outstanding() {
@@ -71,11 +68,7 @@ async fn the_order_is_kept_over_changes_of_the_pace() -> Tested {
     for (entry, pace) in (0..).zip([Pace::Bulk, Pace::Prompt, Pace::Bulk]) {
         log.pace(pace).await?;
         for n in 0..100 {
-            let record = heartbeat(100 * entry + n).to_bytes();
-            assert!(matches!(
-                log.send_log(entry, &record)?,
-                Accepted::Partition(0)
-            ));
+            send_entry(&mut log, entry, &heartbeat(100 * entry + n)).await;
         }
         let refused = log.pace(pace).await.err().map(|fault| fault.to_string());
         assert_eq!(
@@ -224,14 +217,14 @@ async fn batches_fit_a_small_topic_that_is_found_after_the_term_began() -> Teste
         headers: &[],
     };
     for entry in 0..500 {
-        log.send_row(entry, &record)?;
+        send_record(&mut log, entry, &record).await;
     }
     drained(&mut log).await;
     // The next term knows of it although another topic was asked for last.
     log.ensure_topics(&[other]).await?;
     log.begin().await?;
     for entry in 0..500 {
-        log.send_row(entry, &record)?;
+        send_record(&mut log, entry, &record).await;
     }
     drained(&mut log).await;
     assert_eq!(log.append(&heartbeat(1)).await?, 1);

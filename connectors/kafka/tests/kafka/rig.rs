@@ -121,11 +121,24 @@ pub(crate) async fn send(log: &mut KafkaLog, entry: u64, topic: &TopicSpec, ordi
         timestamp: 1_000,
         headers: &headers,
     };
+    send_record(log, entry, &record).await
+}
+
+/// Sends a row as it is, waiting for room; its partition.
+pub(crate) async fn send_record(log: &mut KafkaLog, entry: u64, record: &Record<'_>) -> i32 {
     loop {
-        match log.send_row(entry, &record).expect("the row is taken") {
+        match log.send_row(entry, record).expect("the row is taken") {
             Accepted::Partition(partition) => return partition,
             Accepted::Full => log.progress().await.expect("room comes"),
         }
+    }
+}
+
+/// Sends a record of the log, waiting for room.
+pub(crate) async fn send_entry(log: &mut KafkaLog, entry: u64, record: &LogRecord) {
+    let record = record.to_bytes();
+    while log.send_log(entry, &record).expect("the record is taken") == Accepted::Full {
+        log.progress().await.expect("room comes");
     }
 }
 
