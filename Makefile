@@ -10,7 +10,7 @@
 #   make bench RECORD=1     becomes the run that later ones are compared with (benches/recorded.json)
 
 # The tests of the suite that every way of running the daemon has to pass.
-WAYS = stream:: faults:: restarts:: retail:: torture::landings::
+WAYS = stream:: faults:: restarts:: orders:: retail:: torture::landings::
 
 BENCH = $(or $(CARGO_TARGET_DIR),target)/release/bench $(if $(ROWS),--rows $(ROWS)) $(if $(JSON),--json)
 

@@ -2,6 +2,8 @@
 //!
 //! - Whatever is complete when the previous group returns is the next group.
 //! - One group is in flight, one is being filled behind it; beyond that nothing is read.
+//! - While it is paused nothing more is taken; what was taken is still applied.
+//! - A transaction that an operator gave up is kept aside instead of being applied.
 //! - A generation's beginning and its snapshot's end wait until everything before them is applied.
 
 mod error;
@@ -18,11 +20,13 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use walferry_core::{
-    Applied, Batch, Checkpoint, Class, Fault, LogReader, PipelineState, Sink, Tasks,
+    Applied, Batch, Checkpoint, Class, Fault, LogReader, Order, Orders, PipelineState, Sink, Tasks,
 };
+use walferry_schema::CommitId;
 
 use crate::merge::{Announced, Barrier, Merge, WholeLimits};
 
@@ -44,6 +48,8 @@ pub struct GroupLimits {
 
 /// How many rows are taken before other tasks have their turn: the group in flight above all.
 const BURST: u64 = 250;
+/// How often operators' orders are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The sink of one pipeline.
 pub struct Apply<F, S: Sink> {
@@ -60,6 +66,9 @@ pub struct Apply<F, S: Sink> {
     is_dirty: bool,
     barrier: Option<Barrier>,
     in_flight: Option<InFlight<S>>,
+    orders: Orders,
+    /// When orders are looked for next.
+    look_at: Instant,
     status: watch::Sender<ApplyStatus>,
     tasks: Tasks,
 }
@@ -149,10 +158,13 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             is_dirty: false,
             barrier: None,
             in_flight: None,
+            orders: Orders::default(),
+            look_at: Instant::now(),
             status,
             tasks,
         };
         apply.resume().await?;
+        apply.look().await?;
         Ok(apply)
     }
 
@@ -170,15 +182,18 @@ impl<F: Feed, S: Sink> Apply<F, S> {
 
     async fn apply(&mut self, stop: &CancellationToken) -> Result<(), ApplyError> {
         loop {
+            self.look().await?;
             if self.launch() || self.unyielded >= BURST {
                 self.unyielded = 0;
                 tokio::task::yield_now().await;
             }
-            if self.barrier.is_some() && self.in_flight.is_none() {
+            let is_paused = self.orders.pause.is_some();
+            if self.barrier.is_some() && self.in_flight.is_none() && !is_paused {
                 self.pass_barrier().await?;
                 continue;
             }
-            let has_room = self.barrier.is_none() && !self.is_full();
+            let has_room = self.barrier.is_none() && !self.is_full() && !is_paused;
+            let look_at = self.look_at;
             tokio::select! {
                 biased;
                 // 1. stop
@@ -189,6 +204,8 @@ impl<F: Feed, S: Sink> Apply<F, S> {
                 }
                 // 3. intake
                 fed = intake(&mut self.feed, has_room) => self.take(fed?)?,
+                // 4. orders
+                () = tokio::time::sleep_until(look_at), if self.in_flight.is_none() => {}
             }
         }
     }
@@ -213,11 +230,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
 
     fn take(&mut self, fed: Fed<F::Rows>) -> Result<(), ApplyError> {
         match fed {
-            Fed::Rows(rows) => {
-                let before = self.tally.rows();
-                self.feed.push(&mut self.batch, rows, &mut self.tally)?;
-                self.unyielded += self.tally.rows() - before;
-            }
+            Fed::Rows(rows) => self.take_rows(rows)?,
             Fed::Barrier(barrier) => {
                 self.barrier = Some(barrier);
                 return Ok(());
@@ -225,6 +238,52 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             Fed::Heartbeat => {}
         }
         self.is_dirty = true;
+        Ok(())
+    }
+
+    fn take_rows(&mut self, rows: F::Rows) -> Result<(), ApplyError> {
+        let commit = self.feed.checkpoint().position.and_then(|it| it.commit());
+        if let Some((commit, order)) = commit.and_then(|commit| self.order_to_skip(commit)) {
+            let skipped = self.feed.skipped(rows, commit, order);
+            warn!(%commit, changes = skipped.changes.len(), by = skipped.order.by, "passed over as ordered");
+            self.batch.skip(skipped);
+            return Ok(());
+        }
+        let before = self.tally.rows();
+        self.feed
+            .push(&mut self.batch, rows, &mut self.tally)
+            .map_err(|error| error.with_way_past(commit))?;
+        self.unyielded += self.tally.rows() - before;
+        Ok(())
+    }
+
+    fn order_to_skip(&self, commit: CommitId) -> Option<(CommitId, Order)> {
+        let order = self.orders.skips.get(&commit)?;
+        Some((commit, order.clone()))
+    }
+
+    /// Looks for orders when it is time; the sink has to be here.
+    async fn look(&mut self) -> Result<(), ApplyError> {
+        let Some(sink) = self
+            .sink
+            .as_mut()
+            .filter(|_| self.look_at <= Instant::now())
+        else {
+            return Ok(());
+        };
+        let orders = sink.orders().await?;
+        self.look_at = Instant::now() + LOOK;
+        if orders == self.orders {
+            return Ok(());
+        }
+        match (&self.orders.pause, &orders.pause) {
+            (None, Some(order)) => info!(by = order.by, reason = order.reason, "paused"),
+            (Some(_), None) => info!("resumed"),
+            _ => {}
+        }
+        self.status
+            .send_modify(|status| status.orders = orders.clone());
+        self.orders = orders;
         Ok(())
     }
 
@@ -262,6 +321,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             tally,
         } = done?;
         self.sink = Some(sink);
+        let applied = applied.map_err(|fault| ApplyError::from(fault).with_way_past(None));
         let repaired = applied?.repaired;
         if repaired > 0 {
             warn!(repaired, position = ?checkpoint.position, "operations were mended");

@@ -13,6 +13,7 @@ mod exit;
 mod help;
 mod init;
 mod moving;
+mod orders;
 mod output;
 mod plan;
 mod progress;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use walferry_core::Tasks;
+use walferry_schema::CommitId;
 
 use self::about::About;
 use self::error::CliError;
@@ -35,6 +37,7 @@ use self::signals::Signals;
 use crate::config::Config;
 use crate::init::Wish;
 use crate::moving::Destination;
+use crate::orders::Request;
 use crate::pipeline::{self, Role, RunOptions};
 use crate::telemetry::{self, LogFormat};
 
@@ -153,6 +156,29 @@ enum Configured {
         #[arg(long, value_enum, value_name = "WAY")]
         to: Destination,
     },
+    /// Has the pipeline apply nothing more, until `resume`
+    #[command(long_about = help::PAUSE, after_long_help = help::PAUSE_EXAMPLES)]
+    Pause {
+        /// Why, for whoever looks at `walferry status`
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Has a paused pipeline go on
+    #[command(long_about = help::RESUME, after_long_help = help::RESUME_EXAMPLES)]
+    Resume,
+    /// Has the pipeline pass over a transaction that cannot be applied
+    #[command(long_about = help::SKIP, after_long_help = help::SKIP_EXAMPLES)]
+    Skip {
+        /// The transaction, as the error names it
+        #[arg(long, value_name = "GENERATION/LSN")]
+        commit: CommitId,
+        /// Why, for whoever looks at `walferry status`
+        #[arg(long, value_name = "TEXT", conflicts_with = "withdraw")]
+        reason: Option<String>,
+        /// Take the order back, while the pipeline has not come to the transaction
+        #[arg(long)]
+        withdraw: bool,
+    },
     /// Shows the configuration in effect
     #[command(long_about = help::CONFIG, after_long_help = help::CONFIG_EXAMPLES)]
     Config,
@@ -251,6 +277,22 @@ async fn configured(
         Configured::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Configured::Verify { tables } => verify::run(config, &tables, tasks, output).await,
         Configured::Move { to } => moving::run(config, to, tasks, output).await,
+        Configured::Pause { reason } => {
+            orders::run(config, &Request::Pause { reason }, output).await
+        }
+        Configured::Resume => orders::run(config, &Request::Resume, output).await,
+        Configured::Skip {
+            commit,
+            reason,
+            withdraw,
+        } => {
+            let request = if withdraw {
+                Request::Withdraw { commit }
+            } else {
+                Request::Skip { commit, reason }
+            };
+            orders::run(config, &request, output).await
+        }
         Configured::Config => configuration::run(config, output),
     }
 }

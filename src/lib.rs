@@ -14,6 +14,7 @@ mod direct;
 pub mod init;
 pub mod merge;
 pub mod moving;
+pub mod orders;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

@@ -41,6 +41,12 @@ pub struct Status {
     pub sink: Option<SinkStatus>,
     /// The last error that was tried again after; none since the start.
     pub last_error: Option<Trouble>,
+    /// Who paused the pipeline; none while it is not.
+    pub paused: Option<OrderStatus>,
+    /// The transactions that will be passed over when they come.
+    pub skips: Vec<SkipStatus>,
+    /// The transactions that were passed over, of which a table was not verified since.
+    pub skipped: Vec<SkippedStatus>,
 }
 
 /// What a pipeline is doing.
@@ -55,6 +61,8 @@ pub enum State {
     Snapshot,
     /// The copies take the places of the tables.
     Swapping,
+    /// An operator paused it: what is read waits.
+    Paused,
     /// Changes are followed.
     Live,
 }
@@ -147,6 +155,41 @@ pub struct Bucket {
     pub count: u64,
 }
 
+/// Who asked for something.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrderStatus {
+    /// A person or a program.
+    pub by: String,
+    /// When, seconds since 1970.
+    pub at: i64,
+    /// In their words.
+    pub reason: Option<String>,
+}
+
+/// A transaction that is to be passed over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SkipStatus {
+    /// The transaction, as `GENERATION/LSN`.
+    pub commit: String,
+    /// Who asked for it.
+    #[serde(flatten)]
+    pub order: OrderStatus,
+}
+
+/// A transaction that was passed over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SkippedStatus {
+    /// The transaction, as `GENERATION/LSN`.
+    pub commit: String,
+    /// How many changes it held.
+    pub changes: u64,
+    /// The tables that were not verified since.
+    pub tables: Vec<String>,
+    /// Who asked for it.
+    #[serde(flatten)]
+    pub order: OrderStatus,
+}
+
 /// An error that a part of the pipeline is tried again after.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trouble {
@@ -166,15 +209,16 @@ pub struct Trouble {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Starting,
         Self::Retrying,
         Self::Snapshot,
         Self::Swapping,
+        Self::Paused,
         Self::Live,
     ];
 
-    /// Whether changes are followed or tables copied.
+    /// Whether the pipeline does what it is asked to.
     pub fn is_working(self) -> bool {
         !matches!(self, Self::Starting | Self::Retrying)
     }
@@ -187,6 +231,7 @@ impl fmt::Display for State {
             Self::Retrying => "retrying",
             Self::Snapshot => "snapshot",
             Self::Swapping => "swapping",
+            Self::Paused => "paused",
             Self::Live => "live",
         })
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use walferry_core::{Fault, Tasks};
 use walferry_etl::{Candidate, Mode, PlanError, Refusal};
-use walferry_mongodb::{Loader, Naming};
+use walferry_mongodb::{Loader, Naming, OrderBook};
 use walferry_postgres::{ListedTable, SnapshotTable};
 use walferry_schema::TableName;
 
@@ -38,6 +38,8 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// Some of the differences, 10 at most.
     pub examples: Vec<Difference>,
+    /// Transactions that were passed over, and of which nothing is missing any more in one of these tables.
+    pub settled: usize,
 }
 
 /// What was found in one table.
@@ -127,10 +129,14 @@ pub async fn run(
         let failure = compared.as_ref().err().map(ToString::to_string);
         reading.progress.ended(&name, failure.as_deref());
         let (table, examples) = compared.unwrap_or_else(|_| (TableReport::of(name), Vec::new()));
-        report.tables.push(TableReport {
+        let table = TableReport {
             error: failure,
             ..table
-        });
+        };
+        if table.error.is_none() && table.is_equal() {
+            report.settled += reading.settle(&table.table).await;
+        }
+        report.tables.push(table);
         report.examples.extend(examples);
     }
     Ok(report)
@@ -142,6 +148,9 @@ async fn prepare(
     tasks: &Tasks,
     progress: Arc<dyn Progress>,
 ) -> Result<(Reading, Vec<Described>), VerifyError> {
+    let book = OrderBook::connect(mongodb_settings(config)).await;
+    let book = book.map_err(Fault::from)?;
+    let since = book.now().await.map_err(Fault::from)?;
     let mut preparation = Preparation::begin(config, tasks).await?;
     let chosen = choose(config, &preparation, names)?;
     let loader = Box::pin(Loader::connect(mongodb_settings(config)))
@@ -161,6 +170,8 @@ async fn prepare(
         Reading {
             snapshot,
             loader,
+            book,
+            since,
             tasks,
             progress,
         },

@@ -20,7 +20,7 @@ pub use commit_log::{
 };
 pub use header::{Columns, HeaderError, Stamp};
 pub use lsn::{Lsn, LsnError};
-pub use position::{Phase, Position};
+pub use position::{CommitId, CommitIdError, Phase, Position};
 pub use relation::{Column, Relation, ReplicaIdentity, TableName, Type};
 pub use value::calendar::civil;
 pub use value::{Date, Instant, Value, ValueError};

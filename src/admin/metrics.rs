@@ -31,7 +31,7 @@ pub(super) struct Writer<'a> {
     text: &'a mut String,
 }
 
-pub(super) const METRICS: [Metric; 28] = [
+pub(super) const METRICS: [Metric; 29] = [
     Metric {
         name: "walferry_info",
         kind: Kind::Gauge,
@@ -219,6 +219,14 @@ pub(super) const METRICS: [Metric; 28] = [
         kind: Kind::Counter,
         help: "Operations that did not find what they expected and were mended from a full image: somebody else writes to the collections.",
         write: |writer, status| writer.count(sink(status).map(|it| it.repaired)),
+    },
+    Metric {
+        name: "walferry_sink_unverified_skips",
+        kind: Kind::Gauge,
+        help: "Transactions that were passed over, of which a table was not verified since; 100 at most.",
+        write: |writer, status| {
+            writer.count(status.sink.as_ref().map(|_| status.skipped.len() as u64));
+        },
     },
     Metric {
         name: "walferry_sink_latency_seconds",

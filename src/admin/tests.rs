@@ -51,7 +51,7 @@ fn the_document_names_every_metric_as_the_code_does() {
 #[test]
 fn every_name_says_what_it_counts_and_in_which_unit() {
     let units = [
-        "_total", "_seconds", "_bytes", "_info", "_state", "_retries", "_up", "_active",
+        "_total", "_seconds", "_bytes", "_info", "_state", "_retries", "_up", "_active", "_skips",
     ];
     for metric in &METRICS {
         let name = metric.name;

@@ -1,7 +1,7 @@
 //! What can end a sink.
 
 use walferry_core::{Class, Classify, Fault};
-use walferry_schema::{HeaderError, TableName, envelope::EnvelopeError};
+use walferry_schema::{CommitId, HeaderError, TableName, envelope::EnvelopeError};
 
 use crate::capture::CaptureError;
 use crate::merge::MergeError;
@@ -51,6 +51,17 @@ pub enum ApplyError {
         /// What is missing.
         missing: &'static str,
     },
+    /// A change that cannot be applied, as it is.
+    #[error(
+        "{error}; or pass over its whole transaction, which is kept aside: walferry skip --commit {}",
+        commit.map_or("GENERATION/LSN, as named above".to_owned(), |commit| commit.to_string())
+    )]
+    Stuck {
+        /// Its transaction, where the error does not name it.
+        commit: Option<CommitId>,
+        /// Why.
+        error: Box<Self>,
+    },
     /// The task that wrote a group ended without saying how.
     #[error("the task that wrote to MongoDB ended unexpectedly; this is a defect in walferry")]
     Lost,
@@ -58,12 +69,26 @@ pub enum ApplyError {
 
 // === impl ApplyError ===
 
+impl ApplyError {
+    /// Names the way past a transaction that cannot be applied.
+    pub(super) fn with_way_past(self, commit: Option<CommitId>) -> Self {
+        if self.class() != Class::Poison {
+            return self;
+        }
+        Self::Stuck {
+            commit,
+            error: Box::new(self),
+        }
+    }
+}
+
 impl Classify for ApplyError {
     fn class(&self) -> Class {
         match self {
             Self::Connector(fault) => fault.class(),
             Self::Merge(error) => error.class(),
             Self::Source(error) => error.class(),
+            Self::Stuck { error, .. } => error.class(),
             Self::Header { .. } | Self::Record { .. } | Self::Malformed { .. } => Class::Poison,
             Self::Lost => Class::Fatal,
         }

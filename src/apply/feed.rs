@@ -2,7 +2,8 @@
 
 use std::future::Future;
 
-use walferry_core::{Batch, Checkpoint, LogReader, PipelineState};
+use walferry_core::{Batch, Checkpoint, LogReader, Order, PipelineState, Skipped, SkippedChange};
+use walferry_schema::CommitId;
 
 use super::events::Events;
 use super::{ApplyError, Tally};
@@ -32,6 +33,9 @@ pub trait Feed: Send {
         rows: Self::Rows,
         tally: &mut Tally,
     ) -> Result<(), ApplyError>;
+
+    /// The rows of a transaction that is passed over, as they are kept.
+    fn skipped(&self, rows: Self::Rows, commit: CommitId, order: Order) -> Skipped;
 
     /// Where the feed stands after what [`next`](Self::next) returned last.
     fn checkpoint(&self) -> &Checkpoint;
@@ -117,6 +121,25 @@ impl<R: LogReader> Feed for LogFeed<R> {
             tally.commit(at);
         }
         Ok(())
+    }
+
+    fn skipped(&self, rows: Rows, commit: CommitId, order: Order) -> Skipped {
+        let tables = &self.merge.checkpoint().tables;
+        let changes = rows.records.iter().filter_map(|(index, record)| {
+            // A tombstone says nothing that its delete has not said.
+            let value = record.value.as_ref()?;
+            Some(SkippedChange {
+                table: tables.get(*index)?.name.clone(),
+                ordinal: record.stamp.ordinal,
+                change: String::from_utf8_lossy(value).into_owned(),
+            })
+        });
+        Skipped {
+            commit,
+            committed_at: rows.committed_at,
+            order,
+            changes: changes.collect(),
+        }
     }
 
     fn checkpoint(&self) -> &Checkpoint {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use walferry_core::{Checkpoint, PipelineState};
+use walferry_core::{Checkpoint, Orders, PipelineState};
 use walferry_schema::{Lsn, Position, TableName};
 
 use super::Tally;
@@ -37,6 +37,8 @@ pub struct ApplyStatus {
     pub is_behind: bool,
     /// From commit to visible, the oldest transaction of each group.
     pub latency: Histogram,
+    /// What operators ask.
+    pub orders: Orders,
 }
 
 /// How often something took how long.

@@ -2,6 +2,7 @@
 
 mod groups;
 mod kinds;
+mod orders;
 mod swapping;
 
 use std::sync::Arc;

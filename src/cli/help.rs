@@ -162,6 +162,50 @@ Exit codes:
   1  refused or failed; the message says what to do
   2  the command line or the configuration is mistaken";
 
+pub(super) const PAUSE: &str = "\
+Has the pipeline apply nothing more: what is being written is finished, then it waits. The order stands in
+MongoDB, so that it holds for a daemon on another machine and over its restarts. Meanwhile Kafka keeps what
+comes, for as long as its retention; without Kafka PostgreSQL keeps its WAL for the slot, which fills its disk.";
+
+pub(super) const PAUSE_EXAMPLES: &str = "\
+Examples:
+  walferry pause --reason \"index build on transactions\"
+  walferry status                    shows who paused it, when and why
+
+Exit codes:
+  0  it is paused, now or before
+  1  MongoDB could not be asked
+  2  the command line or the configuration is mistaken";
+
+pub(super) const RESUME: &str = "\
+Takes a pause back: the pipeline goes on where it stood.";
+
+pub(super) const RESUME_EXAMPLES: &str = "\
+Examples:
+  walferry resume
+
+Exit codes:
+  0  it is not paused, now or before
+  1  MongoDB could not be asked
+  2  the command line or the configuration is mistaken";
+
+pub(super) const SKIP: &str = "\
+A change that cannot be applied (a document too large, a value without a form, one that a rule of the
+collection refuses) stops the pipeline, and its error names the transaction. Mend the cause, or have the whole
+transaction passed over: it is then kept in MongoDB, in _walferry.skipped with its changes in
+_walferry.skipped_changes, by the same write that moves the position past it. `walferry status` shows it until
+`walferry verify` has found its tables equal to their source.";
+
+pub(super) const SKIP_EXAMPLES: &str = "\
+Examples:
+  walferry skip --commit 1731888000/16/B374D848 --reason \"17 MB document, ticket 4711\"
+  walferry skip --commit 1731888000/16/B374D848 --withdraw
+
+Exit codes:
+  0  the order stands
+  1  the pipeline is past the transaction, or MongoDB could not be asked
+  2  the command line or the configuration is mistaken";
+
 pub(super) const CONFIG: &str = "\
 Shows the configuration in effect: every key, defaults included, its value and where that comes from.
 

@@ -9,7 +9,7 @@ use walferry_core::{Class, Classify, Fault};
 use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
-use crate::status::{Latency, Stage, Status};
+use crate::status::{Latency, OrderStatus, Stage, Status};
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,6 +117,7 @@ fn shown(status: &Status) -> String {
         }
         let _ = writeln!(text, "{grid}");
     }
+    text.push_str(&orders(status));
     if let Some(error) = &status.last_error {
         let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(error.at);
         let at = humantime::format_rfc3339_seconds(at);
@@ -124,6 +125,48 @@ fn shown(status: &Status) -> String {
         let _ = writeln!(text, "  to do: {}", error.remedy);
     }
     text
+}
+
+/// What operators asked, and what is left to do about it.
+fn orders(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a string never fails.
+    if let Some(order) = &status.paused {
+        let _ = writeln!(text, "paused {}\n  to do: walferry resume", asked(order));
+    }
+    for skip in &status.skips {
+        let _ = writeln!(
+            text,
+            "to be passed over: {}, {}",
+            skip.commit,
+            asked(&skip.order)
+        );
+    }
+    for skipped in &status.skipped {
+        let (commit, changes) = (&skipped.commit, thousands(skipped.changes));
+        let _ = writeln!(
+            text,
+            "passed over: {commit} with {changes} changes, {}",
+            asked(&skipped.order)
+        );
+        let _ = writeln!(
+            text,
+            "  to do: mend them (_walferry.skipped_changes), then walferry verify {}",
+            skipped.tables.join(" ")
+        );
+    }
+    text
+}
+
+/// Who asked for something, when and why.
+fn asked(order: &OrderStatus) -> String {
+    let at = Duration::from_secs(u64::try_from(order.at).unwrap_or_default());
+    let at = humantime::format_rfc3339_seconds(std::time::SystemTime::UNIX_EPOCH + at);
+    let reason = order
+        .reason
+        .as_deref()
+        .map_or(String::new(), |reason| format!(": {reason}"));
+    format!("by {}, {at}{reason}", order.by)
 }
 
 fn behind(status: &Status) -> String {

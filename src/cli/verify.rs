@@ -69,6 +69,13 @@ fn shown(report: &Report) -> String {
     for example in &report.examples {
         let _ = writeln!(text, "  {example}");
     }
+    if report.settled > 0 {
+        let settled = report.settled;
+        let _ = writeln!(
+            text,
+            "\npassed over before, and no longer missing: {settled}"
+        );
+    }
     text.push_str(if report.is_equal() && report.is_complete() {
         "\nequal\n"
     } else {

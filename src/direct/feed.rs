@@ -2,8 +2,12 @@
 
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
-use walferry_core::{Batch, Checkpoint, Held, PipelineState, Source, SourceEvent, SourceState};
-use walferry_schema::{Change, Generation, Lsn, Phase, Position, SnapshotEnd, TableName, Term};
+use walferry_core::{
+    Batch, Checkpoint, Held, Order, PipelineState, Skipped, Source, SourceEvent, SourceState,
+};
+use walferry_schema::{
+    Change, CommitId, Generation, Lsn, Phase, Position, SnapshotEnd, TableName, Term,
+};
 
 use super::Direct;
 use super::rows::{SourceRow, SourceRows, Transaction};
@@ -393,6 +397,15 @@ impl<S: Source> Feed for DirectFeed<'_, S> {
         let is_snapshot = self.checkpoint.state == PipelineState::Snapshot;
         let staging = is_snapshot.then_some(self.checkpoint.generation);
         rows.push(batch, staging, tally)
+    }
+
+    fn skipped(&self, rows: SourceRows, commit: CommitId, order: Order) -> Skipped {
+        Skipped {
+            commit,
+            committed_at: rows.committed_at,
+            order,
+            changes: rows.rows.iter().map(SourceRow::kept).collect(),
+        }
     }
 
     fn checkpoint(&self) -> &Checkpoint {

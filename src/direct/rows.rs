@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use walferry_core::{Batch, Held, RowEvent, Target};
+use walferry_core::{Batch, Held, RowEvent, SkippedChange, Target};
 use walferry_schema::envelope::{EnvelopeError, row_image};
-use walferry_schema::{Lsn, Phase, Position, Row, RowOp};
+use walferry_schema::{Cell, Lsn, Phase, Position, Row, RowOp};
 
 use crate::apply::{ApplyError, Tally};
 use crate::capture::{CaptureError, Table, with_key_of};
@@ -172,6 +172,40 @@ impl SourceRow {
             ordinal: ordinal + 1,
             op: None,
         }
+    }
+
+    /// The change as it is kept instead of being applied: its rows in PostgreSQL's text.
+    pub(super) fn kept(&self) -> SkippedChange {
+        let rows = |before: Option<&Row>, after: Option<&Row>| {
+            let text = |row| self.text_of(row);
+            (before.map(text), after.map(text))
+        };
+        let (op, (before, after)) = match &self.op {
+            None => ("truncate", (None, None)),
+            Some(RowOp::Insert { new }) => ("insert", rows(None, Some(new))),
+            Some(RowOp::Update { old, new }) => ("update", rows(old.as_ref(), Some(new))),
+            Some(RowOp::Delete { old }) => ("delete", rows(Some(old), None)),
+        };
+        let change = serde_json::json!({ "op": op, "before": before, "after": after });
+        SkippedChange {
+            table: self.table.relation.name.clone(),
+            ordinal: self.ordinal,
+            change: change.to_string(),
+        }
+    }
+
+    /// A row by the names of its columns, without those that the change does not carry.
+    fn text_of(&self, row: &Row) -> serde_json::Map<String, serde_json::Value> {
+        let columns = self.table.relation.columns.iter().zip(row.cells());
+        let members = columns.filter_map(|(column, cell)| {
+            let value = match cell {
+                Cell::Unchanged => return None,
+                Cell::Null => serde_json::Value::Null,
+                Cell::Text(text) => String::from_utf8_lossy(text).into(),
+            };
+            Some((column.name.to_string(), value))
+        });
+        members.collect()
     }
 
     fn bytes(&self) -> usize {

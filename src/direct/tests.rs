@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use walferry_core::fakes::{FakeChange, FakeDatabase, FakeServer, FakeSink, FakeSource, Script};
-use walferry_core::{Class, Classify, PipelineState, Tasks};
-use walferry_schema::Lsn;
+use walferry_core::{Class, Classify, Order, Orders, PipelineState, Tasks};
+use walferry_schema::{CommitId, Lsn};
 
 use super::Direct;
 use crate::apply::tests::limits;
@@ -245,5 +245,61 @@ async fn stopping_confirms_what_is_applied_and_frees_the_slot() {
     rig.stop.cancel();
     running.await.expect("it ends").expect("in order");
     assert_eq!(rig.confirmed(), rig.server.end_lsn());
+    rig.assert_mirrored();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_is_passed_over_as_ordered_and_its_rows_are_kept_as_text() {
+    let (rig, running) = Rig::live().await;
+    let lsn = rig.server.commit(&[FakeChange::insert("a", 5, "poison")]);
+    let error = running.await.expect("it ends").expect_err("it fails");
+    assert_eq!(error.class(), Class::Poison);
+    let generation = rig.status.borrow().generation;
+    let commit = CommitId { generation, lsn };
+    let order = Order {
+        by: "ann".into(),
+        at: 0,
+        reason: None,
+    };
+    rig.database.order(Orders {
+        skips: [(commit, order)].into(),
+        ..Orders::default()
+    });
+    let _running = rig.start();
+    rig.server.commit(&[insert(6)]);
+    settle().await;
+    let skipped = rig.database.skipped();
+    assert_eq!(skipped.len(), 1);
+    let change: serde_json::Value =
+        serde_json::from_str(&skipped[0].changes[0].change).expect("JSON");
+    assert_eq!(change["op"], "insert");
+    assert_eq!(change["after"]["v"], "poison");
+    let documents = rig.database.documents();
+    assert!(documents["a"].contains_key("6") && !documents["a"].contains_key("5"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_applied_while_it_is_paused_and_the_slot_stays() {
+    let (rig, _running) = Rig::live().await;
+    let before = rig.database.documents();
+    let pause = Order {
+        by: "ann".into(),
+        at: 0,
+        reason: None,
+    };
+    rig.database.order(Orders {
+        pause: Some(pause),
+        ..Orders::default()
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    settle().await;
+    let lsn = rig.server.commit(&[insert(6)]);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    settle().await;
+    assert_eq!(rig.database.documents(), before);
+    assert!(rig.server.confirmed() <= Some(lsn));
+    rig.database.order(Orders::default());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    settle().await;
     rig.assert_mirrored();
 }

@@ -5,13 +5,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
-use walferry_core::PipelineState;
+use walferry_core::{Order, PipelineState};
 use walferry_postgres::SlotReport;
-use walferry_schema::{Lsn, Phase, Position};
+use walferry_schema::{CommitId, Lsn};
 
 use super::lag::{Mark, Marks};
 use super::{
-    Bucket, Latency, ReaderStatus, SinkStatus, SourceStatus, State, Status, TableStatus, Trouble,
+    Bucket, Latency, OrderStatus, ReaderStatus, SinkStatus, SkipStatus, SkippedStatus,
+    SourceStatus, State, Status, TableStatus, Trouble,
 };
 use crate::apply::{ApplyStatus, Histogram};
 use crate::capture::{CaptureStatus, ReaderStage};
@@ -112,6 +113,8 @@ impl Board {
     pub fn status(&self) -> Status {
         let (changes_per_second, rows_per_second) = self.rates();
         let caught_up = self.past().caught_up;
+        let applied = self.applied();
+        let orders = applied.as_ref().map(orders).unwrap_or_default();
         let way = if self.parts.has_kafka {
             "kafka"
         } else {
@@ -129,10 +132,11 @@ impl Board {
             reader: self
                 .read()
                 .map(|status| reader_status(&status, changes_per_second)),
-            sink: self
-                .applied()
-                .map(|status| sink_status(&status, rows_per_second)),
+            sink: applied.map(|status| sink_status(&status, rows_per_second)),
             last_error: self.parts.trouble.borrow().clone(),
+            paused: orders.paused,
+            skips: orders.skips,
+            skipped: orders.skipped,
         }
     }
 
@@ -142,12 +146,16 @@ impl Board {
         let sink = self.applied();
         let is_away = reader == Some(ReaderStage::Away);
         let is_applying = sink.as_ref().is_none_or(|sink| sink.is_applying);
+        let is_paused = sink.as_ref().is_some_and(|it| it.orders.pause.is_some());
         let pipeline = sink.and_then(|sink| sink.state);
         if self.is_failing() {
             return State::Retrying;
         }
         if is_away || !is_applying {
             return State::Starting;
+        }
+        if is_paused {
+            return State::Paused;
         }
         match (pipeline, reader) {
             (_, Some(ReaderStage::Copying)) | (Some(PipelineState::Snapshot), _) => State::Snapshot,
@@ -270,7 +278,7 @@ fn sink_status(status: &ApplyStatus, rows_per_second: f64) -> SinkStatus {
     });
     SinkStatus {
         generation: status.generation,
-        position: status.position.map(shown),
+        position: status.position.map(|it| it.to_string()),
         end_lsn: status.end_lsn,
         rows: status.rows,
         rows_per_second,
@@ -281,11 +289,45 @@ fn sink_status(status: &ApplyStatus, rows_per_second: f64) -> SinkStatus {
     }
 }
 
-/// A position as `GENERATION/LSN` of the commit, or as the chunk of the snapshot.
-fn shown(position: Position) -> String {
-    match position.phase {
-        Phase::Stream(lsn) => format!("{}/{lsn}", position.generation),
-        Phase::Snapshot(chunk) => format!("{}/chunk {chunk}", position.generation),
+/// What operators ask, as it is shown.
+#[derive(Default)]
+struct Asked {
+    paused: Option<OrderStatus>,
+    skips: Vec<SkipStatus>,
+    skipped: Vec<SkippedStatus>,
+}
+
+fn orders(status: &ApplyStatus) -> Asked {
+    let orders = &status.orders;
+    let applied = status.position.and_then(|it| it.commit());
+    let to_come = |commit: &CommitId| applied.is_none_or(|applied| *commit > applied);
+    let skips = orders.skips.iter().filter(|(commit, _)| to_come(commit));
+    Asked {
+        paused: orders.pause.as_ref().map(order),
+        skips: skips
+            .map(|(commit, asked)| SkipStatus {
+                commit: commit.to_string(),
+                order: order(asked),
+            })
+            .collect(),
+        skipped: orders
+            .unverified
+            .iter()
+            .map(|it| SkippedStatus {
+                commit: it.commit.to_string(),
+                changes: it.changes,
+                tables: it.tables.clone(),
+                order: order(&it.order),
+            })
+            .collect(),
+    }
+}
+
+fn order(order: &Order) -> OrderStatus {
+    OrderStatus {
+        by: order.by.clone(),
+        at: order.at.div_euclid(1_000),
+        reason: order.reason.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use walferry_core::{Fault, Tasks};
-use walferry_mongodb::{DocumentBlock, Loader, differences, show_id};
+use walferry_mongodb::{DocumentBlock, Loader, OrderBook, differences, show_id};
 use walferry_postgres::{BlockRange, SnapshotTable};
 use walferry_schema::TableName;
 use walferry_schema::envelope::row_image;
@@ -23,6 +23,9 @@ const READ_BYTES: usize = 1 << 20;
 pub(super) struct Reading {
     pub(super) snapshot: Snapshot,
     pub(super) loader: Loader,
+    pub(super) book: OrderBook,
+    /// When the comparison began, by MongoDB's clock in milliseconds since 1970.
+    pub(super) since: i64,
     pub(super) tasks: Tasks,
     pub(super) progress: Arc<dyn Progress>,
 }
@@ -47,6 +50,18 @@ pub(super) struct Documents {
 // === impl Reading ===
 
 impl Reading {
+    /// Notes that a table equals its source: of how many transactions that were passed over nothing is
+    /// missing in it any more.
+    pub(super) async fn settle(&self, table: &TableName) -> usize {
+        match self.book.verified(table, self.since).await {
+            Ok(settled) => settled,
+            Err(error) => {
+                tracing::warn!(%table, %error, "what was passed over is not noted as verified");
+                0
+            }
+        }
+    }
+
     /// Compares every row of a table; shows up to `room` differences.
     pub(super) async fn compare(
         &self,

@@ -16,6 +16,7 @@ mod faults;
 mod first_contact;
 mod grants;
 mod oracle;
+mod orders;
 mod reliability;
 mod restarts;
 mod retail;

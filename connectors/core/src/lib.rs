@@ -10,6 +10,7 @@ mod fault;
 mod finding;
 mod log;
 mod log_reader;
+mod orders;
 mod sink;
 mod source;
 mod tasks;
@@ -19,6 +20,7 @@ pub use fault::{Class, Classify, Fault};
 pub use finding::{Finding, Verdict};
 pub use log::{Accepted, Log, LogEntry, LogTail, Pace, Record, TopicSpec};
 pub use log_reader::{Bounds, LogReader, Partition, RowRecord};
+pub use orders::{Order, Orders, Skipped, SkippedChange, Unverified};
 pub use sink::{Applied, Batch, RowEvent, Sink, Target};
 pub use source::{
     SlotState, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable,

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use walferry_schema::{Image, Position, TableName, TableSpec};
 
-use crate::{Checkpoint, Fault};
+use crate::{Checkpoint, Fault, Orders, Skipped};
 
 /// A database that takes batches of row events together with a checkpoint, as one transaction.
 ///
@@ -51,6 +51,9 @@ pub trait Sink: Send + 'static {
         generation: u64,
         tables: &[TableSpec],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// What operators ask of the pipeline now.
+    fn orders(&mut self) -> impl Future<Output = Result<Orders, Fault>> + Send;
 }
 
 /// Row events on their way into one transaction, each key folded to its last known state.
@@ -60,6 +63,10 @@ pub trait Batch: Send + 'static {
     /// # Errors
     /// Poison, naming the column, when a value has no form in the sink.
     fn push(&mut self, target: &Target<'_>, event: RowEvent<'_>) -> Result<(), Fault>;
+
+    /// Adds a transaction that is passed over: it is kept where operators find it, and nothing else
+    /// comes of it.
+    fn skip(&mut self, skipped: Skipped);
 
     /// How many operations the batch will run, after folding.
     fn operations(&self) -> usize;

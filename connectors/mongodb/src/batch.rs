@@ -10,7 +10,7 @@ mod rows;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use walferry_core::{Batch, Fault, RowEvent, Target};
+use walferry_core::{Batch, Fault, RowEvent, Skipped, Target};
 use walferry_schema::{Image, Position, TableName};
 
 use crate::bson_value::{self, Microseconds};
@@ -49,6 +49,8 @@ pub(crate) enum Segment {
     Move(Box<Move>),
     /// All documents of a collection go.
     Truncate { collection: Arc<str> },
+    /// A transaction is kept instead of being applied.
+    Skipped(Box<Skipped>),
 }
 
 /// A key change that needs the old document.
@@ -189,6 +191,10 @@ impl Batch for MongoBatch {
         Ok(self.add(target, event)?)
     }
 
+    fn skip(&mut self, skipped: Skipped) {
+        self.seal_with(Segment::Skipped(Box::new(skipped)));
+    }
+
     fn operations(&self) -> usize {
         self.sealed_operations + self.open.iter().map(Rows::operations).sum::<usize>()
     }
@@ -206,7 +212,7 @@ impl Segment {
         match self {
             Self::Rows(all) => all.iter().map(|rows| &rows.encoder).collect(),
             Self::Move(moved) => vec![&moved.encoder],
-            Self::Truncate { .. } => Vec::new(),
+            Self::Truncate { .. } | Self::Skipped(_) => Vec::new(),
         }
     }
 
@@ -216,6 +222,7 @@ impl Segment {
             Self::Rows(all) => all.iter().map(|rows| &*rows.collection).collect(),
             Self::Move(moved) => vec![&moved.collection],
             Self::Truncate { collection } => vec![collection],
+            Self::Skipped(_) => Vec::new(),
         }
     }
 
@@ -223,6 +230,7 @@ impl Segment {
         match self {
             Self::Rows(all) => all.iter().map(Rows::operations).sum(),
             Self::Move(_) | Self::Truncate { .. } => 1,
+            Self::Skipped(skipped) => 1 + skipped.changes.len(),
         }
     }
 
@@ -231,6 +239,7 @@ impl Segment {
             Self::Rows(all) => all.iter().map(Rows::bytes).sum(),
             Self::Move(moved) => moved.from.len() + moved.to.len() + moved.elements.len(),
             Self::Truncate { .. } => 0,
+            Self::Skipped(skipped) => skipped.changes.iter().map(|it| it.change.len()).sum(),
         };
         bytes + SEGMENT_BYTES
     }

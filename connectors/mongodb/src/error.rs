@@ -19,10 +19,10 @@ const TRANSIENT_CODES: [i32; 25] = [
 const INTERRUPTED: i32 = 11_601;
 /// Server codes for a transaction that lived too long, or is too large for the log or the cache.
 const LIMIT_CODES: [i32; 3] = [257, 290, 388];
+/// Server codes for a document as such: it breaks a rule of the collection, a unique index, or the limit of 16 MiB.
+const DOCUMENT_CODES: [i32; 4] = [121, 11_000, 10_334, 17_419];
 /// What servers before 6.2 say when a transaction is too large for the cache.
 const EVICTED: &str = "rolled back for eviction";
-/// Server codes for a document beyond 16 MiB.
-const TOO_LARGE_CODES: [i32; 2] = [10_334, 17_419];
 
 /// An error of this crate; each says what was being done.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +203,7 @@ pub enum Error {
         message: String,
     },
     /// An operation was refused by the server.
-    #[error("writing {table}, _id {key}, at {position:?}: MongoDB refuses it: {message} ({code})")]
+    #[error("writing {table}, _id {key}, at {position}: MongoDB refuses it: {message} ({code})")]
     Refused {
         /// The table.
         table: TableName,
@@ -226,7 +226,7 @@ pub enum Error {
     },
     /// A change needs a document that is not there.
     #[error(
-        "the document {key} of {table} that a change at {position:?} needs is not in MongoDB: the \
+        "the document {key} of {table} that a change at {position} needs is not in MongoDB: the \
          collection was changed by someone else; load the table anew"
     )]
     MissingDocument {
@@ -239,7 +239,7 @@ pub enum Error {
     },
     /// A key change needs a field that neither it nor the old document has.
     #[error(
-        "the change of the key {key} of {table} at {position:?} needs the field {field}, which the \
+        "the change of the key {key} of {table} at {position} needs the field {field}, which the \
          document does not have: the collection was changed by someone else; load the table anew"
     )]
     FieldLost {
@@ -254,8 +254,9 @@ pub enum Error {
     },
     /// A document beyond what MongoDB takes.
     #[error(
-        "the row {key} of {table} at {position:?} is a document of {bytes} bytes, MongoDB takes \
-         16777216: leave a column out, or the row"
+        "the row {key} of {table}{} is a document of {bytes} bytes, MongoDB takes \
+         16777216: leave a column out, or the row",
+        position.map_or(String::new(), |it| format!(" at {it}"))
     )]
     DocumentTooLarge {
         /// The table.
@@ -472,8 +473,10 @@ impl Classify for Error {
             {
                 Class::Transient
             }
-            Self::Refused { code, .. } if TOO_LARGE_CODES.contains(code) => Class::Poison,
-            Self::DocumentTooLarge { .. }
+            Self::Refused { code, .. } if DOCUMENT_CODES.contains(code) => Class::Poison,
+            Self::MissingDocument { .. }
+            | Self::FieldLost { .. }
+            | Self::DocumentTooLarge { .. }
             | Self::NumericOverflow { .. }
             | Self::KeyAbsent { .. }
             | Self::ColumnAbsent { .. } => Class::Poison,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bson::Document;
 
-use walferry_core::{Applied, Checkpoint, Fault, Sink};
+use walferry_core::{Applied, Checkpoint, Fault, Orders, Sink};
 use walferry_schema::{TableName, TableSpec};
 
 use crate::batch::{MongoBatch, Segment};
@@ -14,7 +14,7 @@ use crate::staging::Staging;
 use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::writer::Writer;
-use crate::{Error, Result, Settings, position};
+use crate::{Error, Result, Settings, orders, position};
 
 /// Writes batches of row events, each with its checkpoint as one transaction.
 ///
@@ -145,5 +145,9 @@ impl Sink for MongoSink {
     async fn swap(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {
         let staging = Box::pin(self.staging()).await?;
         Ok(Box::pin(staging.swap(generation, tables)).await?)
+    }
+
+    async fn orders(&mut self) -> Result<Orders, Fault> {
+        Ok(orders::read(&self.store).await?)
     }
 }

@@ -16,7 +16,7 @@ use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RES
 use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
 use tokio::time::Instant;
 use tracing::{debug, warn};
-use walferry_core::Applied;
+use walferry_core::{Applied, Skipped};
 
 use crate::batch::{Move, Rows, Segment};
 use crate::claim::Claim;
@@ -26,7 +26,7 @@ use crate::position;
 use crate::stop::Stop;
 use crate::store::{Store, Written};
 use crate::writes::{self, Group, Mode};
-use crate::{Error, Result};
+use crate::{Error, Result, orders};
 
 const MAX_ATTEMPTS: u32 = 10;
 /// So many attempts in a row may run into the server's limits.
@@ -107,6 +107,7 @@ impl Transaction<'_> {
                 Segment::Rows(all) => self.rows(all, mode).await?,
                 Segment::Move(moved) => self.move_row(moved, mode).await?,
                 Segment::Truncate { collection } => self.truncate(collection).await?,
+                Segment::Skipped(skipped) => self.keep(skipped).await?,
             };
         }
         self.commit().await?;
@@ -281,6 +282,20 @@ impl Transaction<'_> {
             }));
         }
         debug!(collection, documents = written.n, "truncated");
+        Ok(0)
+    }
+
+    /// Keeps a transaction where operators find it, instead of applying it.
+    async fn keep(&mut self, skipped: &Skipped) -> Result<u64, Stop> {
+        let doing = "keeping what is passed over";
+        let database = self.store.own_database();
+        for (collection, command) in orders::keeping(&self.store.settings.pipeline, skipped) {
+            let run = database
+                .run_command(command)
+                .session(&mut self.claim.session);
+            let answer = self.store.in_time(run, doing).await?;
+            orders::refused(&Written::from_answer(&answer, doing)?, collection)?;
+        }
         Ok(0)
     }
 

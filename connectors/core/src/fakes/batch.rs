@@ -4,12 +4,13 @@ use walferry_schema::TableName;
 
 use super::table::document_of;
 use super::{Document, Documents, FakeError};
-use crate::{Batch, Fault, RowEvent, Target};
+use crate::{Batch, Fault, RowEvent, Skipped, Target};
 
 /// Events in the order they came.
 #[derive(Debug, Default)]
 pub struct FakeBatch {
     pub(super) events: Vec<(String, Event)>,
+    pub(super) skipped: Vec<Skipped>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +67,10 @@ impl Batch for FakeBatch {
         self.events
             .push((collection(target.table, target.staging), event));
         Ok(())
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        self.skipped.push(skipped);
     }
 
     fn operations(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::changes::{Changed, Changes};
 use super::{Documents, locked};
-use crate::{Checkpoint, Class};
+use crate::{Checkpoint, Class, Orders, Skipped};
 
 /// A database with one pipeline.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +54,8 @@ pub(super) struct State {
     /// How many more steps work before one ends in a crash, its effect kept.
     pub(super) steps_left: Option<usize>,
     pub(super) stages: usize,
+    pub(super) orders: Orders,
+    pub(super) skipped: Vec<Skipped>,
 }
 
 // === impl FakeDatabase ===
@@ -90,6 +92,16 @@ impl FakeDatabase {
     /// Whether the crash has happened or none was asked for.
     pub fn has_crashed(&self) -> bool {
         self.lock().steps_left.is_none()
+    }
+
+    /// Sets what operators ask.
+    pub fn order(&self, orders: Orders) {
+        self.lock().orders = orders;
+    }
+
+    /// What was kept instead of being applied.
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.lock().skipped.clone()
     }
 
     /// Sets what a sink finds.

@@ -5,7 +5,7 @@ use walferry_schema::TableSpec;
 use super::batch::collection;
 use super::database::State;
 use super::{FakeBatch, FakeDatabase, FakeError, Group, Script};
-use crate::{Applied, Checkpoint, Class, Fault, PipelineState, Sink};
+use crate::{Applied, Checkpoint, Class, Fault, Orders, PipelineState, Sink};
 
 /// One process's writer.
 #[derive(Debug)]
@@ -78,7 +78,9 @@ impl Sink for FakeSink {
         self.check_epoch(&state)?;
         let events = batch.events.len();
         let mut collections = state.collections.clone();
+        let skipped = batch.skipped.clone();
         let repaired = batch.apply(&mut collections)?;
+        state.skipped.extend(skipped);
         state.collections = collections;
         state.checkpoint = Some(checkpoint.clone());
         let (checkpoint, documents) = (checkpoint.clone(), state.documents());
@@ -95,6 +97,10 @@ impl Sink for FakeSink {
             Script::FailAfterWrite => Err(FakeError::transient("the reply was lost")),
             _ => Ok(Applied { repaired }),
         }
+    }
+
+    async fn orders(&mut self) -> Result<Orders, Fault> {
+        Ok(self.database.lock().orders.clone())
     }
 
     async fn stage(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {

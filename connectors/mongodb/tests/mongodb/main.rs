@@ -10,6 +10,7 @@
 mod fencing;
 mod folding;
 mod load;
+mod orders;
 mod rate;
 mod repair;
 mod staging;

@@ -54,10 +54,10 @@ async fn rule_16_a_partial_update_without_a_document_is_a_named_error_and_writes
         .map(|id| RowEvent::Update(row(&columns, id, 2, None)))
         .collect();
     let missing = fixture.apply(&mut sink, updates).await.unwrap_err();
-    assert_eq!(missing.class(), Class::Fatal);
+    assert_eq!(missing.class(), Class::Poison);
     let text = missing.to_string();
     assert!(
-        text.contains("document 77 of public.t") && text.contains("ordinal: 77"),
+        text.contains("document 77 of public.t") && text.contains("at 7/0/100"),
         "{text}"
     );
     assert!(
@@ -108,7 +108,7 @@ async fn rule_16_a_unique_index_of_the_target_that_refuses_a_row_is_named() -> T
         .run_command(doc! { "createIndexes": "t", "indexes": [index] })
         .await?;
     let refused = fixture.apply(&mut sink, vec![insert(2)]).await.unwrap_err();
-    assert_eq!(refused.class(), Class::Fatal);
+    assert_eq!(refused.class(), Class::Poison);
     let text = refused.to_string();
     assert!(text.contains("_id 2") && text.contains("b_1"), "{text}");
     Ok(())
@@ -128,7 +128,7 @@ async fn rule_16_a_move_that_needs_a_field_that_nobody_has_is_a_named_error() ->
         to: row(&columns, 2, 9, None),
     };
     let lost = fixture.apply(&mut sink, vec![moved]).await.unwrap_err();
-    assert_eq!(lost.class(), Class::Fatal, "{lost}");
+    assert_eq!(lost.class(), Class::Poison, "{lost}");
     let text = lost.to_string();
     assert!(
         text.contains("public.t") && text.contains("field b"),
