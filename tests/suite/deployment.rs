@@ -226,8 +226,13 @@ fn arguments(line: &str) -> Option<Vec<&str>> {
     let line = line.trim();
     let command = &line[..ends(line).unwrap_or(line.len())];
     let stands_before = |word: &&str| *word == "sudo" || word.contains('=');
-    let words = command.split_whitespace().skip_while(stands_before);
-    let words: Vec<_> = words.collect();
+    // What stands between quotes is one word.
+    let parts = command.split('"').enumerate();
+    let words = parts.flat_map(|(index, part)| match index % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    });
+    let words: Vec<_> = words.skip_while(stands_before).collect();
     (words.first() == Some(&"walferry")).then_some(words)
 }
 
