@@ -16,7 +16,7 @@ use crate::capture::lineage::topic_name;
 use crate::config::{Config, Kafka};
 use crate::pipeline::connect::{kafka_settings, mongodb_settings, postgres_settings, slot_monitor};
 
-/// How long a start waits for what a look at the source says.
+/// How long a start waits for what a look at the source says, and then for one at the others.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found.
@@ -54,26 +54,13 @@ pub async fn run(config: &Config, tasks: &Tasks) -> Report {
         beside,
         tables,
     } = source(config, tasks).await;
-    let names: Vec<TableName> = tables.iter().map(|(table, _)| table.clone()).collect();
-    let target = mongodb_settings(config);
-    let kafka = async {
-        match &config.kafka {
-            Some(kafka) => {
-                let settings = kafka_settings(config, kafka);
-                walferry_kafka::examine(&settings, &topics(kafka, &tables)).await
-            }
-            None => Vec::new(),
-        }
-    };
-    let (kafka, target) = tokio::join!(kafka, walferry_mongodb::examine(&target, &names));
     findings.extend(beside);
-    findings.extend(kafka);
-    findings.extend(target);
+    findings.extend(downstream(config, &tables).await);
     Report { findings }
 }
 
 /// Refuses to begin a generation that could not go on. A pipeline that has its slot is not looked at, unless a new
-/// snapshot is wanted; nor is a source that does not answer: that is waited for later.
+/// snapshot is wanted; nor is a server that does not answer: that is waited for later.
 ///
 /// # Errors
 /// All that fails, each with what mends it.
@@ -82,26 +69,50 @@ pub(crate) async fn before_a_snapshot(
     is_wanted: bool,
     tasks: &Tasks,
 ) -> Result<(), Fault> {
-    let refusing = timeout(PATIENCE, refuse(config, is_wanted, tasks));
-    let refused = tasks.stop_signal().run_until_cancelled(refusing).await;
-    refused.and_then(Result::ok).unwrap_or(Ok(()))
+    let stop = tasks.stop_signal();
+    let refused = stop.run_until_cancelled(refuse(config, is_wanted, tasks));
+    refused.await.unwrap_or(Ok(()))
 }
 
 async fn refuse(config: &Config, is_wanted: bool, tasks: &Tasks) -> Result<(), Fault> {
     if !is_wanted {
         let mut slot = slot_monitor(config, tasks)?;
-        match slot.measure().await {
-            Ok(report) if report.slot.is_none() => {}
+        match timeout(PATIENCE, slot.measure()).await {
+            Ok(Ok(report)) if report.slot.is_none() => {}
             _ => return Ok(()),
         }
     }
-    let examined = source(config, tasks).await;
-    let failed = |finding: &Finding| finding.verdict == Verdict::Fail;
-    let failed: Vec<_> = examined.findings.into_iter().filter(failed).collect();
-    if failed.is_empty() {
+    let source = timeout(PATIENCE, source(config, tasks)).await;
+    let Examined {
+        mut findings,
+        tables,
+        ..
+    } = source.unwrap_or_default();
+    let below = timeout(PATIENCE, downstream(config, &tables)).await;
+    findings.extend(below.unwrap_or_default());
+    findings.retain(|finding| finding.verdict == Verdict::Fail);
+    if findings.is_empty() {
         return Ok(());
     }
-    Err(Refused(failed).into())
+    Err(Refused(findings).into())
+}
+
+/// Looks at Kafka and MongoDB, for these tables.
+async fn downstream(config: &Config, tables: &[(TableName, TableUse)]) -> Vec<Finding> {
+    let names: Vec<TableName> = tables.iter().map(|(table, _)| table.clone()).collect();
+    let target = mongodb_settings(config);
+    let kafka = async {
+        match &config.kafka {
+            Some(kafka) => {
+                let settings = kafka_settings(config, kafka);
+                walferry_kafka::examine(&settings, &topics(kafka, tables)).await
+            }
+            None => Vec::new(),
+        }
+    };
+    let (mut findings, target) = tokio::join!(kafka, walferry_mongodb::examine(&target, &names));
+    findings.extend(target);
+    findings
 }
 
 async fn source(config: &Config, tasks: &Tasks) -> Examined {
@@ -136,7 +147,7 @@ fn listed(failed: &[Finding]) -> String {
         format!("\n  {}: {}\n    {remedy}", it.subject, it.found)
     });
     format!(
-        "the source is not ready to be read (`walferry check` shows more):{}",
+        "not everything is ready for a first snapshot (`walferry check` shows more):{}",
         lines.collect::<String>()
     )
 }

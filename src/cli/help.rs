@@ -74,8 +74,8 @@ grants, the publication, the slot and the WAL that it keeps, keys and replica id
 topics and their settings, privileges, unique indexes, clocks. It changes nothing.
 
 Each line is PASS, WARN (it works, for now), AWAY (could not be looked at) or FAIL, with the statement
-that mends it. Before `walferry run` makes a slot it looks at what following changes needs of PostgreSQL,
-and refuses on FAIL.";
+that mends it. Before `walferry run` makes a slot it looks at all that following changes needs, and refuses on
+FAIL.";
 
 pub(super) const CHECK_EXAMPLES: &str = "\
 Examples:

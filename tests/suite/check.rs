@@ -39,6 +39,13 @@ fn log_in_as(site: &Site, role: &str) {
     std::fs::write(site.config(), text).unwrap();
 }
 
+/// How many slots of the pipeline's name there are.
+async fn slots(site: &Site) -> i64 {
+    let asked = "select count(*) from pg_replication_slots where slot_name = $1";
+    let asked = site.sql.query_one(asked, &[&site.database.name]).await;
+    asked.unwrap().get(0)
+}
+
 /// Sees that a daemon copies a table, and stops it.
 async fn begins(site: &Site, arguments: &[&str], collection: &str) {
     let mut command = crate::site::binary();
@@ -131,13 +138,27 @@ async fn a_source_that_is_not_ready_is_not_begun_with() {
         assert!(said.err.contains(part), "{part} in {}", said.err);
     }
     assert!(site.collections().await.is_empty());
-    let slots = "select count(*) from pg_replication_slots where slot_name = $1";
-    let slots = site
-        .sql
-        .query_one(slots, &[&site.database.name])
-        .await
-        .unwrap();
-    assert_eq!(slots.get::<_, i64>(0), 0);
+    assert_eq!(slots(&site).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_a_pipeline_whose_target_refuses_it() {
+    let site = Site::new(
+        "unready_target",
+        "create table t (id int primary key)",
+        &[("public.*", "stream")],
+    )
+    .await;
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let stranger = text.replace("\"mongodb://", "\"mongodb://nobody:wrong@");
+    std::fs::write(site.config(), stranger).unwrap();
+    let said = site.run(&["run"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    for part in ["not everything is ready", "MongoDB: ", "uthentication"] {
+        assert!(said.err.contains(part), "{part} in {}", said.err);
+    }
+    assert!(!said.err.contains("wrong"), "{}", said.err);
+    assert_eq!(slots(&site).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
