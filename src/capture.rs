@@ -32,6 +32,7 @@ use lineage::Lineage;
 
 pub use error::CaptureError;
 pub(crate) use moved::open_moved;
+pub(crate) use status::Progress;
 pub use status::{CaptureStatus, ReadProgress, ReaderStage};
 #[cfg(test)]
 use stream::BEHIND;
@@ -69,8 +70,7 @@ pub struct Capture<S, L> {
     log: L,
     options: CaptureOptions,
     template: Template,
-    status: watch::Sender<CaptureStatus>,
-    progress: ReadProgress,
+    progress: Progress,
     stop: CancellationToken,
     is_new_snapshot_wanted: bool,
 }
@@ -100,14 +100,12 @@ impl<S: Source, L: Log> Capture<S, L> {
             name: options.prefix.clone(),
             database: String::new(),
         };
-        let status = watch::Sender::default();
         Self {
             source,
             log,
             options,
             template,
-            status,
-            progress: ReadProgress::default(),
+            progress: Progress::default(),
             stop,
             is_new_snapshot_wanted,
         }
@@ -115,7 +113,7 @@ impl<S: Source, L: Log> Capture<S, L> {
 
     /// Follows what the reader has come to.
     pub fn status(&self) -> watch::Receiver<CaptureStatus> {
-        self.status.subscribe()
+        self.progress.status()
     }
 
     /// Reads one term: until it is told to stop, or until something fails.
@@ -124,7 +122,7 @@ impl<S: Source, L: Log> Capture<S, L> {
     /// Whatever ended the term; its class says whether another one may follow.
     pub async fn run_term(&mut self) -> Result<(), CaptureError> {
         let ended = self.term().await;
-        self.enter(ReaderStage::Away);
+        self.progress.enter(ReaderStage::Away);
         ended
     }
 
@@ -136,14 +134,9 @@ impl<S: Source, L: Log> Capture<S, L> {
             () = stop.cancelled() => return Ok(()),
             opened = self.open() => opened?,
         };
-        self.progress.generation = opened.term.generation;
-        self.enter(ReaderStage::Streaming);
+        self.progress.read_generation(opened.term.generation);
+        self.progress.enter(ReaderStage::Streaming);
         stream::Stream::new(self, opened).run().await
-    }
-
-    fn enter(&mut self, stage: ReaderStage) {
-        self.progress.stage = stage;
-        self.progress.publish(&self.status);
     }
 
     /// The commit log's topic.

@@ -16,7 +16,7 @@ use tracing::warn;
 use walferry_core::{Checkpoint, PipelineState, Sink, Source, SourceState, Tasks};
 
 use crate::apply::{self, Apply, ApplyError, ApplyStatus, GroupLimits};
-use crate::capture::{CaptureError, CaptureOptions, CaptureStatus, ReadProgress, ReaderStage};
+use crate::capture::{CaptureError, CaptureOptions, CaptureStatus, Progress, ReaderStage};
 use feed::DirectFeed;
 
 /// A pipeline without Kafka.
@@ -25,8 +25,7 @@ pub(crate) struct Direct<S> {
     options: CaptureOptions,
     limits: GroupLimits,
     status: watch::Sender<ApplyStatus>,
-    reading: watch::Sender<CaptureStatus>,
-    progress: ReadProgress,
+    progress: Progress,
     tasks: Tasks,
     is_new_snapshot_wanted: bool,
 }
@@ -47,8 +46,7 @@ impl<S: Source> Direct<S> {
             options,
             limits,
             status,
-            reading: watch::Sender::default(),
-            progress: ReadProgress::default(),
+            progress: Progress::default(),
             tasks,
             is_new_snapshot_wanted: false,
         }
@@ -56,17 +54,12 @@ impl<S: Source> Direct<S> {
 
     /// Follows what was read.
     pub(crate) fn reading(&self) -> watch::Receiver<CaptureStatus> {
-        self.reading.subscribe()
+        self.progress.status()
     }
 
     /// Begins with a new generation, whatever the position says.
     pub(crate) fn want_new_snapshot(&mut self, is_wanted: bool) {
         self.is_new_snapshot_wanted = is_wanted;
-    }
-
-    fn enter(&mut self, stage: ReaderStage) {
-        self.progress.stage = stage;
-        self.progress.publish(&self.reading);
     }
 
     /// Streams into a sink until told to stop, or until something fails.
@@ -79,7 +72,7 @@ impl<S: Source> Direct<S> {
         stop: &CancellationToken,
     ) -> Result<(), ApplyError> {
         let ended = self.attempt(sink, stop).await;
-        self.enter(ReaderStage::Away);
+        self.progress.enter(ReaderStage::Away);
         ended
     }
 

@@ -127,7 +127,7 @@ impl<S: Source, L: Log> Capture<S, L> {
                 covered,
             });
         }
-        self.status.send_modify(|status| status.is_owner = true);
+        self.progress.own(None);
         info!(%start_lsn, generation = term.generation, term = term.number, "reading the stream");
         Ok(Opened {
             term,
@@ -144,7 +144,7 @@ impl<S: Source, L: Log> Capture<S, L> {
         tail: &Tail,
         end: i64,
     ) -> Result<u64, CaptureError> {
-        let was_ours = self.status.borrow().is_owner;
+        let was_ours = self.progress.was_owner();
         lineage::wait_until_free(&mut self.source, state, &self.options.slot, was_ours).await?;
         let tables = lineage::choose_tables(&mut self.source, &self.options).await?;
         let topics: Vec<_> = tables.iter().map(topic_of).collect();
@@ -168,12 +168,9 @@ impl<S: Source, L: Log> Capture<S, L> {
         self.source.set_keys(&lineage::keys_of(&tables));
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
         let start = self.source.create_slot(&names).await?;
-        self.status.send_modify(|status| {
-            status.is_owner = true;
-            status.began = Some(Announced { generation, offset });
-        });
-        self.progress.generation = generation;
-        self.enter(ReaderStage::Copying);
+        self.progress.own(Some(Announced { generation, offset }));
+        self.progress.read_generation(generation);
+        self.progress.enter(ReaderStage::Copying);
         info!(generation, lsn = %start.consistent_lsn, tables = names.len(), "copying the snapshot");
         self.copy_snapshot(term, &tables, start).await?;
         Ok(generation)

@@ -51,21 +51,70 @@ pub struct ReadProgress {
     pub changes: u64,
 }
 
-// === impl ReadProgress ===
+/// How far a reader has come, by the reader itself.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    read: ReadProgress,
+    shown: watch::Sender<CaptureStatus>,
+}
 
-impl ReadProgress {
-    /// Notes how far was read and how far downstream holds it.
-    pub(crate) fn reach(&mut self, read: Lsn, confirmed: Lsn) {
-        (self.read_lsn, self.confirmed_lsn) = (read, confirmed);
-        if confirmed >= self.commit_end {
-            self.held_at = self.committed_at;
-        }
+// === impl Progress ===
+
+impl Progress {
+    /// Follows it.
+    pub(crate) fn status(&self) -> watch::Receiver<CaptureStatus> {
+        self.shown.subscribe()
     }
 
-    /// Shows it; nobody is woken, since whoever shows it looks when asked.
-    pub(crate) fn publish(&self, to: &watch::Sender<CaptureStatus>) {
-        to.send_if_modified(|status| {
-            status.read = *self;
+    /// Notes what the reader begins to do.
+    pub(crate) fn enter(&mut self, stage: ReaderStage) {
+        self.read.stage = stage;
+        self.show();
+    }
+
+    /// Notes the generation that is read.
+    pub(crate) fn read_generation(&mut self, generation: u64) {
+        self.read.generation = generation;
+    }
+
+    /// Notes that the slot is owned, perhaps since it was made for a new generation: whoever waits for that is woken.
+    pub(crate) fn own(&self, began: Option<Announced>) {
+        self.shown.send_modify(|status| {
+            status.is_owner = true;
+            status.began = began.or(status.began);
+        });
+    }
+
+    /// Whether the slot was owned before.
+    pub(crate) fn was_owner(&self) -> bool {
+        self.shown.borrow().is_owner
+    }
+
+    /// Counts a change.
+    pub(crate) fn change(&mut self) {
+        self.read.changes += 1;
+    }
+
+    /// Counts a transaction of streamed tables.
+    pub(crate) fn commit(&mut self, end_lsn: Lsn, committed_at: Option<i64>) {
+        self.read.transactions += 1;
+        self.read.commit_end = end_lsn;
+        self.read.committed_at = committed_at;
+    }
+
+    /// Notes how far was read and how far downstream holds it.
+    pub(crate) fn reach(&mut self, read: Lsn, confirmed: Lsn) {
+        (self.read.read_lsn, self.read.confirmed_lsn) = (read, confirmed);
+        if confirmed >= self.read.commit_end {
+            self.read.held_at = self.read.committed_at;
+        }
+        self.show();
+    }
+
+    /// Nobody is woken: whoever shows it looks when asked.
+    fn show(&self) {
+        self.shown.send_if_modified(|status| {
+            status.read = self.read;
             false
         });
     }

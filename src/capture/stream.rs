@@ -167,9 +167,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
     }
 
     fn publish(&mut self) {
-        let progress = &mut self.capture.progress;
-        progress.reach(self.idle, self.queue.confirmed());
-        progress.publish(&self.capture.status);
+        let confirmed = self.queue.confirmed();
+        self.capture.progress.reach(self.idle, confirmed);
     }
 
     /// Stops reading until the log has nothing in flight.
@@ -225,7 +224,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                 ordinal,
                 change,
             } => {
-                self.capture.progress.changes += 1;
+                self.capture.progress.change();
                 match change {
                     Change::Row { relation, op } => self.row(lsn, ordinal, &relation, &op).await?,
                     Change::Truncate { relations } => {
@@ -423,9 +422,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         });
         self.send_closing(&record, end_lsn).await?;
         self.last_commit = Some(commit_lsn);
-        self.capture.progress.transactions += 1;
-        self.capture.progress.commit_end = end_lsn;
-        self.capture.progress.committed_at = Some(transaction.committed_at);
+        let committed_at = Some(transaction.committed_at);
+        self.capture.progress.commit(end_lsn, committed_at);
         Ok(())
     }
 

@@ -130,15 +130,16 @@ impl<'a, S: Source> DirectFeed<'a, S> {
             });
         }
         (self.read, self.applied, self.stage) = (confirmed, confirmed, Stage::Stream);
-        self.direct.reading.send_modify(|it| it.is_owner = true);
+        self.direct.progress.own(None);
         self.enter(ReaderStage::Streaming);
         info!(start_lsn = %confirmed, generation = self.checkpoint.generation, "reading the stream");
         Ok(())
     }
 
     fn enter(&mut self, stage: ReaderStage) {
-        self.direct.progress.generation = self.checkpoint.generation;
-        self.direct.enter(stage);
+        let progress = &mut self.direct.progress;
+        progress.read_generation(self.checkpoint.generation);
+        progress.enter(stage);
     }
 
     /// Makes the slot of the generation that has just been announced.
@@ -225,9 +226,7 @@ impl<S: Source> DirectFeed<'_, S> {
     }
 
     fn publish(&mut self) {
-        let progress = &mut self.direct.progress;
-        progress.reach(self.read, self.applied);
-        progress.publish(&self.direct.reading);
+        self.direct.progress.reach(self.read, self.applied);
     }
 
     /// Handles an event: the rows that may now be applied.
@@ -288,7 +287,7 @@ impl<S: Source> DirectFeed<'_, S> {
         let Some(transaction) = &mut self.transaction else {
             return Ok(None);
         };
-        self.direct.progress.changes += 1;
+        self.direct.progress.change();
         let (generation, options) = (self.checkpoint.generation, &self.direct.options);
         match change {
             Change::Row { relation, op } => {
@@ -314,9 +313,7 @@ impl<S: Source> DirectFeed<'_, S> {
     /// The rest of a transaction; none when there is nothing of it to apply.
     fn commit(&mut self, end_lsn: Lsn) -> Option<SourceRows> {
         let rows = self.transaction.take()?.finish()?;
-        self.direct.progress.transactions += 1;
-        self.direct.progress.commit_end = end_lsn;
-        self.direct.progress.committed_at = rows.committed_at;
+        self.direct.progress.commit(end_lsn, rows.committed_at);
         self.checkpoint.position = Some(Position::end_of(rows.generation, rows.phase));
         self.checkpoint.end_lsn = self.checkpoint.end_lsn.max(end_lsn);
         Some(rows)
