@@ -58,6 +58,21 @@ async fn what_the_operations_page_grants_is_enough() {
         let ended = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
         assert_eq!(ended.code(), Some(0), "{}", daemon.log_tail());
     }
+    let lesser = doc! {
+        "createUser": "lesser", "pwd": "change-me", "roles": [{ "role": "read", "db": "_walferry" }],
+    };
+    admin.run_command(lesser).await.unwrap();
+    let mut pause = granted.walferry("pause");
+    let url = format!(
+        "mongodb://lesser:change-me@127.0.0.1:{}/?replicaSet=rs0",
+        mongo.port()
+    );
+    pause.env("WALFERRY__SINK__URL", url);
+    let refused = said(pause).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.out);
+    let expected = "not authorized on _walferry to execute update";
+    assert!(refused.err.contains(expected), "{}", refused.err);
+    assert!(!refused.err.contains("writeConcern"), "{}", refused.err);
     for block in sql {
         site.sql.batch_execute(&block).await.unwrap();
     }

@@ -24,7 +24,6 @@ const CLAIM_MILLIS: i64 = 2_000;
 /// How long the server may wait for a majority.
 const MAJORITY_MILLIS: i64 = 10_000;
 const PAUSE: Duration = Duration::from_millis(50);
-const UNAUTHORIZED: i32 = 13;
 const DUPLICATE_KEY: i32 = 11_000;
 /// Lock timeouts, conflicts, and a time limit that ran out: someone still holds the document.
 const HELD_CODES: [i32; 4] = [24, 50, 112, 262];
@@ -128,9 +127,7 @@ async fn kill(store: &Store, session: &Bson) -> Result<()> {
         .run(&store.admin(), command, "killing the last writer's session")
         .await;
     match killed {
-        Err(Error::Server { source, .. }) if code(&source) == Some(UNAUTHORIZED) => {
-            Err(Error::KillRefused(source))
-        }
+        Err(Error::Denied { .. }) => Err(Error::KillRefused),
         killed => killed.map(|_| ()),
     }
 }

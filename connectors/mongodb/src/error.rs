@@ -19,6 +19,8 @@ const TRANSIENT_CODES: [i32; 25] = [
 const INTERRUPTED: i32 = 11_601;
 /// Server codes for a transaction that lived too long, or is too large for the log or the cache.
 const LIMIT_CODES: [i32; 3] = [257, 290, 388];
+/// The server's code for what the user may not do.
+const UNAUTHORIZED: i32 = 13;
 /// Server codes for a document as such: it breaks a rule of the collection, a unique index, or the limit of 16 MiB.
 const DOCUMENT_CODES: [i32; 4] = [121, 11_000, 10_334, 17_419];
 /// What servers before 6.2 say when a transaction is too large for the cache.
@@ -77,6 +79,14 @@ pub enum Error {
         /// The driver's error.
         source: mongodb::error::Error,
     },
+    /// The user may not do this.
+    #[error("{doing}: MongoDB says {what:?}; `walferry check` names the grants that are missing")]
+    Denied {
+        /// What was being done.
+        doing: &'static str,
+        /// What the server says, without the command itself.
+        what: String,
+    },
     /// The server did not answer.
     #[error("{doing}: no answer from MongoDB in time")]
     NoAnswer {
@@ -88,7 +98,7 @@ pub enum Error {
         "killing the MongoDB session of the last writer is not allowed: grant walferry's user a role \
          with the action killAnySession on the cluster, or let it connect as the same user"
     )]
-    KillRefused(#[source] mongodb::error::Error),
+    KillRefused,
     /// Others claimed the pipeline each time that this process tried to, or held its lock.
     #[error("claiming the pipeline {pipeline} in MongoDB did not succeed in time")]
     ClaimTimedOut {
@@ -420,7 +430,10 @@ impl Error {
                 is_passing,
             },
             Some(Trouble::Closed) => Self::TlsClosed { doing, source },
-            None => Self::Server { doing, source },
+            None => match denied(&source) {
+                Some(what) => Self::Denied { doing, what },
+                None => Self::Server { doing, source },
+            },
         }
     }
 
@@ -457,7 +470,7 @@ impl Error {
 impl Classify for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Server { source, .. } | Self::KillRefused(source) => class_of(source),
+            Self::Server { source, .. } => class_of(source),
             // A server that is going down closes connections too.
             Self::TlsClosed { .. }
             | Self::Untrusted {
@@ -499,6 +512,20 @@ fn class_of(error: &mongodb::error::Error) -> Class {
         _ if code(error).is_some_and(|code| TRANSIENT_CODES.contains(&code)) => Class::Transient,
         _ => Class::Fatal,
     }
+}
+
+/// What a server says that does not allow a command; it repeats the whole command, which is left out here.
+fn denied(error: &mongodb::error::Error) -> Option<String> {
+    let ErrorKind::Command(command) = error.kind.as_ref() else {
+        return None;
+    };
+    if command.code != UNAUTHORIZED {
+        return None;
+    }
+    let said = command.message.split_once(" to execute command { ");
+    let (may_not, repeated) = said.unwrap_or((&command.message, ""));
+    let name = repeated.split(':').next().unwrap_or_default();
+    Some(format!("{may_not} to execute {name}"))
 }
 
 /// The server's code of an error.
