@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
+use walferry_kafka::Flow;
 
 use crate::admin::Admin;
 use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
@@ -93,6 +94,7 @@ impl<'a> Show<'a> {
         self,
         reader: Option<watch::Receiver<CaptureStatus>>,
         sink: Option<watch::Receiver<ApplyStatus>>,
+        log: Option<Arc<Flow>>,
     ) -> Result<(), Fault> {
         let monitor = match reader {
             Some(_) => Some(connect::slot_monitor(self.config, self.tasks)?),
@@ -104,6 +106,7 @@ impl<'a> Show<'a> {
             has_kafka: self.config.kafka.is_some(),
             reader,
             sink,
+            log,
             trouble: self.trouble.subscribe(),
         }));
         service::announce(board.clone(), self.tasks);
@@ -136,22 +139,24 @@ async fn through_kafka(
             is_owner: true,
             ..CaptureStatus::default()
         });
-        show.parts(None, Some(sink_status))?;
+        show.parts(None, Some(sink_status), None)?;
         return sink.write(owner.subscribe(), stop.reader).await;
     }
+    let log = connect::log(config, kafka);
+    let flow = Some(log.flow());
     let capture = Capture::new(
         connect::source(config, tasks)?,
-        connect::log(config, kafka),
+        log,
         connect::capture_options(config, kafka),
         stop.reader.clone(),
         options.new_snapshot,
     );
     let reader = Reader { capture, trouble };
     if options.role == Role::Reader {
-        show.parts(Some(reader.capture.status()), None)?;
+        show.parts(Some(reader.capture.status()), None, flow)?;
         return reader.read(stop.reader).await;
     }
-    show.parts(Some(reader.capture.status()), Some(sink_status))?;
+    show.parts(Some(reader.capture.status()), Some(sink_status), flow)?;
     ferry(reader, sink, stop, tasks).await
 }
 
@@ -173,7 +178,7 @@ async fn direct(
     );
     direct.want_new_snapshot(options.new_snapshot);
     let mut supervisor = Supervisor::new("pipeline", show.trouble.clone());
-    show.parts(Some(direct.reading()), Some(applied.subscribe()))?;
+    show.parts(Some(direct.reading()), Some(applied.subscribe()), None)?;
     while !stop.is_cancelled() {
         let attempt = async { Ok(direct.run(sinks.connect().await?, stop).await?) };
         let attempt: Result<(), Fault> = attempt.await;

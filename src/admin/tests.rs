@@ -19,6 +19,7 @@ fn board(sink: ApplyStatus, trouble: Option<Trouble>) -> Board {
         has_kafka: true,
         reader: Some(watch::Sender::new(reader).subscribe()),
         sink: Some(watch::Sender::new(sink).subscribe()),
+        log: None,
         trouble: watch::Sender::new(trouble).subscribe(),
     })
 }

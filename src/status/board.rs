@@ -1,11 +1,12 @@
 //! Where the parts of a process show how far they have come.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use walferry_core::{Order, PipelineState};
+use walferry_kafka::Flow;
 use walferry_postgres::SlotReport;
 use walferry_schema::{CommitId, Lsn};
 
@@ -19,6 +20,8 @@ use crate::capture::{CaptureStatus, ReaderStage};
 
 /// Samples that a rate is taken from; one each second.
 const SAMPLES: usize = 6;
+/// How long Kafka may acknowledge nothing before it is shown as an outage.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// The parts of a process, and what each shows.
 pub struct Parts {
@@ -32,6 +35,8 @@ pub struct Parts {
     pub reader: Option<watch::Receiver<CaptureStatus>>,
     /// The sink; none for a lone reader.
     pub sink: Option<watch::Receiver<ApplyStatus>>,
+    /// How records flow into Kafka; none without a reader or without Kafka.
+    pub log: Option<Arc<Flow>>,
     /// The last error that a part is tried again after.
     pub trouble: watch::Receiver<Option<Trouble>>,
 }
@@ -56,6 +61,8 @@ struct Past {
     /// When nothing was left to apply; none since the start.
     caught_up: Option<SystemTime>,
     samples: VecDeque<Sample>,
+    /// What Kafka had acknowledged, and since when it is no more although records wait for that.
+    silent: Option<(u64, Instant)>,
 }
 
 /// Counts at a time.
@@ -74,6 +81,7 @@ impl Board {
         let past = Past {
             caught_up: None,
             samples: VecDeque::new(),
+            silent: None,
         };
         Self {
             parts,
@@ -107,6 +115,9 @@ impl Board {
         if is_caught_up {
             past.caught_up = Some(SystemTime::now());
         }
+        let waiting = self.parts.log.as_ref().and_then(|log| log.waiting());
+        let goes_on = |acknowledged| past.silent.filter(|(before, _)| *before == acknowledged);
+        past.silent = waiting.map(|it| goes_on(it).unwrap_or((it, sample.at)));
     }
 
     /// Everything, as it is now.
@@ -133,7 +144,9 @@ impl Board {
                 .read()
                 .map(|status| reader_status(&status, changes_per_second)),
             sink: applied.map(|status| sink_status(&status, rows_per_second)),
-            last_error: self.parts.trouble.borrow().clone(),
+            last_error: self
+                .outage()
+                .or_else(|| self.parts.trouble.borrow().clone()),
             paused: orders.paused,
             skips: orders.skips,
             skipped: orders.skipped,
@@ -148,7 +161,7 @@ impl Board {
         let is_applying = sink.as_ref().is_none_or(|sink| sink.is_applying);
         let is_paused = sink.as_ref().is_some_and(|it| it.orders.pause.is_some());
         let pipeline = sink.and_then(|sink| sink.state);
-        if self.is_failing() {
+        if self.is_failing() || self.outage().is_some() {
             return State::Retrying;
         }
         if is_away || !is_applying {
@@ -164,10 +177,23 @@ impl Board {
         }
     }
 
+    /// A Kafka that acknowledges nothing: its client goes on trying and tells of no failure.
+    fn outage(&self) -> Option<Trouble> {
+        let (_, since) = self.past().silent?;
+        let silent = since.elapsed();
+        (silent >= SILENCE).then(|| Trouble {
+            part: "reader".to_owned(),
+            error: format!("Kafka has acknowledged nothing for {} s", silent.as_secs()),
+            remedy: "see that its brokers are up and reachable; the reader goes on by itself"
+                .to_owned(),
+            attempts: 1,
+            at: unix_seconds(),
+        })
+    }
+
     /// Whether a part has failed so lately that nothing says it works again.
     fn is_failing(&self) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs();
+        let now = unix_seconds();
         let trouble = self.parts.trouble.borrow();
         trouble
             .as_ref()
@@ -341,6 +367,11 @@ fn latency(histogram: &Histogram) -> Latency {
         sum_seconds: histogram.sum().as_secs_f64(),
         buckets: buckets.collect(),
     }
+}
+
+fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 #[expect(

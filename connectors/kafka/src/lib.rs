@@ -20,5 +20,5 @@ pub use consumer::KafkaLogReader;
 pub use error::Error;
 pub use examine::examine;
 pub use partitioner::partition_of;
-pub use producer::KafkaLog;
+pub use producer::{Flow, KafkaLog};
 pub use settings::{Compression, Settings};

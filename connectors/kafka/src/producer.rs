@@ -11,6 +11,7 @@
 //! - Only a record whose offset the broker told is delivered.
 
 mod deliveries;
+mod flow;
 mod openings;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::settings::{batch_bytes, create};
 use crate::topics::Limits;
 use crate::{Error, Settings, partition_of, topics};
 use deliveries::{Deliveries, Opaque};
+pub use flow::Flow;
 use openings::{Openings, Turn};
 
 /// How long a header's lengths are at most on the wire.
@@ -50,6 +52,7 @@ pub struct KafkaLog {
     /// Of all topics since this was made: a term writes to them again.
     limits: Limits,
     term: Option<Term>,
+    flow: Arc<Flow>,
     scan: LogScan,
 }
 
@@ -94,7 +97,13 @@ impl KafkaLog {
             commit_log,
             limits: Limits::new(),
             term: None,
+            flow: Arc::default(),
         }
+    }
+
+    /// Shows how records flow, over all terms.
+    pub fn flow(&self) -> Arc<Flow> {
+        self.flow.clone()
     }
 
     fn term(&self) -> Result<&Term, Error> {
@@ -123,7 +132,9 @@ impl KafkaLog {
         }
         let limit = self.limits.values().min().copied();
         let (settings, topic) = (self.settings.clone(), self.commit_log.clone());
-        self.term = Some(blocking(move || Term::begin(&settings, limit, &topic)).await?);
+        let deliveries = Arc::new(Deliveries::of(self.flow.clone()));
+        let begin = move || Term::begin(&settings, limit, deliveries, &topic);
+        self.term = Some(blocking(begin).await?);
         Ok(())
     }
 
@@ -254,8 +265,12 @@ impl Drop for KafkaLog {
 
 impl Term {
     /// Makes the first producer; may block.
-    fn begin(settings: &Settings, limit: Option<usize>, topic: &str) -> Result<Self, Error> {
-        let deliveries = Arc::new(Deliveries::default());
+    fn begin(
+        settings: &Settings,
+        limit: Option<usize>,
+        deliveries: Arc<Deliveries>,
+        topic: &str,
+    ) -> Result<Self, Error> {
         let pace = Pace::Prompt;
         Ok(Self {
             prompt: producer(settings, pace, limit, &deliveries, topic)?,
@@ -492,9 +507,11 @@ mod tests {
             // Each is a batch of its own, and both are on their way.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        assert_eq!(log.flow().waiting(), Some(1));
         while log.outstanding().is_some() {
             log.progress().await.expect("they are delivered");
         }
+        assert_eq!(log.flow().waiting(), None);
         let read = log.read(0, 3).await.expect("the log");
         let read: Vec<_> = read.into_iter().map(|entry| entry.record).collect();
         assert_eq!(read, records);

@@ -5,12 +5,13 @@
 //! - Room is announced once a quarter of a full queue is free, not at every record.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::error::KafkaError;
 use tokio::sync::{Notify, oneshot};
 use tracing::debug;
 
+use super::Flow;
 use crate::Error;
 
 /// Marks the opaque of an awaited record; the rest of the bits number it.
@@ -21,6 +22,7 @@ const AWAITED: usize = 1 << (usize::BITS - 1);
 pub(crate) struct Deliveries {
     state: Mutex<State>,
     changed: Notify,
+    flow: Arc<Flow>,
 }
 
 /// What a record carries through librdkafka and back.
@@ -55,6 +57,15 @@ struct Failure {
 // === impl Deliveries ===
 
 impl Deliveries {
+    /// Of a term that begins.
+    pub(crate) fn of(flow: Arc<Flow>) -> Self {
+        flow.begin();
+        Self {
+            flow,
+            ..Self::default()
+        }
+    }
+
     /// Counts a record of an entry; call it before the record is given to librdkafka.
     pub(crate) fn add(&self, entry: u64) -> Result<Opaque, Error> {
         // An entry beyond 63 bits is out of reach of any counter.
@@ -66,6 +77,7 @@ impl Deliveries {
             _ => state.entries.push_back(Entry { number, records: 1 }),
         }
         state.in_flight += 1;
+        self.flow.sent();
         Ok(Opaque(number))
     }
 
@@ -78,6 +90,7 @@ impl Deliveries {
         state.next_awaited += 1;
         state.awaited.insert(opaque, sender);
         state.in_flight += 1;
+        self.flow.sent();
         Ok((Opaque(opaque), receiver))
     }
 
@@ -85,6 +98,7 @@ impl Deliveries {
     pub(crate) fn refused(&self, opaque: Opaque) {
         let mut state = self.state();
         state.remove(opaque.0);
+        self.flow.ended(false);
         let in_flight = state.in_flight;
         state.resume_at = Some(in_flight - in_flight / 4);
         // Nothing in flight, so no delivery will announce it: librdkafka is about to free it.
@@ -96,6 +110,7 @@ impl Deliveries {
     /// Takes back a record whose turn comes when another is delivered, which `announce` tells.
     pub(crate) fn put_off(&self, opaque: Opaque) {
         self.state().remove(opaque.0);
+        self.flow.ended(false);
     }
 
     /// Wakes whoever waits for progress.
@@ -105,6 +120,7 @@ impl Deliveries {
 
     /// A record is acknowledged.
     pub(crate) fn delivered(&self, opaque: Opaque, offset: i64) {
+        self.flow.ended(true);
         let mut state = self.state();
         let oldest = state.oldest();
         if let Some(awaiting) = state.remove(opaque.0) {
