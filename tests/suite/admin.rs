@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Command;
 
 use serde_json::Value;
-use walferry_harness::{eventually, free_port};
+use walferry_harness::{Database, Kafka, Stack, eventually, free_port, fresh_directory};
 
 use crate::daemon::{PATIENCE, Pipeline};
 
@@ -22,12 +22,15 @@ struct Answer {
 /// A pipeline that listens, and where.
 async fn listening(name: &str) -> (Pipeline, u16) {
     let pipeline = Pipeline::new(name, SCHEMA, "public.*").await;
-    let port = free_port().unwrap();
-    append(
-        &pipeline,
-        &format!("[admin]\nlisten = \"127.0.0.1:{port}\"\n"),
-    );
+    let port = listen(&pipeline);
     (pipeline, port)
+}
+
+fn listen(pipeline: &Pipeline) -> u16 {
+    let port = free_port().unwrap();
+    let section = format!("[admin]\nlisten = \"127.0.0.1:{port}\"\n");
+    append(pipeline, &section);
+    port
 }
 
 fn append(pipeline: &Pipeline, text: &str) {
@@ -312,4 +315,40 @@ async fn the_service_manager_hears_of_the_start_the_state_and_the_stop() {
         String::from_utf8_lossy(&buffer[..length]).trim(),
         "STOPPING=1"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_that_is_away_shows_until_it_is_back() {
+    let root = fresh_directory("kafka_away").unwrap();
+    let mut kafka = Kafka::start(root.path()).await.unwrap();
+    let stack = Stack::shared().await.unwrap();
+    let database = Database {
+        brokers: kafka.brokers(),
+        ..stack.fresh_database("kafka_away").await.unwrap()
+    };
+    let pipeline = Pipeline::over(database, SCHEMA, "public.*").await;
+    let port = listen(&pipeline);
+    let daemon = pipeline.start();
+    pipeline
+        .sql
+        .batch_execute("insert into t values (1, 'x')")
+        .await
+        .unwrap();
+    pipeline.equal(&["t"]).await;
+    let until = async |wanted: &str| {
+        let attempt = async || match status(port).await {
+            Ok(shown) if shown["state"] == wanted => Ok(shown),
+            other => Err(format!("{other:?}")),
+        };
+        eventually(PATIENCE, wanted, attempt).await.unwrap()
+    };
+    until("live").await;
+    kafka.kill().await.unwrap();
+    let shown = until("retrying").await;
+    let error = shown["last_error"]["error"].as_str().unwrap();
+    assert!(error.contains("Kafka has acknowledged nothing"), "{shown}");
+    assert_eq!(get(port, "/ready").await.unwrap().code, 503);
+    kafka.restart().await.unwrap();
+    until("live").await;
+    assert!(daemon.stop().await.success());
 }
