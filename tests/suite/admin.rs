@@ -1,10 +1,12 @@
 //! What a running daemon shows: status, metrics, the page, and the command that asks for them.
 
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use walferry_harness::{Database, Kafka, Stack, eventually, free_port, fresh_directory};
+use walferry_harness::{
+    Database, Kafka, Stack, eventually, free_port, fresh_directory, project_root,
+};
 
 use crate::daemon::{PATIENCE, Pipeline};
 
@@ -67,6 +69,27 @@ async fn get(port: u16, path: &str) -> Result<Answer, String> {
 async fn status(port: u16) -> Result<Value, String> {
     let answer = get(port, "/status").await?;
     serde_json::from_str(&answer.body).map_err(|error| error.to_string())
+}
+
+/// What Prometheus's own check has against an exposition; nothing where that is not installed.
+fn complaints(metrics: &str) -> String {
+    let Ok(checked) = Command::new(project_root().join(".tools/promtool/promtool"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    else {
+        return String::new();
+    };
+    checked
+        .stdin
+        .as_ref()
+        .unwrap()
+        .write_all(metrics.as_bytes())
+        .unwrap();
+    let said = checked.wait_with_output().unwrap();
+    String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
 }
 
 async fn said(pipeline: &Pipeline, arguments: &[&str]) -> crate::site::Said {
@@ -140,6 +163,7 @@ async fn a_daemon_says_what_it_does_to_people_to_scripts_and_to_prometheus() {
     ] {
         assert!(metrics.contains(&line), "{line} in\n{metrics}");
     }
+    assert_eq!(complaints(&metrics), "");
 
     for (path, code) in [("/live", 200), ("/ready", 200), ("/nothing", 404)] {
         assert_eq!(get(port, path).await.unwrap().code, code, "{path}");
