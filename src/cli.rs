@@ -8,6 +8,7 @@ mod about;
 mod backfill;
 mod check;
 mod configuration;
+mod daemon;
 mod error;
 mod exit;
 mod help;
@@ -19,6 +20,7 @@ mod plan;
 mod progress;
 mod signals;
 mod status;
+mod top;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -134,6 +136,9 @@ enum Configured {
         #[arg(long)]
         watch: bool,
     },
+    /// Shows the same live in the terminal
+    #[command(long_about = help::TOP, after_long_help = help::TOP_EXAMPLES)]
+    Top,
     /// Loads batch tables as they are now
     #[command(long_about = help::BACKFILL, after_long_help = help::BACKFILL_EXAMPLES)]
     Backfill {
@@ -269,11 +274,13 @@ async fn configured(
         }
         Configured::Check => check::run(config, tasks, output).await,
         Configured::Plan => plan::run(config, tasks, output).await,
-        Configured::Status { watch } => {
-            let stop = tasks.stop_signal();
-            let shown = stop.run_until_cancelled(status::run(config, watch, output));
-            shown.await.unwrap_or(Ok(Exit::Success))
+        Configured::Status { watch: false } => {
+            until_stopped(tasks, status::run(config, output)).await
         }
+        Configured::Status { watch: true } => {
+            until_stopped(tasks, status::watch(config, tasks, output)).await
+        }
+        Configured::Top => until_stopped(tasks, top::run(config, tasks, output)).await,
         Configured::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Configured::Verify { tables } => verify::run(config, &tables, tasks, output).await,
         Configured::Move { to } => moving::run(config, to, tasks, output).await,
@@ -295,6 +302,15 @@ async fn configured(
         }
         Configured::Config => configuration::run(config, output),
     }
+}
+
+/// What only looks leaves in order wherever it is.
+async fn until_stopped(
+    tasks: &Tasks,
+    looking: impl Future<Output = Result<Exit, CliError>>,
+) -> Result<Exit, CliError> {
+    let looked = tasks.stop_signal().run_until_cancelled(looking).await;
+    looked.unwrap_or(Ok(Exit::Success))
 }
 
 async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<Exit, CliError> {

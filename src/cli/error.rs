@@ -31,6 +31,15 @@ pub(super) enum CliError {
     /// Nobody reads the results.
     #[error("writing to stdout")]
     Output(#[source] io::Error),
+    /// There is nothing to draw on.
+    #[error(
+        "`walferry top` draws on a terminal, and neither into a pipe nor as JSON: there `walferry status --watch` shows \
+         the same"
+    )]
+    NoTerminal,
+    /// The terminal does not do what it is told.
+    #[error("drawing on the terminal")]
+    Terminal(#[source] io::Error),
     /// The man pages cannot be written.
     #[error("writing the man pages into {}", directory.display())]
     Pages {
@@ -49,7 +58,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Tables(_) => Exit::Usage,
+            Self::Config(_) | Self::Tables(_) | Self::NoTerminal => Exit::Usage,
             Self::Fault(fault) if fault.class() == Class::Fenced => Exit::Fenced,
             _ => Exit::Failed,
         }

@@ -91,6 +91,8 @@ pub(super) const STATUS: &str = "\
 Shows what the running daemon says of itself: what it is doing, how far MongoDB is behind PostgreSQL
 and which stage is waited for, WAL that PostgreSQL keeps, rows by table, and the last error.
 
+With --watch it looks each second, until Ctrl-C, and waits for a daemon that is away.
+
 It asks the daemon at `listen` of [admin], where / is a page with the same, /metrics is for
 Prometheus, and /live and /ready are for whoever watches over processes.";
 
@@ -104,6 +106,25 @@ Exit codes:
   0  changes are followed, or tables are copied
   1  the daemon is starting, tries again after an error, or does not answer
   2  the command line or the configuration is mistaken";
+
+pub(super) const TOP: &str = "\
+Shows live, in the terminal, what `walferry status` does: the stages with their rates, the one that is
+waited for marked, how far MongoDB is behind, the slot and the WAL that it keeps, rows per second as a
+curve, how soon changes are visible, the tables with their rates, and the last errors with what to do.
+
+It looks each second; a daemon that is away is waited for. q, Esc or Ctrl-C leaves, the arrows, PageUp,
+PageDown, Home and End go through the tables, s sorts them by rate, rows or name. NO_COLOR is respected.";
+
+pub(super) const TOP_EXAMPLES: &str = "\
+Examples:
+  walferry top
+  walferry top --config /etc/walferry.toml
+  walferry status --watch --json | jq .lag     where there is no terminal
+
+Exit codes:
+  0  it was left, by a key or a signal
+  1  it cannot ask: there is no [admin] listen, or another program listens there
+  2  the command line or the configuration is mistaken, or there is no terminal to draw on";
 
 pub(super) const BACKFILL: &str = "\
 Loads the tables with mode = \"batch\" as they are now, all from one snapshot.

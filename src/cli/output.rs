@@ -64,6 +64,16 @@ impl Output {
             .map_err(CliError::Output)
     }
 
+    /// Says on stderr what is no result.
+    #[allow(
+        clippy::unused_self,
+        reason = "as the results, what is said beside them goes through one place"
+    )]
+    pub(super) fn note(&self, text: &str) {
+        // Nobody is left to tell when stderr is gone.
+        writeln!(io::stderr(), "{text}").unwrap_or_default();
+    }
+
     /// Shows an error on stderr; its exit code.
     #[allow(
         clippy::unused_self,

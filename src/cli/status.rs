@@ -1,96 +1,74 @@
 //! `walferry status`: what the running daemon says of itself.
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::fmt::{self, Write as _};
+use std::time::{Duration, SystemTime};
 
-use walferry_core::{Class, Classify, Fault};
+use walferry_core::{Fault, Tasks};
 
+use super::daemon::{Daemon, Look};
 use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
-use crate::status::{Latency, OrderStatus, Stage, Status};
+use crate::status::{Latency, OrderStatus, SourceStatus, Stage, Status, Trouble};
 
-/// How long the daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks of `--watch`.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Moves to the top of the terminal and clears what is below.
 const HOME: &str = "\x1b[H\x1b[J";
 
-/// Why a daemon did not say how it is.
-#[derive(Debug, thiserror::Error)]
-enum StatusError {
-    #[error(
-        "the configuration has no [admin] listen, so that a running daemon cannot be asked: add `listen = \
-         \"127.0.0.1:9187\"` and start it again"
-    )]
-    NotListening,
-    #[error(
-        "asking the daemon at {listen}: see that `walferry run` is running with this configuration"
-    )]
-    NoAnswer {
-        listen: SocketAddr,
-        source: Box<ureq::Error>,
-    },
-    #[error("the answer of {listen} is no status of walferry: another program listens there")]
-    Foreign {
-        listen: SocketAddr,
-        source: serde_json::Error,
-    },
+/// What the cells of a [`StageRow`] are.
+pub(super) const STAGE_HEADING: [&str; 5] =
+    ["stage", "at", "waiting", "per second", "since the start"];
+
+/// One place on the way of a change.
+pub(super) struct StageRow {
+    /// Under [`STAGE_HEADING`].
+    pub(super) cells: [String; 5],
+    /// Whether the others wait for this one.
+    pub(super) is_guilty: bool,
 }
 
-impl Classify for StatusError {
-    fn class(&self) -> Class {
-        Class::Fatal
-    }
+pub(super) async fn run(config: &Config, output: &Output) -> Result<Exit, CliError> {
+    let daemon = Daemon::of(config).map_err(Fault::from)?;
+    let status = daemon.ask().await.map_err(Fault::from)?;
+    show(&status, "", output)?;
+    Ok(if status.state.is_working() {
+        Exit::Success
+    } else {
+        Exit::Failed
+    })
 }
 
-pub(super) async fn run(config: &Config, watch: bool, output: &Output) -> Result<Exit, CliError> {
-    let listen = config.admin.listen;
-    let listen = listen.ok_or_else(|| Fault::from(StatusError::NotListening))?;
-    loop {
-        let status = ask(listen).await?;
-        if output.is_json() {
-            output.json(&status)?;
-        } else {
-            let text = shown(&status);
-            let home = if watch && output.is_terminal() {
-                HOME
-            } else {
-                ""
-            };
-            output.text(&format!("{home}{text}"))?;
+/// Looks again each second. A daemon that is away is waited for: it may be on its way up.
+pub(super) async fn watch(
+    config: &Config,
+    tasks: &Tasks,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let daemon = Daemon::of(config).map_err(Fault::from)?;
+    let home = if output.is_terminal() { HOME } else { "" };
+    let mut looks = daemon.watch(tasks);
+    let mut is_away = false;
+    while let Some(look) = looks.recv().await {
+        match look.map_err(Fault::from)? {
+            Look::Here(status) => {
+                is_away = false;
+                show(&status, home, output)?;
+            }
+            Look::Away(away) if !is_away => {
+                is_away = true;
+                output.note(&format!("{away}: waiting for it"));
+            }
+            Look::Away(_) => {}
         }
-        if !watch {
-            return Ok(if status.state.is_working() {
-                Exit::Success
-            } else {
-                Exit::Failed
-            });
-        }
-        tokio::time::sleep(PAUSE).await;
     }
+    Ok(Exit::Success)
 }
 
-async fn ask(listen: SocketAddr) -> Result<Status, Fault> {
-    let asked = tokio::task::spawn_blocking(move || get(listen)).await;
-    let no_answer = |source| StatusError::NoAnswer { listen, source };
-    let text = asked
-        .unwrap_or_else(|_| Err(ureq::Error::ConnectionFailed.into()))
-        .map_err(no_answer)?;
-    let status = serde_json::from_str(&text);
-    Ok(status.map_err(|source| StatusError::Foreign { listen, source })?)
-}
-
-fn get(listen: SocketAddr) -> Result<String, Box<ureq::Error>> {
-    let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .proxy(None)
-        .build()
-        .new_agent();
-    let mut answer = agent.get(format!("http://{listen}/status")).call()?;
-    Ok(answer.body_mut().read_to_string()?)
+fn show(status: &Status, home: &str, output: &Output) -> Result<(), CliError> {
+    if output.is_json() {
+        output.json(status)
+    } else {
+        output.text(&format!("{home}{}", shown(status)))
+    }
 }
 
 fn shown(status: &Status) -> String {
@@ -106,7 +84,7 @@ fn shown(status: &Status) -> String {
         },
     );
     // Writing to a string never fails.
-    let _ = writeln!(text, "{}\n{}", behind(status), stages(status));
+    let _ = writeln!(text, "{}\n{}", behind(status), grid(status));
     if let Some(latency) = status.sink.as_ref().and_then(|it| latency(&it.latency)) {
         let _ = writeln!(text, "{latency}\n");
     }
@@ -119,9 +97,8 @@ fn shown(status: &Status) -> String {
     }
     text.push_str(&orders(status));
     if let Some(error) = &status.last_error {
-        let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(error.at);
-        let at = humantime::format_rfc3339_seconds(at);
-        let _ = writeln!(text, "last error, {at}, {}: {}", error.part, error.error);
+        let (at, part) = (at(error), &error.part);
+        let _ = writeln!(text, "last error, {at}, {part}: {}", error.error);
         let _ = writeln!(text, "  to do: {}", error.remedy);
     }
     text
@@ -169,18 +146,22 @@ fn asked(order: &OrderStatus) -> String {
     format!("by {}, {at}{reason}", order.by)
 }
 
-fn behind(status: &Status) -> String {
+/// How far MongoDB is behind, and which stage is to blame.
+pub(super) fn behind(status: &Status) -> String {
     let lag = &status.lag;
     let seconds = lag.seconds.map_or("an unknown time".to_owned(), |seconds| {
         format!("{seconds:.1} s")
     });
+    let size = lag
+        .bytes
+        .map_or(String::new(), |size| format!(" ({})", bytes(Some(size))));
     let stage = match lag.stage {
         None => "",
         Some(Stage::Reader) => "; the reader is what is waited for",
         Some(Stage::Kafka) => "; Kafka is what is waited for",
         Some(Stage::Sink) => "; the sink is what is waited for",
     };
-    format!("MongoDB is {seconds} behind{stage}")
+    format!("MongoDB is {seconds}{size} behind{stage}")
 }
 
 /// How soon groups were visible; none before the first.
@@ -195,39 +176,69 @@ fn latency(latency: &Latency) -> Option<String> {
     ))
 }
 
-fn stages(status: &Status) -> Grid {
-    let mut grid = Grid::new(&["stage", "at", "waiting", "per second", "since the start"]);
-    let lag = &status.lag;
-    if let Some(source) = &status.source {
-        let kept = source.retained_bytes.map_or("no slot".to_owned(), |kept| {
-            format!("{} of WAL kept", bytes(Some(kept)))
-        });
-        let at = source
-            .flush_lsn
-            .map_or("-".to_owned(), |lsn| lsn.to_string());
-        grid.row(["PostgreSQL".to_owned(), at, kept]);
+fn grid(status: &Status) -> Grid {
+    let mut grid = Grid::new(&STAGE_HEADING);
+    for row in stages(status) {
+        grid.row(row.cells);
     }
-    if let Some(reader) = &status.reader {
-        grid.row([
+    grid
+}
+
+/// The way of a change, a row for each place.
+pub(super) fn stages(status: &Status) -> Vec<StageRow> {
+    let lag = &status.lag;
+    let is_guilty = |stage| lag.stage == Some(stage);
+    let source = status.source.iter().map(|source| StageRow {
+        cells: source_cells(source),
+        is_guilty: false,
+    });
+    let reader = status.reader.iter().map(|reader| StageRow {
+        cells: [
             "reader".to_owned(),
             reader.read_lsn.to_string(),
             bytes(lag.reader_bytes),
             format!("{:.0}", reader.changes_per_second),
             format!("{} changes", thousands(reader.changes)),
-        ]);
-        if lag.sink_bytes.is_some() || status.sink.is_none() {
-            let at = reader.confirmed_lsn.to_string();
-            grid.row(["Kafka".to_owned(), at, bytes(lag.log_bytes)]);
-        }
-    }
-    if let Some(sink) = &status.sink {
-        grid.row([
+        ],
+        is_guilty: is_guilty(Stage::Reader),
+    });
+    let has_kafka = lag.sink_bytes.is_some() || status.sink.is_none();
+    let kafka = status.reader.iter().filter(|_| has_kafka);
+    let kafka = kafka.map(|reader| StageRow {
+        cells: [
+            "Kafka".to_owned(),
+            reader.confirmed_lsn.to_string(),
+            bytes(lag.log_bytes),
+            String::new(),
+            String::new(),
+        ],
+        is_guilty: is_guilty(Stage::Kafka),
+    });
+    let sink = status.sink.iter().map(|sink| StageRow {
+        cells: [
             "sink".to_owned(),
             sink.end_lsn.to_string(),
             bytes(lag.sink_bytes.or(lag.log_bytes)),
             format!("{:.0}", sink.rows_per_second),
             format!("{} rows", thousands(sink.rows)),
-        ]);
-    }
-    grid
+        ],
+        is_guilty: is_guilty(Stage::Sink),
+    });
+    source.chain(reader).chain(kafka).chain(sink).collect()
+}
+
+fn source_cells(source: &SourceStatus) -> [String; 5] {
+    let kept = source.retained_bytes.map_or("no slot".to_owned(), |kept| {
+        format!("{} of WAL kept", bytes(Some(kept)))
+    });
+    let at = source
+        .flush_lsn
+        .map_or("-".to_owned(), |lsn| lsn.to_string());
+    let name = "PostgreSQL".to_owned();
+    [name, at, kept, String::new(), String::new()]
+}
+
+/// When an error was, as it is shown.
+pub(super) fn at(error: &Trouble) -> impl fmt::Display {
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(error.at))
 }

@@ -22,7 +22,7 @@ struct Answer {
 }
 
 /// A pipeline that listens, and where.
-async fn listening(name: &str) -> (Pipeline, u16) {
+pub(crate) async fn listening(name: &str) -> (Pipeline, u16) {
     let pipeline = Pipeline::new(name, SCHEMA, "public.*").await;
     let port = listen(&pipeline);
     (pipeline, port)
@@ -375,4 +375,40 @@ async fn a_kafka_that_is_away_shows_until_it_is_back() {
     kafka.restart().await.unwrap();
     until("live").await;
     assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_outlives_a_daemon_that_restarts_and_hears_of_it_once() {
+    let (pipeline, port) = listening("watched").await;
+    let daemon = pipeline.start();
+    let watcher = pipeline.spawn("watch.log", &["status", "--watch"]);
+    let says = async |text: &str| {
+        let said = || std::fs::read_to_string(watcher.log()).unwrap();
+        let attempt = async || said().contains(text).then_some(()).ok_or_else(said);
+        let what = format!("the watcher to say {text}");
+        eventually(PATIENCE, &what, attempt).await.unwrap();
+        said()
+    };
+    says(": live, up ").await;
+    assert!(daemon.stop().await.success());
+    let nobody = format!("no daemon answers on 127.0.0.1:{port}, since ");
+    says(&nobody).await;
+    refuse(port, 3).await;
+    std::fs::write(watcher.log(), "").unwrap();
+    let daemon = pipeline.start();
+    let said = says(": live, up ").await;
+    assert!(!said.contains(&nobody), "{said}");
+    let ended = watcher.stop(walferry_harness::Signal::INT, PATIENCE).await;
+    assert_eq!(ended.unwrap().code(), Some(0));
+    assert!(daemon.stop().await.success());
+}
+
+/// Hangs up on so many callers.
+async fn refuse(port: u16, callers: usize) {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+    let listener = listener.unwrap();
+    for _ in 0..callers {
+        let call = tokio::time::timeout(PATIENCE, listener.accept()).await;
+        drop(call.expect("somebody calls").unwrap());
+    }
 }

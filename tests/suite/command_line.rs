@@ -12,6 +12,8 @@ async fn the_help_of_every_command_reads_as_documentation() {
         "run",
         "backfill",
         "verify",
+        "status",
+        "top",
         "config",
         "completions",
         "man",

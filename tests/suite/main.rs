@@ -23,6 +23,7 @@ mod retail;
 mod site;
 mod stream;
 mod tls;
+mod top;
 mod torture;
 mod verify;
 mod workload;
