@@ -275,7 +275,7 @@ async fn configured(
         Configured::Check => check::run(config, tasks, output).await,
         Configured::Plan => plan::run(config, tasks, output).await,
         Configured::Status { watch: false } => {
-            until_stopped(tasks, status::run(config, output)).await
+            until_stopped(tasks, status::run(config, tasks, output)).await
         }
         Configured::Status { watch: true } => {
             until_stopped(tasks, status::watch(config, tasks, output)).await

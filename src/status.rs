@@ -5,16 +5,19 @@
 
 mod board;
 mod lag;
+mod servers;
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use walferry_core::Class;
-use walferry_schema::Lsn;
+use walferry_postgres::SlotReport;
+use walferry_schema::{Lsn, Phase, Position};
 
 pub use self::board::{Board, Parts};
 pub use self::lag::{Lag, Stage};
+pub use self::servers::{PositionStatus, ServersStatus};
 
 /// A pipeline at one moment. Counts and rates are this process's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -237,6 +240,26 @@ impl fmt::Display for State {
     }
 }
 
+// === impl SourceStatus ===
+
+impl SourceStatus {
+    /// As it was measured last, and why it could not be since.
+    fn new(report: Option<SlotReport>, error: Option<String>) -> Self {
+        let version = report.as_ref().map(|it| it.server_version.clone());
+        let flush_lsn = report.as_ref().map(|it| it.flush_lsn);
+        let slot = report.and_then(|it| it.slot);
+        Self {
+            version,
+            flush_lsn,
+            retained_bytes: slot.as_ref().and_then(|it| it.retained_bytes),
+            spare_bytes: slot.as_ref().and_then(|it| it.spare_bytes),
+            is_active: slot.as_ref().is_some_and(|it| it.is_active),
+            wal_status: slot.map(|it| it.wal_status),
+            error,
+        }
+    }
+}
+
 // === impl Latency ===
 
 impl Latency {
@@ -246,6 +269,14 @@ impl Latency {
         let wanted = (self.count * percent).div_ceil(100).max(1);
         let found = self.buckets.iter().find(|it| it.count >= wanted)?;
         Some(Duration::from_secs_f64(found.seconds))
+    }
+}
+
+/// A position as `GENERATION/LSN` of the commit, or as the chunk of the snapshot.
+fn shown(position: Position) -> String {
+    match position.phase {
+        Phase::Stream(lsn) => format!("{}/{lsn}", position.generation),
+        Phase::Snapshot(chunk) => format!("{}/chunk {chunk}", position.generation),
     }
 }
 

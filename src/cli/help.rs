@@ -91,6 +91,9 @@ pub(super) const STATUS: &str = "\
 Shows what the running daemon says of itself: what it is doing, how far MongoDB is behind PostgreSQL
 and which stage is waited for, WAL that PostgreSQL keeps, rows by table, and the last error.
 
+When no daemon answers it shows what the servers know, and says so: the slot, the WAL that is kept for it,
+and where the sink left off. As JSON that object has \"from\": \"servers\".
+
 With --watch it looks each second, until Ctrl-C, and waits for a daemon that is away.
 
 It asks the daemon at `listen` of [admin], where / is a page with the same, /metrics is for
@@ -104,7 +107,7 @@ Examples:
 
 Exit codes:
   0  changes are followed, or tables are copied
-  1  the daemon is starting, tries again after an error, or does not answer
+  1  the daemon is starting, tries again after an error, or does not answer, whatever the servers say
   2  the command line or the configuration is mistaken";
 
 pub(super) const TOP: &str = "\

@@ -5,11 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use walferry_core::{Fault, Tasks};
 
-use super::daemon::{Daemon, Look};
+use super::daemon::{AskError, Daemon, Look};
 use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
-use crate::status::{Latency, OrderStatus, SourceStatus, Stage, Status, Trouble};
+use crate::status::{
+    Latency, OrderStatus, PositionStatus, ServersStatus, SourceStatus, Stage, Status, Trouble,
+};
 
 /// Moves to the top of the terminal and clears what is below.
 const HOME: &str = "\x1b[H\x1b[J";
@@ -26,15 +28,79 @@ pub(super) struct StageRow {
     pub(super) is_guilty: bool,
 }
 
-pub(super) async fn run(config: &Config, output: &Output) -> Result<Exit, CliError> {
-    let daemon = Daemon::of(config).map_err(Fault::from)?;
-    let status = daemon.ask().await.map_err(Fault::from)?;
-    show(&status, "", output)?;
-    Ok(if status.state.is_working() {
-        Exit::Success
+pub(super) async fn run(config: &Config, tasks: &Tasks, output: &Output) -> Result<Exit, CliError> {
+    let status = match Daemon::of(config) {
+        Ok(daemon) => daemon.ask().await,
+        Err(error) => Err(error),
+    };
+    match status {
+        Ok(status) => {
+            show(&status, "", output)?;
+            Ok(if status.state.is_working() {
+                Exit::Success
+            } else {
+                Exit::Failed
+            })
+        }
+        // Somebody else's answer is a mistake to be mended, no daemon that is away.
+        Err(error @ AskError::Foreign { .. }) => Err(Fault::from(error).into()),
+        Err(error) => without_daemon(config, error, tasks, output).await,
+    }
+}
+
+/// Shows what the servers know; it stays a failure.
+async fn without_daemon(
+    config: &Config,
+    error: AskError,
+    tasks: &Tasks,
+    output: &Output,
+) -> Result<Exit, CliError> {
+    let daemon = match error {
+        AskError::NotListening => "the daemon cannot be asked",
+        _ => "the daemon does not answer",
+    };
+    let fault = Fault::from(error);
+    let asked = ServersStatus::ask(config, fault.to_string(), tasks);
+    // It holds both servers' connecting: too much for the stack of everybody who waits.
+    let servers = Box::pin(asked).await;
+    if output.is_json() {
+        output.json(&servers)?;
     } else {
-        Exit::Failed
-    })
+        let (pipeline, known) = (&servers.pipeline, from_servers(&servers));
+        output.text(&format!("{pipeline}: {daemon}; from the servers:\n{known}"))?;
+    }
+    Err(fault.into())
+}
+
+fn from_servers(servers: &ServersStatus) -> String {
+    let source = &servers.source;
+    let slot = match (&source.error, servers.confirmed_lsn) {
+        (Some(error), _) => format!("PostgreSQL: {error}"),
+        (None, None) => slot(source),
+        (None, Some(confirmed)) => format!("{}, confirmed to {confirmed}", slot(source)),
+    };
+    let position = match (&servers.position_error, &servers.position) {
+        (Some(error), _) => format!("MongoDB: {error}"),
+        (None, None) => "position: none yet".to_owned(),
+        (None, Some(position)) => standing(position),
+    };
+    let lag = servers.lag_bytes.map_or(String::new(), |lag| {
+        format!("MongoDB is at most {} of WAL behind\n", bytes(Some(lag)))
+    });
+    format!("{slot}\n{position}\n{lag}")
+}
+
+/// Where the sink left off.
+fn standing(position: &PositionStatus) -> String {
+    let written = position.updated_at.map_or(String::new(), |seconds| {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        format!(", written {}", humantime::format_rfc3339_seconds(at))
+    });
+    let Some((state, end)) = position.state.zip(position.end_lsn) else {
+        return format!("position: claimed, nothing applied{written}");
+    };
+    let last = position.position.as_deref().unwrap_or("nothing");
+    format!("position: {state}, applied up to {end}, last {last}{written}")
 }
 
 /// Looks again each second. A daemon that is away is waited for: it may be on its way up.
@@ -236,6 +302,23 @@ fn source_cells(source: &SourceStatus) -> [String; 5] {
         .map_or("-".to_owned(), |lsn| lsn.to_string());
     let name = "PostgreSQL".to_owned();
     [name, at, kept, String::new(), String::new()]
+}
+
+/// The slot and what it keeps on its server.
+pub(super) fn slot(source: &SourceStatus) -> String {
+    let Some(wal) = source.wal_status.as_ref() else {
+        return "slot: none".to_owned();
+    };
+    let used = if source.is_active {
+        "in use"
+    } else {
+        "not in use"
+    };
+    let kept = bytes(source.retained_bytes);
+    let spare = source.spare_bytes.map_or(String::new(), |spare| {
+        format!(", {} to spare", bytes(Some(spare)))
+    });
+    format!("slot: {used}, {kept} of WAL kept ({wal}){spare}")
 }
 
 /// When an error was, as it is shown.

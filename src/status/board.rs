@@ -270,18 +270,7 @@ impl Board {
         if report.is_none() && error.is_none() {
             return None;
         }
-        let version = report.as_ref().map(|it| it.server_version.clone());
-        let flush_lsn = report.as_ref().map(|it| it.flush_lsn);
-        let slot = report.and_then(|it| it.slot);
-        Some(SourceStatus {
-            version,
-            flush_lsn,
-            retained_bytes: slot.as_ref().and_then(|it| it.retained_bytes),
-            spare_bytes: slot.as_ref().and_then(|it| it.spare_bytes),
-            is_active: slot.as_ref().is_some_and(|it| it.is_active),
-            wal_status: slot.map(|it| it.wal_status),
-            error,
-        })
+        Some(SourceStatus::new(report, error))
     }
 }
 

@@ -21,6 +21,7 @@ mod reliability;
 mod restarts;
 mod retail;
 mod site;
+mod status;
 mod stream;
 mod tls;
 mod top;

@@ -2,9 +2,11 @@
 //!
 //! - It only looks.
 
-use bson::{Bson, Document, doc};
+use std::time::SystemTime;
+
+use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
-use walferry_core::{Fault, Finding};
+use walferry_core::{Checkpoint, Fault, Finding};
 use walferry_schema::TableName;
 
 use crate::store::Store;
@@ -23,6 +25,15 @@ const ACTIONS: [&str; 9] = [
     "listCollections",
     "renameCollectionSameDB",
 ];
+
+/// What MongoDB keeps of a pipeline.
+#[derive(Clone, Debug)]
+pub struct KeptPosition {
+    /// What was applied; none when the pipeline was claimed and nothing was.
+    pub checkpoint: Option<Checkpoint>,
+    /// When it was written, by the clock of who wrote it.
+    pub updated_at: Option<SystemTime>,
+}
 
 /// Looks at everything that writing the collections of these tables needs.
 pub async fn examine(settings: &Settings, tables: &[TableName]) -> Vec<Finding> {
@@ -50,11 +61,24 @@ pub async fn collections(settings: &Settings) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Where the pipeline of these settings stands; none before it was first claimed. It takes nothing over.
+///
+/// # Errors
+/// When the server cannot be asked, or the position is of another format.
+pub async fn position(settings: &Settings) -> Result<Option<KeptPosition>> {
+    let store = Store::connect(settings.clone()).await?;
+    let stored = claim::read(&store).await?;
+    Ok(stored.map(|stored| KeptPosition {
+        checkpoint: stored.checkpoint,
+        updated_at: stored.updated_at.map(DateTime::to_system_time),
+    }))
+}
+
 async fn look(findings: &mut Vec<Finding>, store: &Store, tables: &[TableName]) -> Result<()> {
     findings.push(server(store).await?);
     findings.push(clock(store).await?);
     findings.push(privileges(store).await?);
-    findings.push(position(store).await);
+    findings.push(standing(store).await);
     if let Err(error) = Naming.check(tables) {
         findings.push(Finding::failed("MongoDB: names", &Fault::from(error)));
         return Ok(());
@@ -134,7 +158,7 @@ fn grants(privilege: &Bson, database: &str, action: &str) -> bool {
 }
 
 /// Where the pipeline stands.
-async fn position(store: &Store) -> Finding {
+async fn standing(store: &Store) -> Finding {
     let subject = format!("MongoDB: position of {}", store.settings.pipeline);
     match claim::read(store).await {
         Ok(None) => Finding::pass(subject, "none yet: the tables will be copied"),

@@ -30,7 +30,7 @@ pub use bson_value::{Microseconds, NumericOverflow, Policies};
 pub use compare::{FieldDifference, differences, show_id};
 pub use document::Truncated;
 pub use error::{Error, Result};
-pub use examine::{collections, examine};
+pub use examine::{KeptPosition, collections, examine, position};
 pub use load::{DocumentBlock, KeyScan, LoadTarget, Loader};
 pub use naming::Naming;
 pub use orders::OrderBook;

@@ -26,6 +26,8 @@ pub(crate) struct Stored {
     pub(crate) database: Option<String>,
     /// The staging collections that were made and not renamed yet.
     pub(crate) staging: Vec<Staged>,
+    /// When it was written.
+    pub(crate) updated_at: Option<DateTime>,
     /// None when the pipeline was claimed and never written.
     pub(crate) checkpoint: Option<Checkpoint>,
 }
@@ -69,6 +71,7 @@ impl Stored {
             writer: document.get_object_id("writer").ok(),
             database: document.get_str("database").ok().map(str::to_owned),
             staging: fields.staging()?,
+            updated_at: document.get_datetime("updated_at").ok().copied(),
             checkpoint,
         })
     }

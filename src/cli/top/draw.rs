@@ -12,9 +12,9 @@ use ratatui::widgets::{
 };
 
 use super::view::{TableRow, View};
-use crate::cli::output::{bytes, thousands};
-use crate::cli::status::{STAGE_HEADING, StageRow, at, behind, stages};
-use crate::status::{Latency, SourceStatus, State, Status, Trouble};
+use crate::cli::output::thousands;
+use crate::cli::status::{STAGE_HEADING, StageRow, at, behind, slot, stages};
+use crate::status::{Latency, State, Status, Trouble};
 
 /// The columns of the stages: all of them, or what fits.
 const COLUMNS: [&[usize]; 3] = [&[0, 1, 2, 3, 4], &[0, 2, 3, 4], &[0, 2, 3]];
@@ -156,22 +156,6 @@ fn facts_of(status: &Status) -> Vec<Line<'static>> {
     let slot = status.source.as_ref().map(slot);
     let visible = status.sink.as_ref().map(|it| quantiles(&it.latency));
     slot.into_iter().chain(visible).map(Line::raw).collect()
-}
-
-fn slot(source: &SourceStatus) -> String {
-    let Some(wal) = source.wal_status.as_ref() else {
-        return "slot: none".to_owned();
-    };
-    let used = if source.is_active {
-        "in use"
-    } else {
-        "not in use"
-    };
-    let kept = bytes(source.retained_bytes);
-    let spare = source.spare_bytes.map_or(String::new(), |spare| {
-        format!(", {} to spare", bytes(Some(spare)))
-    });
-    format!("slot: {used}, {kept} of WAL kept ({wal}){spare}")
 }
 
 fn quantiles(latency: &Latency) -> String {
