@@ -1,9 +1,12 @@
 //! Status, metrics and the page over HTTP, and what only they need to know.
 //!
 //! - It only shows: no request changes anything.
+//! - It answers a limited number of callers; on a loopback address only those who name no other host.
 //! - The port is taken before anything else is begun, so that a mistake in it is noticed at once.
 
+mod host;
 mod metrics;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +17,7 @@ use std::time::Duration;
 
 use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -77,13 +81,19 @@ impl Admin {
         let stop = tasks.stop_signal().clone();
         tasks.spawn(sample(board.clone(), stop.clone()));
         if let Some(monitor) = monitor {
-            tasks.spawn(measure(board.clone(), monitor, stop.clone()));
+            tasks.spawn(measure(board.clone(), monitor, stop));
         }
-        // Answers are short: whoever keeps a connection open does not keep the process from stopping.
-        let served = async move { axum::serve(self.listener, router(board)).await };
-        tasks.spawn(async move {
-            stop.run_until_cancelled(served).await;
-        });
+        let router = self.router(board);
+        tasks.spawn(server::serve(self.listener, router, tasks.clone()));
+    }
+
+    fn router(&self, board: Arc<Board>) -> Router {
+        let router = router(board);
+        let address = self.listener.local_addr();
+        if address.is_ok_and(|it| it.ip().to_canonical().is_loopback()) {
+            return router.layer(from_fn(host::is_ours));
+        }
+        router
     }
 }
 

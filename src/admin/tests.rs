@@ -1,10 +1,18 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
+use walferry_core::Tasks;
 
+use super::Admin;
 use super::metrics::{self, METRICS};
+use super::server::CONNECTIONS;
 use crate::apply::ApplyStatus;
 use crate::capture::CaptureStatus;
 use crate::status::{Board, Parts, State, Trouble};
@@ -134,4 +142,93 @@ fn a_part_that_failed_lately_is_retrying() {
     assert!(!away.state().is_working());
     let long_ago = board(ApplyStatus::default(), Some(trouble(1)));
     assert_eq!(long_ago.state(), State::Starting);
+}
+
+/// A server on a free port of an address, until the tasks are dropped; its port is asked at 127.0.0.1.
+async fn serving(address: &str, tasks: &Tasks) -> SocketAddr {
+    let admin = Admin::bind(address.parse().unwrap()).await.unwrap();
+    let port = admin.listener.local_addr().unwrap().port();
+    let board = board(ApplyStatus::default(), None);
+    admin.serve(Arc::new(board), None, tasks);
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Asks over a connection; the first line of the answer.
+async fn ask(stream: &mut TcpStream, headers: &str) -> String {
+    let request = format!("GET /live HTTP/1.1\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|it| it == b"\r\n\r\n") {
+        let read = stream.read_buf(&mut answer).await.unwrap();
+        assert!(
+            read > 0,
+            "hung up after {}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_caller_beyond_the_limit_waits_until_another_has_left() {
+    let tasks = Tasks::default();
+    let address = serving("127.0.0.1:0", &tasks).await;
+    let mut callers = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        assert!(
+            ask(&mut caller, "Host: localhost\r\n")
+                .await
+                .contains(" 200 ")
+        );
+        callers.push(caller);
+    }
+    let mut late = TcpStream::connect(address).await.unwrap();
+    let mut late = tasks.spawn(async move { ask(&mut late, "Host: localhost\r\n").await });
+    for caller in &mut callers {
+        ask(caller, "Host: localhost\r\n").await;
+    }
+    assert!(!late.is_finished(), "there is no limit");
+    callers.pop();
+    let answered = timeout(Duration::from_mins(1), &mut late).await;
+    assert!(answered.unwrap().unwrap().contains(" 200 "));
+    tasks.stop();
+    tasks.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_nothing_is_hung_up_on() {
+    let tasks = Tasks::default();
+    let address = serving("127.0.0.1:0", &tasks).await;
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut polite = TcpStream::connect(address).await.unwrap();
+    ask(&mut polite, "Host: localhost\r\n").await;
+    for caller in [&mut silent, &mut polite] {
+        let mut rest = Vec::new();
+        let ended = timeout(Duration::from_mins(10), caller.read_to_end(&mut rest)).await;
+        ended.expect("it is hung up on").unwrap();
+    }
+    tasks.stop();
+}
+
+#[tokio::test]
+async fn a_loopback_address_answers_to_no_other_name() {
+    let tasks = Tasks::default();
+    for (listen, named) in [("127.0.0.1:0", " 421 "), ("0.0.0.0:0", " 200 ")] {
+        let address = serving(listen, &tasks).await;
+        let answer = async |headers: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            ask(&mut stream, headers).await
+        };
+        let refused = answer("Host: evil.example\r\n").await;
+        assert!(refused.contains(named), "{listen}: {refused}");
+        let both = answer("Host: localhost\r\nHost: evil.example\r\n").await;
+        assert!(both.contains(named), "{listen}: {both}");
+        for headers in ["Host: localhost:9187\r\n", "Host: 127.0.0.1\r\n", ""] {
+            let allowed = answer(headers).await;
+            assert!(allowed.contains(" 200 "), "{listen}, {headers}: {allowed}");
+        }
+    }
+    tasks.stop();
 }
