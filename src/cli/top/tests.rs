@@ -262,11 +262,19 @@ fn a_source_that_is_not_measured_says_why() {
 #[test]
 fn a_narrow_terminal_keeps_what_changes_and_a_tiny_one_does_no_harm() {
     let shown = text(&view(live()), 50, 16);
-    assert!(shown.contains("stage"), "{shown}");
-    assert!(shown.contains("per second"), "{shown}");
-    assert!(!shown.contains("since the start"), "{shown}");
+    assert!(
+        shown.contains("\nstage                      waiting  per second\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("\n  PostgreSQL  16.0 MiB of WAL kept\n"),
+        "{shown}"
+    );
     assert!(!shown.contains("at most"), "{shown}");
     assert!(shown.contains("public.orders"), "{shown}");
+    let wider = text(&view(live()), 65, 16);
+    let heading = "\nstage                      waiting  per second  since the start\n";
+    assert!(wider.contains(heading), "{wider}");
     let mut status = live();
     status.last_error = Some(trouble());
     for (width, height) in [(0, 0), (1, 1), (3, 40), (200, 2), (20, 6)] {
