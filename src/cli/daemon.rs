@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use walferry_core::{Class, Classify, Tasks};
 
@@ -94,8 +94,12 @@ impl Daemon {
     /// When nobody answers, or somebody else.
     pub(super) async fn ask(self) -> Result<Status, AskError> {
         let listen = self.listen;
-        let asked = tokio::task::spawn_blocking(move || get(listen)).await;
-        let text = asked
+        let (sender, answer) = oneshot::channel();
+        // The runtime would wait at its end for a daemon that hangs; nobody waits for this thread.
+        let asking = std::thread::Builder::new().spawn(move || sender.send(get(listen)));
+        drop(asking);
+        let text = answer
+            .await
             .unwrap_or_else(|_| Err(ureq::Error::ConnectionFailed.into()))
             .map_err(|source| AskError::NoAnswer { listen, source })?;
         serde_json::from_str(&text).map_err(|source| AskError::Foreign { listen, source })
