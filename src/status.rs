@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use walferry_core::Class;
 use walferry_postgres::SlotReport;
-use walferry_schema::{Lsn, Phase, Position};
+use walferry_schema::Lsn;
 
 pub use self::board::{Board, Parts};
 pub use self::lag::{Lag, Stage};
@@ -269,14 +269,6 @@ impl Latency {
         let wanted = (self.count * percent).div_ceil(100).max(1);
         let found = self.buckets.iter().find(|it| it.count >= wanted)?;
         Some(Duration::from_secs_f64(found.seconds))
-    }
-}
-
-/// A position as `GENERATION/LSN` of the commit, or as the chunk of the snapshot.
-fn shown(position: Position) -> String {
-    match position.phase {
-        Phase::Stream(lsn) => format!("{}/{lsn}", position.generation),
-        Phase::Snapshot(chunk) => format!("{}/chunk {chunk}", position.generation),
     }
 }
 

@@ -171,7 +171,7 @@ fn shown(status: &Status) -> String {
 }
 
 /// What operators asked, and what is left to do about it.
-fn orders(status: &Status) -> String {
+pub(super) fn orders(status: &Status) -> String {
     let mut text = String::new();
     // Writing to a string never fails.
     if let Some(order) = &status.paused {

@@ -183,7 +183,10 @@ impl Board {
         let silent = since.elapsed();
         (silent >= SILENCE).then(|| Trouble {
             part: "reader".to_owned(),
-            error: format!("Kafka has acknowledged nothing for {} s", silent.as_secs()),
+            error: format!(
+                "Kafka has acknowledged nothing for more than {} s",
+                SILENCE.as_secs()
+            ),
             remedy: "see that its brokers are up and reachable; the reader goes on by itself"
                 .to_owned(),
             attempts: 1,

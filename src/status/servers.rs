@@ -11,7 +11,7 @@ use walferry_mongodb::KeptPosition;
 use walferry_postgres::SlotReport;
 use walferry_schema::Lsn;
 
-use super::{SourceStatus, State, shown};
+use super::{SourceStatus, State};
 use crate::config::Config;
 use crate::pipeline::connect::{mongodb_settings, slot_monitor};
 
@@ -96,7 +96,9 @@ impl From<KeptPosition> for PositionStatus {
         Self {
             state: checkpoint.map(|it| it.state.into()),
             generation: checkpoint.map(|it| it.generation),
-            position: checkpoint.and_then(|it| it.position).map(shown),
+            position: checkpoint
+                .and_then(|it| it.position)
+                .map(|it| it.to_string()),
             end_lsn: checkpoint.map(|it| it.end_lsn),
             updated_at: kept.updated_at.and_then(since_1970).map(|it| it.as_secs()),
         }

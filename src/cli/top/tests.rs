@@ -11,8 +11,8 @@ use super::draw::draw;
 use super::view::{Order, View};
 use crate::cli::daemon::Away;
 use crate::status::{
-    Bucket, Lag, Latency, ReaderStatus, SinkStatus, SourceStatus, Stage, State, Status,
-    TableStatus, Trouble,
+    Bucket, Lag, Latency, OrderStatus, ReaderStatus, SinkStatus, SourceStatus, Stage, State,
+    Status, TableStatus, Trouble,
 };
 
 const LISTEN: &str = "127.0.0.1:9187";
@@ -67,6 +67,9 @@ fn live() -> Status {
             tables: tables(&[("public.orders", 1_000), ("public.parts", 100)]),
         }),
         last_error: None,
+        paused: None,
+        skips: Vec::new(),
+        skipped: Vec::new(),
     }
 }
 
@@ -379,5 +382,24 @@ fn q_escape_and_control_c_leave_and_nothing_else_does() {
     assert!(view.key(control_c).is_break());
     for code in [KeyCode::Char('c'), KeyCode::Enter, KeyCode::Down] {
         assert!(!press(&mut view, code), "{code:?}");
+    }
+}
+
+#[test]
+fn what_operators_asked_stands_with_what_to_do() {
+    let mut status = live();
+    status.state = State::Paused;
+    status.paused = Some(OrderStatus {
+        by: "ann@db1".to_owned(),
+        at: 1_795_199_030,
+        reason: Some("an index".to_owned()),
+    });
+    let shown = text(&view(status), 100, 30);
+    for part in [
+        "paused by ann@db1, ",
+        ": an index",
+        "to do: walferry resume",
+    ] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
     }
 }
