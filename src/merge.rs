@@ -460,6 +460,7 @@ impl<R: LogReader> Merge<R> {
         let position = Position::end_of(pull.term.generation, pull.phase);
         self.checkpoint.position = Some(position);
         let committed_at = pull.committed_at;
+        self.checkpoint.committed_at = committed_at.or(self.checkpoint.committed_at);
         Some(Rows {
             position,
             committed_at,

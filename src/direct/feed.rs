@@ -316,6 +316,7 @@ impl<S: Source> DirectFeed<'_, S> {
         self.direct.progress.commit(end_lsn, rows.committed_at);
         self.checkpoint.position = Some(Position::end_of(rows.generation, rows.phase));
         self.checkpoint.end_lsn = self.checkpoint.end_lsn.max(end_lsn);
+        self.checkpoint.committed_at = rows.committed_at.or(self.checkpoint.committed_at);
         Some(rows)
     }
 

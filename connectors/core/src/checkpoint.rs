@@ -22,6 +22,9 @@ pub struct Checkpoint {
     pub position: Option<Position>,
     /// How far the source's log is covered: the last commit's end LSN, heartbeat or snapshot end.
     pub end_lsn: Lsn,
+    /// When the last transaction applied was committed, microseconds since 1970; none before the
+    /// first. Only told to people.
+    pub committed_at: Option<i64>,
     /// The next log offset to read.
     pub log_offset: i64,
     /// A hash of the log record before `log_offset`; 0 when there is none. Read again on start,
@@ -79,6 +82,7 @@ impl Checkpoint {
             term: Term::NONE,
             position: None,
             end_lsn: Lsn::ZERO,
+            committed_at: None,
             log_offset: 0,
             log_check: 0,
             partitions: BTreeMap::new(),

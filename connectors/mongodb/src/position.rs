@@ -92,6 +92,7 @@ pub(crate) fn fields(checkpoint: &Checkpoint) -> Document {
         },
         "position": checkpoint.position.map(position_document),
         "end_lsn": checkpoint.end_lsn.to_string(),
+        "committed_at": checkpoint.committed_at,
         "log_offset": checkpoint.log_offset,
         "log_check": checkpoint.log_check.cast_signed(),
         "partitions": partitions.collect::<Vec<_>>(),
@@ -161,6 +162,8 @@ impl<'a> Fields<'a> {
             },
             position: self.position()?,
             end_lsn: self.lsn("end_lsn")?,
+            // Versions before did not record it.
+            committed_at: self.document.get_i64("committed_at").ok(),
             log_offset: self.int("log_offset")?,
             log_check: self.int("log_check")?.cast_unsigned(),
             partitions: self.all("partitions", |partition| {
@@ -339,6 +342,7 @@ mod tests {
             },
             position,
             end_lsn: Lsn(0x16_0000_0031),
+            committed_at: Some(1_795_199_044_423_000),
             log_offset: i64::MAX,
             log_check: u64::MAX,
             partitions: [(name(0), 5), (name(1), 0)].into(),
@@ -371,6 +375,15 @@ mod tests {
             document.extend(doc! { "epoch": 1_i64, "seq": 2_i64 });
             assert_eq!(stored(&document).unwrap().checkpoint, Some(checkpoint));
         }
+    }
+
+    #[test]
+    fn a_position_that_does_not_say_when_its_last_transaction_was_committed_is_read() {
+        let mut document = fields(&checkpoint(None));
+        document.extend(doc! { "epoch": 1_i64, "seq": 2_i64 });
+        document.remove("committed_at");
+        let read = stored(&document).unwrap().checkpoint.unwrap();
+        assert_eq!(read.committed_at, None);
     }
 
     #[test]

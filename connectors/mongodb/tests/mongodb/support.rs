@@ -233,6 +233,7 @@ pub(crate) fn checkpoint(log_offset: i64) -> Checkpoint {
         },
         position: Some(at(9)),
         end_lsn: Lsn(0x131),
+        committed_at: None,
         log_offset,
         log_check: u64::MAX,
         partitions: [].into(),
