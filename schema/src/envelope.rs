@@ -11,7 +11,7 @@ mod write;
 
 use serde::Deserialize;
 
-pub use self::read::{read_image, read_key, row_image};
+pub use self::read::{decoded_at, read_image, read_key, row_image};
 pub use self::write::{unchanged_names, write_key, write_value};
 use crate::{Column, Lsn, Row, ValueError};
 

@@ -10,7 +10,7 @@
 
 mod queue;
 mod reading;
-mod record;
+pub(crate) mod record;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct KafkaLogReader {
     commit_log: Arc<str>,
     reading: Option<Reading>,
     arrivals: Arc<Arrivals>,
-    scan: LogScan,
+    pub(crate) scan: LogScan,
     /// Offsets that are yet to be published.
     unpublished: Option<TopicPartitionList>,
     published_at: Option<Instant>,

@@ -15,6 +15,7 @@ mod partitioner;
 mod producer;
 mod settings;
 mod topics;
+mod trail;
 
 pub use consumer::KafkaLogReader;
 pub use error::Error;
@@ -22,3 +23,4 @@ pub use examine::examine;
 pub use partitioner::partition_of;
 pub use producer::{Flow, KafkaLog};
 pub use settings::{Compression, Settings};
+pub use trail::RowMark;

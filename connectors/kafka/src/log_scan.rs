@@ -1,4 +1,4 @@
-//! Reading a piece of the commit log beside everything else, and asking for offsets.
+//! Reading a piece of the commit log, or of a row partition, beside everything else, and asking for offsets.
 //!
 //! - A client is made at the first question and kept.
 //! - Reading on where the last piece ended goes on with what was already fetched.
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
-use walferry_core::{Bounds, LogEntry};
+use walferry_core::{Bounds, LogEntry, PartitionOffset};
 
 use crate::client::{Consumer, Context, blocking, drop_beside};
 use crate::diagnosis::unanswered;
@@ -38,8 +38,8 @@ struct Shared {
 
 struct Client {
     consumer: Consumer,
-    /// The offset that the assigned partition gives next; none when nothing is assigned.
-    position: Option<i64>,
+    /// The assigned partition and the offset that it gives next; none when nothing is assigned.
+    position: Option<(PartitionOffset, i64)>,
 }
 
 // === impl LogScan ===
@@ -70,7 +70,34 @@ impl LogScan {
     /// The commit log's records from `from` on, or the first that is left; empty at the end.
     pub(crate) async fn read(&self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Error> {
         let shared = self.shared.clone();
-        blocking(move || shared.read(from, limit)).await
+        blocking(move || {
+            let bounds = shared.log_bounds()?;
+            let log = shared.commit_log();
+            let read = |message: &BorrowedMessage<'_>| read_entry(&log.topic, message);
+            shared.read(&log, (from, limit), bounds, read)
+        })
+        .await
+    }
+
+    /// What `read` makes of a partition's records from `from` on, or the first that is left; empty
+    /// at the end.
+    pub(crate) async fn read_with<T: Send + 'static>(
+        &self,
+        name: PartitionOffset,
+        (from, limit): (i64, usize),
+        read: impl Fn(&BorrowedMessage<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<Vec<T>, Error> {
+        let shared = self.shared.clone();
+        blocking(move || {
+            let bounds = shared.bounds(&name.topic, name.partition)?;
+            shared.read(&name, (from, limit), bounds, read)
+        })
+        .await
+    }
+
+    /// The commit log's one partition.
+    pub(crate) fn commit_log(&self) -> PartitionOffset {
+        self.shared.commit_log()
     }
 }
 
@@ -117,75 +144,37 @@ impl Shared {
         }
     }
 
-    fn read(&self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Error> {
-        let bounds = self.log_bounds()?;
+    fn commit_log(&self) -> PartitionOffset {
+        PartitionOffset {
+            topic: self.topic.clone(),
+            partition: 0,
+        }
+    }
+
+    fn read<T>(
+        &self,
+        name: &PartitionOffset,
+        (from, limit): (i64, usize),
+        bounds: Bounds,
+        read: impl Fn(&BorrowedMessage<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
         let from = from.max(bounds.first);
         if from >= bounds.end || limit == 0 {
             return Ok(Vec::new());
         }
         let mut client = self.client();
         let client = self.connected(&mut client)?;
-        if client.position != Some(from) {
-            client.assign(&self.topic, from)?;
+        let place = (name.clone(), from);
+        if client.position.as_ref() != Some(&place) {
+            client.assign(place)?;
         }
-        let read = self.collect(client, bounds.end, limit);
+        let read = client.collect(bounds.end, limit, read);
         // The next piece may follow at once; at the end, or in doubt, nothing is read ahead.
         if !read.as_ref().is_ok_and(|entries| entries.len() == limit) {
             client.position = None;
             client.consumer.unassign().map_err(Error::Assign)?;
         }
         read
-    }
-
-    fn collect(&self, client: &mut Client, end: i64, limit: usize) -> Result<Vec<LogEntry>, Error> {
-        let mut entries = Vec::new();
-        let mut heard = Instant::now();
-        let Client {
-            consumer,
-            position: Some(position),
-        } = client
-        else {
-            return Ok(entries);
-        };
-        while entries.len() < limit && *position < end {
-            match consumer.poll(POLL) {
-                None if heard.elapsed() > SILENCE => return Err(self.silent(*position)),
-                None => {}
-                Some(Ok(message)) if message.offset() < *position => {}
-                Some(message) => match self.entry(message, *position)? {
-                    Next::Entry(entry) => {
-                        heard = Instant::now();
-                        *position = entry.offset + 1;
-                        entries.push(entry);
-                    }
-                    Next::Wait => {}
-                },
-            }
-        }
-        Ok(entries)
-    }
-
-    fn entry(&self, polled: KafkaResult<BorrowedMessage<'_>>, at: i64) -> Result<Next, Error> {
-        match polled {
-            Ok(message) => read_entry(&self.topic, &message).map(Next::Entry),
-            Err(error) if error.rdkafka_error_code().is_some_and(is_passing) => Ok(Next::Wait),
-            Err(source) => {
-                let topic = self.topic.to_string();
-                Err(Error::Read {
-                    topic,
-                    partition: 0,
-                    offset: at,
-                    source,
-                })
-            }
-        }
-    }
-
-    fn silent(&self, offset: i64) -> Error {
-        Error::ScanTimeout {
-            topic: self.topic.to_string(),
-            offset,
-        }
     }
 
     fn client(&self) -> MutexGuard<'_, Option<Client>> {
@@ -210,23 +199,70 @@ impl Shared {
     }
 }
 
-enum Next {
-    Entry(LogEntry),
-    Wait,
-}
-
 // === impl Client ===
 
 impl Client {
-    fn assign(&mut self, topic: &str, from: i64) -> Result<(), Error> {
+    fn assign(&mut self, (name, from): (PartitionOffset, i64)) -> Result<(), Error> {
         let mut partitions = TopicPartitionList::new();
-        let added = partitions.add_partition_offset(topic, 0, Offset::Offset(from));
+        let offset = Offset::Offset(from);
+        let added = partitions.add_partition_offset(&name.topic, name.partition, offset);
         self.position = None;
         added
             .and_then(|()| self.consumer.assign(&partitions))
             .map_err(Error::Assign)?;
-        self.position = Some(from);
+        self.position = Some((name, from));
         Ok(())
+    }
+
+    fn collect<T>(
+        &mut self,
+        end: i64,
+        limit: usize,
+        read: impl Fn(&BorrowedMessage<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut entries = Vec::new();
+        let mut heard = Instant::now();
+        let Some((name, position)) = &mut self.position else {
+            return Ok(entries);
+        };
+        while entries.len() < limit && *position < end {
+            match self.consumer.poll(POLL) {
+                None if heard.elapsed() > SILENCE => return Err(silent(name, *position)),
+                None => {}
+                Some(Ok(message)) if !is_of(&message, name) || message.offset() < *position => {}
+                Some(Ok(message)) => {
+                    entries.push(read(&message)?);
+                    heard = Instant::now();
+                    *position = message.offset() + 1;
+                }
+                Some(Err(error)) => check_passing(name, *position, error)?,
+            }
+        }
+        Ok(entries)
+    }
+}
+
+fn is_of(message: &BorrowedMessage<'_>, name: &PartitionOffset) -> bool {
+    message.topic() == &*name.topic && message.partition() == name.partition
+}
+
+/// Whether an error passes, so that the record is waited for.
+fn check_passing(name: &PartitionOffset, offset: i64, source: KafkaError) -> Result<(), Error> {
+    if source.rdkafka_error_code().is_some_and(is_passing) {
+        return Ok(());
+    }
+    Err(Error::Read {
+        topic: name.topic.to_string(),
+        partition: name.partition,
+        offset,
+        source,
+    })
+}
+
+fn silent(name: &PartitionOffset, offset: i64) -> Error {
+    Error::ScanTimeout {
+        topic: name.topic.to_string(),
+        offset,
     }
 }
 

@@ -82,6 +82,14 @@ fn op_at_end(text: &str) -> Option<Op> {
     Op::ALL.into_iter().find(|known| known.name() == op)
 }
 
+/// When the reader decoded the change, microseconds since 1970, of an envelope as
+/// [`write_value`](super::write_value) wrote it; none of another.
+pub fn decoded_at(envelope: &str) -> Option<i64> {
+    let (_, nanoseconds) = envelope.strip_suffix('}')?.rsplit_once(",\"ts_ns\":")?;
+    let nanoseconds: i64 = nanoseconds.parse().ok()?;
+    Some(nanoseconds / 1_000)
+}
+
 /// The row or `null` that a text begins with, and what follows it; none when it is neither.
 fn leading_row(text: &str) -> Option<(Option<&str>, &str)> {
     if let Some(rest) = text.strip_prefix("null") {

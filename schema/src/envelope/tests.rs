@@ -426,3 +426,10 @@ fn a_text_that_looks_like_an_envelope_is_not_taken_for_it() {
     let envelope = Envelope::from_bytes(inner.as_bytes()).expect("an envelope");
     assert_eq!(envelope.op, Op::Create);
 }
+
+#[test]
+fn an_envelope_tells_when_it_was_decoded() {
+    let ends = r#"{"before":null,"op":"c","ts_ms":1795199044720,"ts_us":1795199044720504,"ts_ns":1795199044720504981}"#;
+    assert_eq!(decoded_at(ends), Some(1_795_199_044_720_504));
+    assert_eq!(decoded_at(r#"{"op":"c","ts_ms":1795199044720}"#), None);
+}

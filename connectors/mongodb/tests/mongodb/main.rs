@@ -15,4 +15,5 @@ mod rate;
 mod repair;
 mod staging;
 mod support;
+mod trail;
 mod values;
