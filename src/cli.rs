@@ -21,6 +21,7 @@ mod progress;
 mod signals;
 mod status;
 mod top;
+mod trace;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -139,6 +140,16 @@ enum Configured {
     /// Shows the same live in the terminal
     #[command(long_about = help::TOP, after_long_help = help::TOP_EXAMPLES)]
     Top,
+    /// Follows one change through the servers, with the time that each stage took
+    #[command(long_about = help::TRACE, after_long_help = help::TRACE_EXAMPLES)]
+    Trace {
+        /// An LSN, as 0/1A2B3C4, or a streamed table, as `public.inventory` or `inventory`
+        #[arg(value_name = "LSN|TABLE")]
+        what: String,
+        /// The key of one of the table's rows: its values in key order, or one JSON of them
+        #[arg(value_name = "KEY", allow_negative_numbers = true)]
+        key: Vec<String>,
+    },
     /// Loads batch tables as they are now
     #[command(long_about = help::BACKFILL, after_long_help = help::BACKFILL_EXAMPLES)]
     Backfill {
@@ -281,6 +292,7 @@ async fn configured(
             until_stopped(tasks, status::watch(config, tasks, output)).await
         }
         Configured::Top => until_stopped(tasks, top::run(config, tasks, output)).await,
+        Configured::Trace { what, key } => trace::run(config, &what, &key, tasks, output).await,
         Configured::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Configured::Verify { tables } => verify::run(config, &tables, tasks, output).await,
         Configured::Move { to } => moving::run(config, to, tasks, output).await,

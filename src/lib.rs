@@ -24,4 +24,5 @@ pub mod status;
 mod succession;
 mod supervise;
 pub mod telemetry;
+pub mod trace;
 pub mod verify;

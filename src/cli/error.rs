@@ -11,6 +11,7 @@ use super::Exit;
 use crate::backfill::BackfillError;
 use crate::config::ConfigError;
 use crate::status;
+use crate::trace::TraceError;
 use crate::verify::VerifyError;
 
 /// Why a command failed.
@@ -22,6 +23,9 @@ pub(super) enum CliError {
     /// Tables were named that cannot be used.
     #[error(transparent)]
     Tables(#[from] PlanError),
+    /// A change was asked for that cannot be meant.
+    #[error(transparent)]
+    Trace(TraceError),
     /// The engine or a connector failed.
     #[error("{}", .0.error())]
     Fault(Fault),
@@ -59,6 +63,7 @@ impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Tables(_) | Self::NoTerminal => Exit::Usage,
+            Self::Trace(error) if error.is_mistaken() => Exit::Usage,
             Self::Fault(fault) if fault.class() == Class::Fenced => Exit::Fenced,
             _ => Exit::Failed,
         }
@@ -104,6 +109,16 @@ impl From<VerifyError> for CliError {
         match error {
             VerifyError::Tables(error) => Self::Tables(error),
             VerifyError::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
+impl From<TraceError> for CliError {
+    fn from(error: TraceError) -> Self {
+        match error {
+            TraceError::Table(error) => Self::Tables(error),
+            TraceError::Fault(fault) => Self::Fault(fault),
+            other => Self::Trace(other),
         }
     }
 }

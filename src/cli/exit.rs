@@ -16,6 +16,10 @@ pub enum Exit {
     Different = 3,
     /// Another process has taken over this pipeline: do not start this one again.
     Fenced = 4,
+    /// `trace` found the change on its way, not applied yet.
+    Waiting = 5,
+    /// `trace` did not find the change.
+    Unknown = 6,
     /// A second signal came before everything had stopped.
     Interrupted = 130,
 }

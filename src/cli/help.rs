@@ -9,7 +9,9 @@ Exit codes:
   1  failed; the message says what to do
   2  the command line or the configuration is mistaken
   3  verify found differences
-  4  another process has taken over the pipeline; do not restart this one";
+  4  another process has taken over the pipeline; do not restart this one
+  5  trace found the change on its way
+  6  trace did not find the change";
 
 pub(super) const RUN: &str = "\
 Streams the changes of the tables with mode = \"stream\" until it is told to stop.
@@ -128,6 +130,32 @@ Exit codes:
   0  it was left, by a key or a signal
   1  it cannot ask: there is no [admin] listen, or another program listens there
   2  the command line or the configuration is mistaken, or there is no terminal to draw on";
+
+pub(super) const TRACE: &str = "\
+Follows one change from its commit in PostgreSQL through Kafka until readers of MongoDB see it: when it
+came to each stage, how long that took, where its records stand, and where it waits if it is not there.
+
+An LSN is that of a commit, as pg_current_wal_lsn() shows it afterwards and as the log and the records'
+headers name it; the transaction is the one that ended there, or first after it. A table and the key of a
+row stand for the last change of that row: among the table's newest 500,000 records of a partition,
+without Kafka in MongoDB's oplog.
+
+It asks the servers, not the daemon, and changes nothing. When a change became visible stands in MongoDB's
+oplog, which takes `read` on the database local; without it the answer is only whether it is applied. Times
+are by each server's own clock.";
+
+pub(super) const TRACE_EXAMPLES: &str = "\
+Examples:
+  walferry trace 0/1A2B3C4
+  walferry trace public.inventory 5 101    a key of two columns
+  walferry trace 0/1A2B3C4 --json | jq .slowest
+
+Exit codes:
+  0  applied
+  1  failed; the message says what to do
+  2  the command line or the configuration is mistaken: no such table, not its key
+  5  on its way; the answer says where it waits and why
+  6  not found; the answer says what is known";
 
 pub(super) const BACKFILL: &str = "\
 Loads the tables with mode = \"batch\" as they are now, all from one snapshot.

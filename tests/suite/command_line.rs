@@ -10,6 +10,7 @@ use crate::site::{Site, binary, said};
 async fn the_help_of_every_command_reads_as_documentation() {
     let commands = [
         "run",
+        "trace",
         "backfill",
         "verify",
         "status",
@@ -117,7 +118,9 @@ async fn each_command_has_a_man_page_and_every_shell_its_completions() {
     assert_eq!(said(man).await.code, Some(0));
     let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
     assert!(page("walferry.1").contains("walferry\\-verify(1)"));
-    for command in ["run", "backfill", "verify", "move", "config", "version"] {
+    for command in [
+        "run", "trace", "backfill", "verify", "move", "config", "version",
+    ] {
         assert!(page(&format!("walferry-{command}.1")).contains("Exit codes:"));
     }
     for shell in ["bash", "zsh", "fish"] {

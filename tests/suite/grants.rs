@@ -58,6 +58,37 @@ async fn what_the_operations_page_grants_is_enough() {
         let ended = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
         assert_eq!(ended.code(), Some(0), "{}", daemon.log_tail());
     }
+    assert_a_refusal_is_short(&granted, &admin).await;
+    assert_visibility_takes_a_grant(&granted, &admin).await;
+    for block in sql {
+        site.sql.batch_execute(&block).await.unwrap();
+    }
+}
+
+/// When a change became visible is told once the user may read the oplog, as the page says; the rest without it.
+async fn assert_visibility_takes_a_grant(granted: &Granted<'_>, admin: &mongodb::Database) {
+    let trace = async || {
+        let mut trace = granted.walferry("trace");
+        trace.args(["orders", "3"]);
+        let said = said(trace).await;
+        assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+        said.out
+    };
+    let grant = "[{role: \"read\", db: \"local\"}]";
+    assert!(text("docs/operations.md").contains(grant));
+    let told = trace().await;
+    assert!(told.contains("stored in Kafka"), "{told}");
+    assert!(told.contains(grant), "{told}");
+    assert!(!told.contains("visible in MongoDB"), "{told}");
+    let roles = vec![doc! { "role": "read", "db": "local" }];
+    let give = doc! { "grantRolesToUser": "walferry", "roles": roles };
+    admin.run_command(give).await.unwrap();
+    let told = trace().await;
+    assert!(told.contains("visible in MongoDB"), "{told}");
+}
+
+/// What a user may not do is said without the whole command.
+async fn assert_a_refusal_is_short(granted: &Granted<'_>, admin: &mongodb::Database) {
     let lesser = doc! {
         "createUser": "lesser", "pwd": "change-me", "roles": [{ "role": "read", "db": "_walferry" }],
     };
@@ -65,7 +96,7 @@ async fn what_the_operations_page_grants_is_enough() {
     let mut pause = granted.walferry("pause");
     let url = format!(
         "mongodb://lesser:change-me@127.0.0.1:{}/?replicaSet=rs0",
-        mongo.port()
+        granted.mongo.port()
     );
     pause.env("WALFERRY__SINK__URL", url);
     let refused = said(pause).await;
@@ -73,9 +104,6 @@ async fn what_the_operations_page_grants_is_enough() {
     let expected = "not authorized on _walferry to execute update";
     assert!(refused.err.contains(expected), "{}", refused.err);
     assert!(!refused.err.contains("writeConcern"), "{}", refused.err);
-    for block in sql {
-        site.sql.batch_execute(&block).await.unwrap();
-    }
 }
 
 /// walferry under the names and passwords of the page.

@@ -26,5 +26,6 @@ mod stream;
 mod tls;
 mod top;
 mod torture;
+mod trace;
 mod verify;
 mod workload;
