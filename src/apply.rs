@@ -16,19 +16,20 @@ mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, warn};
 use walferry_core::{
     Applied, Batch, Checkpoint, Class, Fault, LogReader, Order, Orders, PipelineState, Sink, Tasks,
 };
 use walferry_schema::CommitId;
 
 use crate::merge::{Announced, Barrier, Merge, WholeLimits};
+use crate::traces;
 
 pub use error::ApplyError;
 pub use feed::{Fed, Feed, LogFeed};
@@ -57,7 +58,9 @@ pub struct Apply<F, S: Sink> {
     /// None while a group is in flight: the sink went with it.
     sink: Option<S>,
     batch: S::Batch,
-    limits: GroupLimits,
+    limits: watch::Receiver<GroupLimits>,
+    /// Those of the group that is being filled.
+    group: GroupLimits,
     /// What the batch holds, before folding.
     tally: Tally,
     /// Rows taken since other tasks last had their turn.
@@ -124,35 +127,38 @@ impl<R: LogReader, S: Sink> Apply<LogFeed<R>, S> {
         mut sink: S,
         reader: R,
         announced: Option<Announced>,
-        limits: GroupLimits,
+        limits: watch::Receiver<GroupLimits>,
         status: watch::Sender<ApplyStatus>,
         tasks: Tasks,
     ) -> Result<Self, ApplyError> {
         let newer = announced.map(|new| new.generation);
         let checkpoint = claim(&mut sink, newer).await?;
-        let merge = Merge::open(reader, checkpoint, announced, limits.whole).await?;
+        let whole = limits.borrow().whole;
+        let merge = Merge::open(reader, checkpoint, announced, whole).await?;
         Self::start(sink, LogFeed::new(merge), limits, status, tasks).await
     }
 }
 
 impl<F: Feed, S: Sink> Apply<F, S> {
-    /// Applies what the feed brings, through a sink that has claimed its pipeline.
+    /// Applies what the feed brings, through a sink that has claimed its pipeline; each group takes the limits as
+    /// they are when it begins.
     ///
     /// # Errors
     /// When the collections that the feed's checkpoint counts on cannot be made or are gone.
     pub async fn start(
         sink: S,
         feed: F,
-        limits: GroupLimits,
+        limits: watch::Receiver<GroupLimits>,
         status: watch::Sender<ApplyStatus>,
         tasks: Tasks,
     ) -> Result<Self, ApplyError> {
-        let batch = sink.batch();
+        let (batch, group) = (sink.batch(), *limits.borrow());
         let mut apply = Self {
             feed,
             sink: Some(sink),
             batch,
             limits,
+            group,
             tally: Tally::default(),
             unyielded: 0,
             is_dirty: false,
@@ -288,7 +294,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
     }
 
     fn is_full(&self) -> bool {
-        self.batch.operations() >= self.limits.operations || self.batch.bytes() >= self.limits.bytes
+        self.batch.operations() >= self.group.operations || self.batch.bytes() >= self.group.bytes
     }
 
     /// Hands the group to the sink, if there is one and the sink is free: whether it did.
@@ -301,16 +307,32 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         };
         let batch = std::mem::replace(&mut self.batch, sink.batch());
         let checkpoint = self.feed.checkpoint().clone();
+        let span = self.span(&batch, &checkpoint);
         let task = self.tasks.spawn(async move {
-            let applied = sink.apply(batch, &checkpoint).await;
+            let applied = traces::within(span, sink.apply(batch, &checkpoint)).await;
             (sink, checkpoint, applied)
         });
         self.in_flight = Some(InFlight {
             task,
             tally: std::mem::take(&mut self.tally),
         });
+        self.group = *self.limits.borrow();
         self.is_dirty = false;
         true
+    }
+
+    /// The span of a group, as it is handed to the sink.
+    fn span(&self, batch: &S::Batch, checkpoint: &Checkpoint) -> Span {
+        traces::span!(
+            "apply",
+            rows = self.tally.rows(),
+            operations = batch.operations(),
+            bytes = batch.bytes(),
+            generation = checkpoint.generation,
+            from_lsn = %self.status.borrow().end_lsn,
+            to_lsn = %checkpoint.end_lsn,
+            committed_at = self.tally.last_commit().map(rfc3339),
+        )
     }
 
     fn complete(&mut self, done: Result<Finished<S>, ApplyError>) -> Result<(), ApplyError> {
@@ -389,6 +411,12 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         info!(position = ?self.feed.checkpoint().position, "stopped applying");
         Ok(())
     }
+}
+
+/// A time of the source's, microseconds since 1970.
+fn rfc3339(micros: i64) -> String {
+    let since = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
+    humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH + since).to_string()
 }
 
 /// Renames the staging collections, then says that the stream may be read. Needs nothing of the

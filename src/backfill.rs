@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use tracing::field::Empty;
 use walferry_core::{Fault, Tasks};
 use walferry_etl::{Mode, Plan};
 use walferry_mongodb::{Loader, Naming};
@@ -27,6 +28,7 @@ use crate::config::Config;
 use crate::pipeline::connect::mongodb_settings;
 use crate::progress::Progress;
 use crate::snapshot::{Preparation, Snapshot};
+use crate::traces;
 
 pub use self::error::BackfillError;
 
@@ -103,10 +105,17 @@ pub async fn run(
         async move {
             let since = Instant::now();
             load.progress.started(&name, rows);
-            let result = match table {
-                Ok(table) => Box::pin(load.run(table)).await,
-                Err(fault) => Err(fault),
+            let span = traces::span!("backfill", table = %name, rows = Empty);
+            let work = async {
+                match table {
+                    Ok(table) => Box::pin(load.run(table)).await,
+                    Err(fault) => Err(fault),
+                }
             };
+            let result = traces::within(span.clone(), work).await;
+            if let Ok(rows) = result {
+                span.record("rows", rows);
+            }
             let error = result.as_ref().err().map(ToString::to_string);
             load.progress.ended(&name, error.as_deref());
             let (rows, seconds) = (result.unwrap_or(0), since.elapsed().as_secs_f64());

@@ -24,7 +24,7 @@ mod top;
 mod trace;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -42,7 +42,9 @@ use crate::init::Wish;
 use crate::moving::Destination;
 use crate::orders::Request;
 use crate::pipeline::{self, Role, RunOptions};
-use crate::telemetry::{self, LogFormat};
+use crate::reload::Reload;
+use crate::telemetry::{LogFormat, LogLevel, Logs};
+use crate::traces;
 
 /// How long what is left after a command is waited for: connections that say goodbye. One of them
 /// may wait for a lock that nobody gives up.
@@ -105,15 +107,6 @@ enum Command {
         #[arg(long, default_value = "walferry", value_name = "NAME")]
         role: String,
     },
-    #[command(flatten)]
-    Configured(Configured),
-    #[command(flatten)]
-    About(About),
-}
-
-/// The commands that read the configuration.
-#[derive(Debug, Subcommand)]
-enum Configured {
     /// Streams changes until it is told to stop
     #[command(long_about = help::RUN, after_long_help = help::RUN_EXAMPLES)]
     Run {
@@ -124,6 +117,15 @@ enum Configured {
         #[arg(long, value_enum, default_value_t, value_name = "ROLE")]
         role: Role,
     },
+    #[command(flatten)]
+    Configured(Configured),
+    #[command(flatten)]
+    About(About),
+}
+
+/// The commands that read the configuration and answer.
+#[derive(Debug, Subcommand)]
+enum Configured {
     /// Looks at everything that a pipeline needs, and says what would mend it
     #[command(long_about = help::CHECK, after_long_help = help::CHECK_EXAMPLES)]
     Check,
@@ -202,7 +204,6 @@ enum Configured {
 
 /// Runs a command to its end, on a runtime of its own.
 pub fn main(cli: Cli) -> Exit {
-    telemetry::start(cli.common.log_format, cli.level());
     let output = Output::new(cli.common.json);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -211,27 +212,30 @@ pub fn main(cli: Cli) -> Exit {
         Ok(runtime) => runtime.block_on(execute(cli, &output)),
         Err(error) => Err(CliError::Runtime(error)),
     };
+    traces::finish();
     result.unwrap_or_else(|error| output.error(&error))
 }
 
 // === impl Cli ===
 
 impl Cli {
-    fn level(&self) -> LevelFilter {
-        match (self.common.verbose, &self.command) {
-            (0, Command::Configured(Configured::Run { .. })) => LevelFilter::INFO,
+    fn level(&self) -> LogLevel {
+        let level = match (self.common.verbose, &self.command) {
+            (0, Command::Run { .. }) => LevelFilter::INFO,
             // Their progress and their results say enough.
             (0, _) => LevelFilter::WARN,
             (1, _) => LevelFilter::DEBUG,
             (_, _) => LevelFilter::TRACE,
-        }
+        };
+        let is_asked = self.common.verbose > 0;
+        LogLevel { level, is_asked }
     }
 }
 
 async fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     let tasks = Tasks::default();
     let signals = Signals::watch(&tasks)?;
-    let exit = command(cli.command, &cli.common.config, &tasks, output).await;
+    let exit = command(cli, &tasks, output).await;
     tasks.stop();
     if tokio::time::timeout(STOP_DEADLINE, tasks.finished())
         .await
@@ -243,20 +247,22 @@ async fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
     exit
 }
 
-async fn command(
-    command: Command,
-    file: &Path,
-    tasks: &Tasks,
-    output: &Output,
-) -> Result<Exit, CliError> {
-    match command {
-        Command::About(about) => about.answer(output),
+async fn command(cli: Cli, tasks: &Tasks, output: &Output) -> Result<Exit, CliError> {
+    let level = cli.level();
+    let file = &*cli.common.config;
+    let start = |collector| Logs::start(cli.common.log_format, level, collector);
+    match cli.command {
+        Command::About(about) => {
+            start(None)?;
+            about.answer(output)
+        }
         Command::Init {
             from,
             to,
             brokers,
             role,
         } => {
+            start(None)?;
             let wish = Wish {
                 from,
                 to,
@@ -265,8 +271,16 @@ async fn command(
             };
             init::run(&wish, file, tasks, output).await
         }
+        Command::Run { new_snapshot, role } => {
+            let options = RunOptions { new_snapshot, role };
+            let config = Config::load(file)?;
+            let logs = start(config.telemetry.otlp.as_ref())?;
+            Box::pin(run(config, options, tasks, logs)).await
+        }
         Command::Configured(command) => {
             let config = Config::load(file)?;
+            let is_traced = matches!(command, Configured::Backfill { .. });
+            start(config.telemetry.otlp.as_ref().filter(|_| is_traced))?;
             configured(command, &config, tasks, output).await
         }
     }
@@ -279,10 +293,6 @@ async fn configured(
     output: &Output,
 ) -> Result<Exit, CliError> {
     match command {
-        Configured::Run { new_snapshot, role } => {
-            let options = RunOptions { new_snapshot, role };
-            run(config, options, tasks).await
-        }
         Configured::Check => check::run(config, tasks, output).await,
         Configured::Plan => plan::run(config, tasks, output).await,
         Configured::Status { watch: false } => {
@@ -325,13 +335,21 @@ async fn until_stopped(
     looked.unwrap_or(Ok(Exit::Success))
 }
 
-async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<Exit, CliError> {
+async fn run(
+    config: Config,
+    options: RunOptions,
+    tasks: &Tasks,
+    logs: Logs,
+) -> Result<Exit, CliError> {
+    let reload = Reload::of(config.clone(), logs);
+    let live = reload.live();
+    signals::reload_at_hang_up(reload, tasks)?;
     tracing::info!(
         pipeline = config.pipeline(),
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
-    pipeline::run(config, options, tasks).await?;
+    pipeline::run(&config, options, live, tasks).await?;
     tracing::info!("stopped");
     Ok(Exit::Success)
 }
@@ -351,7 +369,7 @@ mod tests {
     fn global_options_may_stand_after_the_command() {
         let cli = Cli::try_parse_from(["walferry", "run", "--config", "a.toml", "-vv"]).unwrap();
         assert_eq!(cli.common.config, PathBuf::from("a.toml"));
-        assert_eq!(cli.level(), LevelFilter::TRACE);
+        assert_eq!(cli.level().level, LevelFilter::TRACE);
     }
 
     #[test]

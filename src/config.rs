@@ -7,6 +7,7 @@
 //! - Every key is recorded with its value and its origin as it is read.
 
 mod admin;
+mod changes;
 mod effective;
 mod environment;
 mod error;
@@ -17,6 +18,7 @@ mod setting;
 mod sink;
 mod source;
 mod tables;
+mod telemetry;
 mod url;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use config::{File, FileFormat, Map, Value};
 use walferry_etl::Selection;
 
 pub use self::admin::Admin;
+pub use self::changes::Changes;
 pub use self::effective::{Effective, Origin};
 use self::environment::Environment;
 pub use self::error::{ConfigError, Problem};
@@ -32,6 +35,7 @@ pub use self::kafka::{Compression, Kafka, Properties};
 use self::section::{Findings, Section};
 pub use self::sink::{Microseconds, NumericOverflow, Sink};
 pub use self::source::Source;
+pub use self::telemetry::{Collector, LogFilter, Telemetry};
 pub use self::url::ConnectionUrl;
 
 /// Everything that an operator can decide.
@@ -45,6 +49,8 @@ pub struct Config {
     pub sink: Sink,
     /// `[admin]`: the status page.
     pub admin: Admin,
+    /// `[telemetry]`: what the daemon writes about itself.
+    pub telemetry: Telemetry,
     /// `[[table]]`: what becomes of each table.
     pub tables: Selection,
     file: PathBuf,
@@ -144,14 +150,15 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
     let source = Source::read(Section::take("source", &mut root, findings), folder);
     let section = Section::take("kafka", &mut root, findings);
     let is_direct = !section.is_there();
-    let kafka = (!is_direct).then(|| Kafka::read(section));
+    let kafka = (!is_direct).then(|| Kafka::read(section, folder));
     let sink = Sink::read(Section::take("sink", &mut root, findings), folder);
     let admin = Admin::read(Section::take("admin", &mut root, findings));
+    let telemetry = Telemetry::read(Section::take("telemetry", &mut root, findings));
     let tables = tables::read(root.remove("table"), findings);
     findings.problems.extend(root.into_keys().map(|key| {
         Problem::new(
             key,
-            "no such section; there are source, kafka, sink, admin and table",
+            "no such section; there are source, kafka, sink, admin, telemetry and table",
         )
     }));
     Some(Config {
@@ -162,6 +169,7 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
         },
         sink: sink?,
         admin,
+        telemetry,
         tables: tables?,
         file: PathBuf::new(),
         effective: Vec::new(),

@@ -17,13 +17,16 @@ use walferry_core::{Checkpoint, PipelineState, Sink, Source, SourceState, Tasks}
 
 use crate::apply::{self, Apply, ApplyError, ApplyStatus, GroupLimits};
 use crate::capture::{CaptureError, CaptureOptions, CaptureStatus, Progress, ReaderStage};
+use crate::merge::WholeLimits;
+use crate::traces;
 use feed::DirectFeed;
 
 /// A pipeline without Kafka.
 pub(crate) struct Direct<S> {
     source: S,
     options: CaptureOptions,
-    limits: GroupLimits,
+    limits: watch::Receiver<GroupLimits>,
+    whole: WholeLimits,
     status: watch::Sender<ApplyStatus>,
     progress: Progress,
     tasks: Tasks,
@@ -37,14 +40,16 @@ impl<S: Source> Direct<S> {
     pub(crate) fn new(
         source: S,
         options: CaptureOptions,
-        limits: GroupLimits,
+        limits: watch::Receiver<GroupLimits>,
         status: watch::Sender<ApplyStatus>,
         tasks: Tasks,
     ) -> Self {
+        let whole = limits.borrow().whole;
         Self {
             source,
             options,
             limits,
+            whole,
             status,
             progress: Progress::default(),
             tasks,
@@ -93,10 +98,12 @@ impl<S: Source> Direct<S> {
         &mut self,
         mut sink: K,
     ) -> Result<Apply<DirectFeed<'_, S>, K>, ApplyError> {
-        let state = self.source.inspect().await?;
+        let connecting = traces::connecting("PostgreSQL");
+        let state = traces::within(connecting, self.source.inspect()).await?;
         let newer = self.is_new_snapshot_wanted.then_some(u64::MAX);
         let stored = apply::claim(&mut sink, newer).await?;
-        let (limits, tasks, status) = (self.limits, self.tasks.clone(), self.status.clone());
+        let (limits, tasks, status) =
+            (self.limits.clone(), self.tasks.clone(), self.status.clone());
         let feed = DirectFeed::open(self, &state, stored).await?;
         Apply::start(sink, feed, limits, status, tasks).await
     }

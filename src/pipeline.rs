@@ -22,9 +22,11 @@ use crate::capture::{Capture, CaptureStatus};
 use crate::check;
 use crate::config::{Config, Kafka};
 use crate::direct::Direct;
+use crate::reload::Live;
 use crate::service;
 use crate::status::{Board, Parts, Trouble};
 use crate::supervise::Supervisor;
+use crate::traces;
 
 /// What `walferry run` was asked for beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,12 +49,17 @@ pub enum Role {
     Sink,
 }
 
-/// Streams changes until the tasks are told to stop.
+/// Streams changes until the tasks are told to stop; `live` is what changes meanwhile.
 ///
 /// # Errors
 /// What an operator must act on, or that another writer took the pipeline over.
-pub async fn run(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
-    let show = Show::new(config, options.role, tasks).await?;
+pub async fn run(
+    config: &Config,
+    options: RunOptions,
+    live: Live,
+    tasks: &Tasks,
+) -> Result<(), Fault> {
+    let show = Show::new(config, options.role, live, tasks).await?;
     if options.role != Role::Sink {
         check::before_a_snapshot(config, options.new_snapshot, tasks).await?;
     }
@@ -69,13 +76,19 @@ struct Show<'a> {
     role: Role,
     admin: Option<Admin>,
     trouble: watch::Sender<Option<Trouble>>,
+    live: Live,
     tasks: &'a Tasks,
 }
 
 // === impl Show ===
 
 impl<'a> Show<'a> {
-    async fn new(config: &'a Config, role: Role, tasks: &'a Tasks) -> Result<Self, Fault> {
+    async fn new(
+        config: &'a Config,
+        role: Role,
+        live: Live,
+        tasks: &'a Tasks,
+    ) -> Result<Self, Fault> {
         let admin = match config.admin.listen {
             Some(listen) => Some(Admin::bind(listen).await?),
             None => None,
@@ -85,6 +98,7 @@ impl<'a> Show<'a> {
             role,
             admin,
             trouble: watch::Sender::default(),
+            live,
             tasks,
         })
     }
@@ -108,6 +122,7 @@ impl<'a> Show<'a> {
             sink,
             log,
             trouble: self.trouble.subscribe(),
+            reloaded: self.live.reloaded,
         }));
         service::announce(board.clone(), self.tasks);
         if let Some(admin) = self.admin {
@@ -127,7 +142,7 @@ async fn through_kafka(
     let stop = Stops::under(tasks.stop_signal());
     let sink = SinkHalf {
         connect: connect::Downstream::new(config, kafka)?,
-        limits: connect::group_limits(config),
+        limits: show.live.limits.clone(),
         status: watch::Sender::default(),
         trouble: show.trouble.clone(),
         tasks: tasks.clone(),
@@ -172,7 +187,7 @@ async fn direct(
     let mut direct = Direct::new(
         connect::source(config, tasks)?,
         connect::direct_options(config),
-        connect::group_limits(config),
+        show.live.limits.clone(),
         applied.clone(),
         tasks.clone(),
     );
@@ -180,9 +195,14 @@ async fn direct(
     let mut supervisor = Supervisor::new("pipeline", show.trouble.clone());
     show.parts(Some(direct.reading()), Some(applied.subscribe()), None)?;
     while !stop.is_cancelled() {
-        let attempt = async { Ok(direct.run(sinks.connect().await?, stop).await?) };
+        let attempt = async {
+            let connecting = traces::connecting("MongoDB");
+            let sink = traces::within(connecting, sinks.connect()).await?;
+            Ok(direct.run(sink, stop).await?)
+        };
         let attempt: Result<(), Fault> = attempt.await;
         if let Err(fault) = attempt {
+            supervisor.note(direct.reading().borrow().is_owner);
             supervisor.after(fault, stop).await?;
         }
     }
@@ -203,7 +223,7 @@ pub(crate) trait Connect: Send + Sync + 'static {
 /// The sink with all that restarting it takes.
 pub(crate) struct SinkHalf<C> {
     connect: C,
-    limits: GroupLimits,
+    limits: watch::Receiver<GroupLimits>,
     status: watch::Sender<ApplyStatus>,
     trouble: watch::Sender<Option<Trouble>>,
     tasks: Tasks,
@@ -269,6 +289,7 @@ impl<S: Source, L: Log> Reader<S, L> {
         let mut supervisor = Supervisor::new("reader", self.trouble);
         while !stop.is_cancelled() {
             if let Err(error) = self.capture.run_term().await {
+                supervisor.note(self.capture.status().borrow().is_owner);
                 supervisor.after(error.into(), &stop).await?;
             }
         }
@@ -301,7 +322,10 @@ impl<C: Connect> SinkHalf<C> {
         while !stop.is_cancelled() {
             match self.attempt(&mut reader, &stop).await {
                 Ok(()) => return Ok(()),
-                Err(fault) => supervisor.after(fault, &stop).await?,
+                Err(fault) => {
+                    supervisor.note(self.status.borrow().state.is_some());
+                    supervisor.after(fault, &stop).await?;
+                }
             }
         }
         Ok(())
@@ -328,13 +352,15 @@ impl<C: Connect> SinkHalf<C> {
         &self,
         reader: &mut watch::Receiver<CaptureStatus>,
     ) -> Result<Option<Apply<LogFeed<C::Reader>, C::Sink>>, Fault> {
-        let (log, sink) = self.connect.connect().await?;
+        let connecting = traces::connecting("Kafka, MongoDB");
+        let (log, sink) = traces::within(connecting, self.connect.connect()).await?;
         let owner = reader.wait_for(|status| status.is_owner).await;
         let Ok(announced) = owner.map(|owner| owner.began) else {
             return Ok(None);
         };
         let (status, tasks) = (self.status.clone(), self.tasks.clone());
-        let apply = Apply::over_log(sink, log, announced, self.limits, status, tasks).await?;
+        let limits = self.limits.clone();
+        let apply = Apply::over_log(sink, log, announced, limits, status, tasks).await?;
         Ok(Some(apply))
     }
 }

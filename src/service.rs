@@ -1,5 +1,6 @@
 //! What systemd is told: that the daemon runs, what it is doing, that it stops.
 //!
+//! - A configuration that was read again is told when that is done: systemd's `reload` ends then.
 //! - Ready means that nothing is wrong with what was asked for. Servers may come later: the state says so.
 
 use std::sync::Arc;
@@ -22,22 +23,45 @@ pub(crate) fn announce(board: Arc<Board>, tasks: &Tasks) {
     let stop = tasks.stop_signal().clone();
     tasks.spawn(async move {
         tell(&[NotifyState::Ready]);
-        let mut told = None;
+        let mut reloaded = board.reloaded();
+        let mut told = String::new();
         loop {
-            let state = board.state();
-            if told != Some(state) {
-                tell(&[NotifyState::Status(&state.to_string())]);
-                told = Some(state);
+            let state = shown(&board);
+            if told != state {
+                tell(&[NotifyState::Status(&state)]);
+                told = state;
             }
-            if stop
-                .run_until_cancelled(tokio::time::sleep(LOOK))
-                .await
-                .is_none()
-            {
-                return tell(&[NotifyState::Stopping]);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return tell(&[NotifyState::Stopping]),
+                Ok(()) = reloaded.changed() => tell_reloaded(),
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     });
+}
+
+/// The state, and what a restart would change.
+fn shown(board: &Board) -> String {
+    let state = board.state();
+    let waiting = board
+        .reloaded()
+        .borrow()
+        .clone()
+        .unwrap_or_default()
+        .waiting;
+    if waiting.is_empty() {
+        return state.to_string();
+    }
+    format!("{state}; waits for a restart: {}", waiting.join(", "))
+}
+
+/// Both at once: the time says that this reload is the one that was asked for.
+fn tell_reloaded() {
+    let mut reloading = vec![NotifyState::Reloading];
+    reloading.extend(NotifyState::monotonic_usec_now().ok());
+    tell(&reloading);
+    tell(&[NotifyState::Ready]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {

@@ -50,6 +50,8 @@ pub struct Status {
     pub skips: Vec<SkipStatus>,
     /// The transactions that were passed over, of which a table was not verified since.
     pub skipped: Vec<SkippedStatus>,
+    /// When the configuration was last read again, and what came of it; none since the start.
+    pub reloaded: Option<Reloaded>,
 }
 
 /// What a pipeline is doing.
@@ -208,6 +210,19 @@ pub struct Trouble {
     pub at: u64,
 }
 
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// When, seconds since 1970.
+    pub at: u64,
+    /// The keys that changed and took effect then.
+    pub taken: Vec<String>,
+    /// The keys that differ from what runs: a restart makes them take effect.
+    pub waiting: Vec<String>,
+    /// Why it cannot be used, so that nothing changed.
+    pub error: Option<String>,
+}
+
 // === impl State ===
 
 impl State {
@@ -277,6 +292,7 @@ pub(crate) fn remedy(class: Class) -> Option<&'static str> {
     match class {
         Class::Fenced => Some("nothing here: the pipeline goes on in the other process"),
         Class::Transient => Some("see that the servers are up and reachable, then start again"),
+        Class::File => Some("see that the files are complete and belong together"),
         Class::Poison | Class::Fatal => None,
     }
 }

@@ -22,6 +22,7 @@ const SETTLED: Duration = Duration::from_secs(30);
 pub(crate) struct Supervisor {
     part: &'static str,
     failures: u32,
+    has_worked: bool,
     started_at: Instant,
     shown: watch::Sender<Option<Trouble>>,
 }
@@ -34,9 +35,15 @@ impl Supervisor {
         Self {
             part,
             failures: 0,
+            has_worked: false,
             started_at: Instant::now(),
             shown,
         }
+    }
+
+    /// Notes whether the part has reached its servers and begun its work, at any time of this process.
+    pub(crate) fn note(&mut self, has_worked: bool) {
+        self.has_worked |= has_worked;
     }
 
     /// Waits until the part may be tried again; returns at once when told to stop.
@@ -48,7 +55,12 @@ impl Supervisor {
         fault: Fault,
         stop: &CancellationToken,
     ) -> Result<(), Fault> {
-        if fault.class() != Class::Transient {
+        let may_pass = match fault.class() {
+            Class::Transient => true,
+            Class::File => self.has_worked,
+            Class::Poison | Class::Fatal | Class::Fenced => false,
+        };
+        if !may_pass {
             return Err(fault);
         }
         if self.started_at.elapsed() >= SETTLED {
@@ -115,7 +127,7 @@ mod tests {
                 .await
                 .is_ok()
         );
-        for class in [Class::Poison, Class::Fatal, Class::Fenced] {
+        for class in [Class::Poison, Class::File, Class::Fatal, Class::Fenced] {
             assert!(
                 supervisor
                     .after(Scripted(class).into(), &stop)
@@ -123,6 +135,19 @@ mod tests {
                     .is_err()
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_could_be_used_before_is_waited_for() {
+        let stop = CancellationToken::new();
+        let shown = watch::Sender::default();
+        let mut supervisor = Supervisor::new("test", shown.clone());
+        let file = || Scripted(Class::File).into();
+        assert!(supervisor.after(file(), &stop).await.is_err());
+        supervisor.note(true);
+        supervisor.note(false);
+        assert!(supervisor.after(file(), &stop).await.is_ok());
+        assert!(shown.borrow().is_some());
     }
 
     #[test]

@@ -147,6 +147,24 @@ impl Selection {
         self.rules.iter().zip(is_used).filter_map(unused).collect()
     }
 
+    /// Whether both stream the same, whatever tables there are. Where only the tables that there are could tell, as
+    /// when a rule is put before one that streams, this says no.
+    pub fn streams_as(&self, other: &Self) -> bool {
+        self.streaming() == other.streaming()
+    }
+
+    /// The rules up to the last that streams, each with whether it does: those behind it can hide none.
+    fn streaming(&self) -> Vec<(&str, bool)> {
+        let is_streamed = |rule: &Rule| rule.mode == Mode::Stream;
+        let end = self
+            .rules
+            .iter()
+            .rposition(is_streamed)
+            .map_or(0, |at| at + 1);
+        let rules = self.rules[..end].iter();
+        rules.map(|rule| (&*rule.name, is_streamed(rule))).collect()
+    }
+
     fn rule_of(&self, table: &TableName) -> Option<usize> {
         self.patterns.matches(table.to_string()).into_iter().min()
     }
@@ -198,6 +216,40 @@ mod tests {
             Selection::new(vec![]).unwrap().mode(&table("public", "a")),
             Mode::Ignore
         );
+    }
+
+    #[test]
+    fn rules_that_cannot_hide_a_streamed_table_change_nothing_of_what_is_streamed() {
+        let selection = |rules: &[(&str, Mode)]| {
+            Selection::new(rules.iter().map(|(name, mode)| rule(name, *mode)).collect()).unwrap()
+        };
+        let before = selection(&[("a.x", Mode::Ignore), ("a.*", Mode::Stream)]);
+        for same in [
+            selection(&[("a.x", Mode::Batch), ("a.*", Mode::Stream)]),
+            selection(&[
+                ("a.x", Mode::Ignore),
+                ("a.*", Mode::Stream),
+                ("b.*", Mode::Batch),
+            ]),
+        ] {
+            assert!(before.streams_as(&same) && same.streams_as(&before));
+        }
+        for other in [
+            selection(&[
+                ("a.y", Mode::Batch),
+                ("a.x", Mode::Ignore),
+                ("a.*", Mode::Stream),
+            ]),
+            selection(&[("a.*", Mode::Stream)]),
+            selection(&[("a.x", Mode::Stream), ("a.*", Mode::Stream)]),
+            selection(&[
+                ("a.x", Mode::Ignore),
+                ("a.*", Mode::Stream),
+                ("b.*", Mode::Stream),
+            ]),
+        ] {
+            assert!(!before.streams_as(&other) && !other.streams_as(&before));
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn board(sink: ApplyStatus, trouble: Option<Trouble>) -> Board {
         sink: Some(watch::Sender::new(sink).subscribe()),
         log: None,
         trouble: watch::Sender::new(trouble).subscribe(),
+        reloaded: watch::Sender::default().subscribe(),
     })
 }
 

@@ -128,7 +128,7 @@ impl World {
     /// A pipeline without Kafka, instead of reader and sink.
     fn start_direct(&mut self) {
         let (database, tasks) = (self.database.clone(), self.tasks.clone());
-        let limits = self.limits();
+        let limits = watch::Sender::new(self.limits()).subscribe();
         let source = FakeSource::new(&self.server);
         let status = watch::Sender::default();
         let mut direct = Direct::new(source, self.options(), limits, status, tasks);
@@ -180,7 +180,7 @@ impl World {
             self.tasks.clone(),
         );
         let (status, reader_status) = (watch::Sender::default(), self.status.clone());
-        let limits = self.limits();
+        let limits = watch::Sender::new(self.limits()).subscribe();
         let trace = self.trace.clone();
         self.sink = Some(self.tasks.spawn(async move {
             loop {
@@ -188,6 +188,7 @@ impl World {
                 let run = async {
                     let (sink, reader) = (FakeSink::new(&database), FakeLogReader::new(&kafka));
                     let (status, tasks) = (status.clone(), tasks.clone());
+                    let limits = limits.clone();
                     let apply =
                         Apply::over_log(sink, reader, announced, limits, status, tasks).await?;
                     apply.run(&CancellationToken::new()).await

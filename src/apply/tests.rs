@@ -27,7 +27,7 @@ struct Rig {
     tasks: Tasks,
     stop: CancellationToken,
     status: watch::Sender<ApplyStatus>,
-    limits: GroupLimits,
+    limits: watch::Sender<GroupLimits>,
 }
 
 type Sinking = JoinHandle<Result<(), ApplyError>>;
@@ -41,7 +41,7 @@ impl Rig {
             tasks: Tasks::default(),
             stop: CancellationToken::new(),
             status: watch::Sender::default(),
-            limits: limits(),
+            limits: watch::Sender::new(limits()),
         }
     }
 
@@ -75,7 +75,11 @@ impl Rig {
             FakeSink::new(&self.database),
             FakeLogReader::new(&self.kafka),
         );
-        let (limits, status, tasks) = (self.limits, self.status.clone(), self.tasks.clone());
+        let (limits, status, tasks) = (
+            self.limits.subscribe(),
+            self.status.clone(),
+            self.tasks.clone(),
+        );
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             Apply::over_log(sink, reader, announced, limits, status, tasks)

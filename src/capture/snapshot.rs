@@ -13,6 +13,7 @@ use walferry_schema::{
 use super::records::{Context, Drafts, Place};
 use super::tables::Tables;
 use super::{Capture, CaptureError, now_nanos};
+use crate::traces;
 
 /// A chunk on its way into the log.
 struct Sending {
@@ -45,7 +46,13 @@ impl<S: Source, L: Log> Capture<S, L> {
         self.log.pace(Pace::Bulk).await?;
         while let Some(chunk) = self.source.next_chunk().await? {
             rows += chunk.rows.len();
-            self.send_chunk(&mut sending, &chunk).await?;
+            let span = traces::span!(
+                "snapshot chunk",
+                chunk = sending.chunk,
+                rows = chunk.rows.len(),
+                table = %chunk.relation.name,
+            );
+            traces::within(span, self.send_chunk(&mut sending, &chunk)).await?;
             sending.chunk += 1;
         }
         while self.log.outstanding().is_some() {

@@ -13,6 +13,7 @@ use super::markers;
 use super::tail::Tail;
 use super::{Capture, CaptureError, Opened};
 use crate::merge::Announced;
+use crate::traces;
 
 // === impl Capture ===
 
@@ -21,7 +22,8 @@ impl<S: Source, L: Log> Capture<S, L> {
     pub(super) async fn open(&mut self) -> Result<Opened, CaptureError> {
         self.log.begin().await?;
         self.log.ensure_topics(&[]).await?;
-        let mut state = self.source.inspect().await?;
+        let connecting = traces::connecting("PostgreSQL");
+        let mut state = traces::within(connecting, self.source.inspect()).await?;
         self.template.database.clone_from(&state.database);
         let (mut tail, mut end) = Tail::read(&mut self.log).await?;
         if self.is_new_snapshot_wanted || self.is_snapshot_due(&state, &tail)? {

@@ -53,5 +53,6 @@ fn origin(origin: &Origin, file: &Path) -> String {
         Origin::File => file.display().to_string(),
         Origin::Variable { name } => name.clone(),
         Origin::UrlFile { path } => format!("url_file {path}"),
+        Origin::SecretFile { key, path } => format!("{key} {path}"),
     }
 }

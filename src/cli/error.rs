@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use opentelemetry_otlp::ExporterBuildError;
 use walferry_core::{Class, Fault};
 use walferry_etl::PlanError;
 
@@ -52,6 +53,11 @@ pub(super) enum CliError {
         /// Why.
         source: io::Error,
     },
+    /// Traces cannot be sent as the environment asks.
+    #[error(
+        "sending traces to [telemetry] otlp: see the environment's variables that begin with OTEL_"
+    )]
+    Traces(#[from] ExporterBuildError),
     /// Signals cannot be heard.
     #[error("listening to signals")]
     Signals(#[from] io::Error),
@@ -62,7 +68,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Tables(_) | Self::NoTerminal => Exit::Usage,
+            Self::Config(_) | Self::Tables(_) | Self::NoTerminal | Self::Traces(_) => Exit::Usage,
             Self::Trace(error) if error.is_mistaken() => Exit::Usage,
             Self::Fault(fault) if fault.class() == Class::Fenced => Exit::Fenced,
             _ => Exit::Failed,

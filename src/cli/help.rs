@@ -22,7 +22,11 @@ changes of one PostgreSQL transaction become visible in MongoDB together and in 
 
 SIGTERM or Ctrl-C stops in order: what was read is written, positions are stored, the slot is freed.
 A second signal leaves at once; the next start then repeats a little, and no change is lost or
-applied twice.";
+applied twice.
+
+SIGHUP reads the configuration again. The log level, group_rows, group_bytes and tables of mode
+\"batch\" or \"ignore\" behind the streamed ones change at once; the log and `walferry status` name
+what waits for a restart. A configuration with mistakes changes nothing.";
 
 pub(super) const RUN_EXAMPLES: &str = "\
 Examples:

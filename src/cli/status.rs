@@ -10,7 +10,8 @@ use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
 use crate::status::{
-    Latency, OrderStatus, PositionStatus, ServersStatus, SourceStatus, Stage, Status, Trouble,
+    Latency, OrderStatus, PositionStatus, Reloaded, ServersStatus, SourceStatus, Stage, Status,
+    Trouble,
 };
 
 /// Moves to the top of the terminal and clears what is below.
@@ -166,6 +167,32 @@ fn shown(status: &Status) -> String {
         let (at, part) = (at(error), &error.part);
         let _ = writeln!(text, "last error, {at}, {part}: {}", error.error);
         let _ = writeln!(text, "  to do: {}", error.remedy);
+    }
+    if let Some(reloaded) = &status.reloaded {
+        let _ = write!(text, "{}", reload(reloaded));
+    }
+    text
+}
+
+/// What came of the last SIGHUP.
+fn reload(reloaded: &Reloaded) -> String {
+    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(reloaded.at);
+    let mut text = format!(
+        "configuration read again, {}",
+        humantime::format_rfc3339_seconds(at)
+    );
+    // Writing to a string never fails.
+    let _ = match &reloaded.error {
+        Some(error) => writeln!(text, ", and not taken: {error}"),
+        None if reloaded.taken.is_empty() => writeln!(text),
+        None => writeln!(text, ": {}", reloaded.taken.join(", ")),
+    };
+    if !reloaded.waiting.is_empty() {
+        let _ = writeln!(
+            text,
+            "  waits for a restart: {}",
+            reloaded.waiting.join(", ")
+        );
     }
     text
 }

@@ -3,10 +3,14 @@
 //! - Reading a key is what records it, so that none can be forgotten, defaults included.
 //! - No secret is in it: a password is `***` before it is recorded.
 
+use std::fmt;
+
 use config::Value;
 use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::Value as Json;
+
+use super::secret;
 
 /// A key in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +23,12 @@ pub struct Effective {
     pub value: Json,
     /// Where the value comes from.
     pub origin: Origin,
+    pub(super) exact: Exact,
 }
+
+/// A value with its secrets: to be compared, never to be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Exact(pub(super) Json);
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,11 +48,24 @@ pub enum Origin {
         /// Its path as it is named.
         path: String,
     },
+    /// A file that the configuration names, which holds this value alone.
+    SecretFile {
+        /// The key that names it.
+        #[serde(skip)]
+        key: &'static str,
+        /// Its path as it is named.
+        path: String,
+    },
 }
 
 // === impl Effective ===
 
 impl Effective {
+    /// The key with its section: `source.url`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
     /// The section's heading in the file: `[source]`, `[[table]]`.
     pub fn heading(&self) -> String {
         heading(&self.section)
@@ -60,11 +82,30 @@ impl Serialize for Effective {
             origin: &'a Origin,
         }
         Flat {
-            key: format!("{}.{}", self.section, self.key),
+            key: self.name(),
             value: &self.value,
             origin: &self.origin,
         }
         .serialize(serializer)
+    }
+}
+
+// === impl Exact ===
+
+impl Exact {
+    /// What was stated, where showing it hides something.
+    pub(super) fn of(shown: &Json, stated: &Value) -> Self {
+        let hides = |text: &str| text.contains(secret::HIDDEN);
+        if !shown.as_str().is_some_and(hides) {
+            return Self(shown.clone());
+        }
+        Self(stated.clone().into_string().unwrap_or_default().into())
+    }
+}
+
+impl fmt::Debug for Exact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(secret::HIDDEN)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
@@ -27,6 +28,12 @@ const RESERVED: &[&str] = &[
     "partitioner",
     "request.required.acks",
     "transactional.id",
+];
+
+/// Keys that name a file with the value of a property.
+const SECRET_FILES: [(&str, &str); 2] = [
+    ("sasl_password_file", "sasl.password"),
+    ("ssl_key_password_file", "ssl.key.password"),
 ];
 
 /// The Kafka that holds the rows and the commit log.
@@ -58,7 +65,8 @@ pub struct Kafka {
     /// (`message.max.bytes`); `1MiB` by default, as theirs.
     pub max_record_bytes: usize,
     /// `properties`: more of librdkafka's properties, for TLS and SASL:
-    /// `properties = { "security.protocol" = "SASL_SSL" }`.
+    /// `properties = { "security.protocol" = "SASL_SSL" }`. `sasl_password_file` and `ssl_key_password_file` are the
+    /// paths of files that hold `sasl.password` and `ssl.key.password` (relative to the configuration's folder).
     pub properties: Properties,
 }
 
@@ -81,7 +89,7 @@ pub struct Properties(pub BTreeMap<String, String>);
 // === impl Kafka ===
 
 impl Kafka {
-    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+    pub(super) fn read(mut section: Section<'_>, folder: &Path) -> Option<Self> {
         let brokers = section.required::<String>("brokers");
         if brokers
             .as_deref()
@@ -105,7 +113,12 @@ impl Kafka {
             );
         }
         let min_insync_replicas = section.optional_number("min_insync_replicas", 1..=1_000);
-        let settings = Settings::read(&mut section);
+        let mut settings = Settings::read(&mut section);
+        for (key, property) in SECRET_FILES {
+            settings
+                .properties
+                .read_secret(&mut section, folder, key, property);
+        }
         section.finish();
         Some(Self {
             brokers: brokers?,
@@ -178,6 +191,36 @@ impl Compression {
 }
 
 // === impl Properties ===
+
+impl Properties {
+    /// Reads a property's value from the file that a key names, if it does.
+    fn read_secret(
+        &mut self,
+        section: &mut Section<'_>,
+        folder: &Path,
+        key: &'static str,
+        property: &str,
+    ) {
+        let Some(file) = section.optional::<String>(key) else {
+            return;
+        };
+        if self.0.contains_key(property) {
+            let both = format!("is given beside \"{property}\": one of them must go");
+            return section.problem(key, both);
+        }
+        let content = match std::fs::read_to_string(folder.join(&file)) {
+            Ok(content) => content,
+            Err(error) => return section.problem(key, format!("reading {file}: {error}")),
+        };
+        // A password may end in spaces, but the file ends its line.
+        let secret = content.trim_end_matches(['\r', '\n']);
+        if secret.is_empty() || secret.contains('\n') {
+            return section.problem(key, format!("{file} must hold one line, the value alone"));
+        }
+        section.property_is_in_file(property, secret, key, file);
+        self.0.insert(property.to_owned(), secret.to_owned());
+    }
+}
 
 impl Setting for Properties {
     fn from_value(value: Value) -> Result<Self, String> {

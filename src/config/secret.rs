@@ -4,7 +4,7 @@
 
 use super::ConnectionUrl;
 
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 /// Parts of the names of secrets: of MongoDB's options, of libpq's and of librdkafka's properties.
 const SECRETS: &[&str] = &[
     "config",

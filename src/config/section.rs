@@ -6,9 +6,12 @@ use config::{Map, Value, ValueKind};
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::effective::{self, Effective, Origin};
+use super::effective::{self, Effective, Exact, Origin};
 use super::setting::{Setting, choice};
-use super::{ConnectionUrl, Problem};
+use super::{ConnectionUrl, Problem, secret};
+
+/// The key of more settings, whose names are another library's.
+const PROPERTIES: &str = "properties";
 
 /// A section on its way into its struct: each key is taken once, what is left is unknown.
 pub(super) struct Section<'a> {
@@ -146,8 +149,26 @@ impl<'a> Section<'a> {
         let is_url = |it: &&mut Effective| it.section == self.name && it.key == "url";
         if let Some(effective) = self.findings.effective.iter_mut().find(is_url) {
             effective.value = url.shown();
+            effective.exact = Exact(url.expose().into());
             effective.origin = Origin::UrlFile { path };
         }
+    }
+
+    /// Notes that a secret property stands in a file of its own.
+    pub(super) fn property_is_in_file(
+        &mut self,
+        property: &str,
+        secret: &str,
+        key: &'static str,
+        path: String,
+    ) {
+        let is_empty = |it: &Effective| it.value.as_object().is_some_and(serde_json::Map::is_empty);
+        let is_properties = |it: &Effective| it.section == self.name && it.key == PROPERTIES;
+        let effective = &mut self.findings.effective;
+        effective.retain(|it| !(is_properties(it) && is_empty(it)));
+        let (shown, exact) = (secret::HIDDEN.into(), Exact(secret.into()));
+        let origin = Origin::SecretFile { key, path };
+        self.record(format!("{PROPERTIES}.{property:?}"), shown, exact, origin);
     }
 
     /// Notes every key that nobody asked for.
@@ -180,7 +201,8 @@ impl<'a> Section<'a> {
         self.asked.push(key);
         let Some(found) = self.entries.remove(key) else {
             let shown = default.map_or(Json::Null, &kind.show);
-            self.record(key.to_owned(), shown, Origin::Default);
+            let exact = Exact(shown.clone());
+            self.record(key.to_owned(), shown, exact, Origin::Default);
             return None;
         };
         match (kind.read)(found.clone()) {
@@ -200,20 +222,26 @@ impl<'a> Section<'a> {
         match (shown, &found.kind) {
             (Json::Object(parts), ValueKind::Table(found)) => {
                 for (name, shown) in parts {
-                    let origin = found.get(&name).map_or(Origin::File, Origin::of);
-                    self.record(format!("{key}.{name:?}"), shown, origin);
+                    let stated = found.get(&name);
+                    let origin = stated.map_or(Origin::File, Origin::of);
+                    let exact = stated.map_or(Exact(Json::Null), |it| Exact::of(&shown, it));
+                    self.record(format!("{key}.{name:?}"), shown, exact, origin);
                 }
             }
-            (shown, _) => self.record(key.to_owned(), shown, Origin::of(found)),
+            (shown, _) => {
+                let exact = Exact::of(&shown, found);
+                self.record(key.to_owned(), shown, exact, Origin::of(found));
+            }
         }
     }
 
-    fn record(&mut self, key: String, value: Json, origin: Origin) {
+    fn record(&mut self, key: String, value: Json, exact: Exact, origin: Origin) {
         self.findings.effective.push(Effective {
             section: self.name.clone(),
             key,
             value,
             origin,
+            exact,
         });
     }
 }

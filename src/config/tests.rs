@@ -190,7 +190,7 @@ fn mistakes_in_the_environment_are_told_with_those_of_the_file() {
     let expected = [
         "WALFERRY__A B: names no key of the configuration",
         "sink.group_rows: must be a whole number from 1 to 100000",
-        "sinc: no such section; there are source, kafka, sink, admin and table",
+        "sinc: no such section; there are source, kafka, sink, admin, telemetry and table",
     ];
     assert_eq!(problems(RETAIL, &variables), expected);
 }
@@ -301,4 +301,144 @@ fn a_file_that_is_no_toml_is_named() {
         error.to_string().contains("walferry.toml as TOML"),
         "{error}"
     );
+}
+
+fn changes(from: &str, to: &str) -> Changes {
+    Changes::take(&mut parse(from, &[]).unwrap(), parse(to, &[]).unwrap())
+}
+
+#[test]
+fn a_secret_that_changes_is_told_by_its_key_alone() {
+    let with = |secret: &str| {
+        let properties = format!("properties = {{ \"sasl.password\" = \"{secret}\" }}\n[sink]");
+        changed("[sink]", &properties).replacen("s3cret", secret, 1)
+    };
+    let changes = changes(&with("one"), &with("two"));
+    assert!(changes.live.is_empty(), "{changes:?}");
+    let keys = ["kafka.properties.\"sasl.password\"", "source.url"];
+    assert_eq!(changes.waiting, keys);
+}
+
+#[test]
+fn a_section_that_goes_is_named_as_one_and_what_is_stated_as_its_default_is_no_change() {
+    let (before, rest) = RETAIL.split_once("[kafka]").unwrap();
+    let (_, after) = rest.split_once("[sink]").unwrap();
+    let direct = format!("{before}[sink]{after}");
+    assert_eq!(changes(RETAIL, &direct).waiting, ["kafka"]);
+    assert_eq!(changes(&direct, RETAIL).waiting, ["kafka"]);
+    let stated = changed("[sink]", "[sink]\ngroup_rows = 20_000");
+    assert_eq!(changes(RETAIL, &stated), Changes::default());
+}
+
+#[test]
+fn what_is_taken_over_is_not_told_again() {
+    let mut running = parse(RETAIL, &[]).unwrap();
+    let newer = changed(
+        "[sink]",
+        "[telemetry]\nlog = \"warn\"\n[sink]\ngroup_rows = 5",
+    );
+    let read = || parse(&newer, &[]).unwrap();
+    let changes = Changes::take(&mut running, read());
+    assert_eq!(changes.live, ["sink.group_rows", "telemetry.log"]);
+    assert_eq!(
+        (running.sink.group_rows, running.telemetry.log.is_some()),
+        (5, true)
+    );
+    assert_eq!(Changes::take(&mut running, read()), Changes::default());
+}
+
+#[test]
+fn a_log_filter_is_a_level_or_names_modules() {
+    let log = |value: &str| {
+        let text = changed("[sink]", &format!("[telemetry]\nlog = {value:?}\n[sink]"));
+        parse(&text, &[]).map(|config| config.telemetry.log.unwrap().filter().to_string())
+    };
+    assert_eq!(log("debug").unwrap(), "walferry=debug,warn");
+    assert_eq!(
+        log("info,walferry::apply=trace").unwrap(),
+        "walferry::apply=trace,info"
+    );
+    for mistaken in ["loud", "", "walferry=loud"] {
+        assert!(log(mistaken).is_err(), "{mistaken}");
+    }
+}
+
+#[test]
+fn a_collector_is_an_address_without_a_secret() {
+    let otlp = |value: &str| {
+        let text = changed("[sink]", &format!("[telemetry]\notlp = {value:?}\n[sink]"));
+        parse(&text, &[]).map(|config| config.telemetry.otlp.unwrap().to_string())
+    };
+    assert_eq!(
+        otlp("http://collector:4318/").unwrap(),
+        "http://collector:4318"
+    );
+    assert_eq!(otlp("http://[::1]:4318").unwrap(), "http://[::1]:4318");
+    for mistaken in [
+        "collector:4318",
+        "https://c:4318",
+        "http://",
+        "http://u:p@c:4318",
+        "http://c:4318/v1",
+    ] {
+        let error = otlp(mistaken).unwrap_err().to_string();
+        assert!(
+            error.contains("telemetry.otlp: must be an address like"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_password_of_kafka_may_stand_in_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name, text| std::fs::write(folder.path().join(name), text).unwrap();
+    write("password", "s3cret \n");
+    write("lines", "one\ntwo\n");
+    let file = folder.path().join("walferry.toml");
+    let with =
+        |keys: &str| Config::parse(&file, &changed("[sink]", &format!("{keys}\n[sink]")), []);
+    let config = with("sasl_password_file = \"password\"").unwrap();
+    let properties = &config.kafka.as_ref().unwrap().properties;
+    assert_eq!(properties.0["sasl.password"], "s3cret ");
+    let expected = json!({"key": "kafka.properties.\"sasl.password\"", "value": "***", "origin": "secret_file", "path": "password"});
+    assert!(effective(&config).contains(&expected));
+    assert!(!format!("{config:?}").contains("s3cret "));
+    let config = with("ssl_key_password_file = \"password\"").unwrap();
+    assert_eq!(
+        config.kafka.unwrap().properties.0["ssl.key.password"],
+        "s3cret "
+    );
+
+    let both = "sasl_password_file = \"password\"\nproperties = { \"sasl.password\" = \"x\" }";
+    for (keys, mistake) in [
+        (
+            both,
+            "is given beside \"sasl.password\": one of them must go",
+        ),
+        (
+            "sasl_password_file = \"missing\"",
+            "reading missing: No such file",
+        ),
+        ("sasl_password_file = \"lines\"", "lines must hold one line"),
+    ] {
+        let error = with(keys).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("kafka.sasl_password_file: {mistake}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_password_that_changes_in_its_file_is_a_change_of_its_property() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("walferry.toml");
+    let text = changed("[sink]", "sasl_password_file = \"password\"\n[sink]");
+    let read = |password| {
+        std::fs::write(folder.path().join("password"), password).unwrap();
+        Config::parse(&file, &text, []).unwrap()
+    };
+    let changes = Changes::take(&mut read("one"), read("two"));
+    assert_eq!(changes.waiting, ["kafka.properties.\"sasl.password\""]);
 }

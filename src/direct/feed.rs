@@ -15,6 +15,7 @@ use crate::apply::{ApplyError, Fed, Feed, Tally};
 use crate::capture::lineage::{self, Lineage};
 use crate::capture::{BURST, CaptureError, FEEDBACK, ReaderStage, Tables, URGENT};
 use crate::merge::Barrier;
+use crate::traces;
 
 /// The source's stream as a feed.
 pub(super) struct DirectFeed<'a, S> {
@@ -169,7 +170,9 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         let Stage::Copy { chunk, end } = &mut self.stage else {
             return Ok(None);
         };
-        let Some(copied) = self.direct.source.next_chunk().await? else {
+        let span = traces::span!("snapshot chunk", chunk = *chunk);
+        let copied = traces::within(span, self.direct.source.next_chunk()).await?;
+        let Some(copied) = copied else {
             info!(chunks = *chunk, "the snapshot is copied");
             self.stage = Stage::Copied(end.clone());
             return Ok(None);
@@ -304,7 +307,7 @@ impl<S: Source> DirectFeed<'_, S> {
                 }
             }
         }
-        let whole = self.direct.limits.whole;
+        let whole = self.direct.whole;
         Ok(transaction.piece(whole).inspect(|piece| {
             self.checkpoint.position = piece.position();
         }))

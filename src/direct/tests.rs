@@ -56,13 +56,19 @@ impl Rig {
 
     /// A new process.
     fn start_with(&self, is_new_snapshot_wanted: bool) -> Running {
-        let limits = GroupLimits {
+        let limits = watch::Sender::new(GroupLimits {
             whole: self.whole,
             ..limits()
-        };
+        });
         let (source, status) = (FakeSource::new(&self.server), self.status.clone());
         let options = crate::capture::tests::options();
-        let mut direct = Direct::new(source, options, limits, status, self.tasks.clone());
+        let mut direct = Direct::new(
+            source,
+            options,
+            limits.subscribe(),
+            status,
+            self.tasks.clone(),
+        );
         direct.want_new_snapshot(is_new_snapshot_wanted);
         let (sink, stop) = (FakeSink::new(&self.database), self.stop.clone());
         self.tasks

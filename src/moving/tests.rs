@@ -42,7 +42,13 @@ impl Rig {
         let (source, sink) = (FakeSource::new(&self.server), FakeSink::new(&self.database));
         let options = crate::capture::tests::options();
         let status = watch::Sender::default();
-        let mut direct = Direct::new(source, options, limits(), status, self.tasks.clone());
+        let mut direct = Direct::new(
+            source,
+            options,
+            watch::Sender::new(limits()).subscribe(),
+            status,
+            self.tasks.clone(),
+        );
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let running = self
@@ -73,7 +79,7 @@ impl Rig {
                 sink,
                 reader,
                 None,
-                limits(),
+                watch::Sender::new(limits()).subscribe(),
                 watch::Sender::default(),
                 tasks,
             )

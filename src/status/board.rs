@@ -12,7 +12,7 @@ use walferry_schema::{CommitId, Lsn};
 
 use super::lag::{Mark, Marks};
 use super::{
-    Bucket, Latency, OrderStatus, ReaderStatus, SinkStatus, SkipStatus, SkippedStatus,
+    Bucket, Latency, OrderStatus, ReaderStatus, Reloaded, SinkStatus, SkipStatus, SkippedStatus,
     SourceStatus, State, Status, TableStatus, Trouble,
 };
 use crate::apply::{ApplyStatus, Histogram};
@@ -39,6 +39,8 @@ pub struct Parts {
     pub log: Option<Arc<Flow>>,
     /// The last error that a part is tried again after.
     pub trouble: watch::Receiver<Option<Trouble>>,
+    /// What came of reading the configuration again.
+    pub reloaded: watch::Receiver<Option<Reloaded>>,
 }
 
 /// Where the parts of a process show how far they have come.
@@ -150,7 +152,13 @@ impl Board {
             paused: orders.paused,
             skips: orders.skips,
             skipped: orders.skipped,
+            reloaded: self.parts.reloaded.borrow().clone(),
         }
+    }
+
+    /// What comes of reading the configuration again.
+    pub fn reloaded(&self) -> watch::Receiver<Option<Reloaded>> {
+        self.parts.reloaded.clone()
     }
 
     /// What the pipeline is doing.

@@ -35,7 +35,7 @@ fn listen(pipeline: &Pipeline) -> u16 {
     port
 }
 
-fn append(pipeline: &Pipeline, text: &str) {
+pub(crate) fn append(pipeline: &Pipeline, text: &str) {
     let file = std::fs::OpenOptions::new()
         .append(true)
         .open(pipeline.config());
@@ -66,7 +66,7 @@ async fn get(port: u16, path: &str) -> Result<Answer, String> {
     asked.await.unwrap()
 }
 
-async fn status(port: u16) -> Result<Value, String> {
+pub(crate) async fn status(port: u16) -> Result<Value, String> {
     let answer = get(port, "/status").await?;
     serde_json::from_str(&answer.body).map_err(|error| error.to_string())
 }
@@ -92,7 +92,7 @@ fn complaints(metrics: &str) -> String {
     String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
 }
 
-async fn said(pipeline: &Pipeline, arguments: &[&str]) -> crate::site::Said {
+pub(crate) async fn said(pipeline: &Pipeline, arguments: &[&str]) -> crate::site::Said {
     crate::site::said(pipeline.command(arguments)).await
 }
 
@@ -317,17 +317,7 @@ async fn the_service_manager_hears_of_the_start_the_state_and_the_stop() {
     command.env("NOTIFY_SOCKET", &path);
     let log = directory.path().join("walferry.log");
     let daemon = walferry_harness::Process::spawn(&command, &log).unwrap();
-    let told = tokio::task::spawn_blocking(move || {
-        let mut told = Vec::new();
-        let mut buffer = [0; 1_000];
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        while told.last().map(String::as_str) != Some("STATUS=live") {
-            let length = socket.recv(&mut buffer).unwrap();
-            told.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
-        }
-        (socket, told)
-    });
-    let (socket, told) = told.await.unwrap();
+    let (socket, told) = crate::reload::told_until(socket, "STATUS=live").await;
     assert_eq!(told[0], "READY=1");
     daemon
         .stop(walferry_harness::Signal::TERM, PATIENCE)

@@ -159,11 +159,12 @@ async fn postgresql_in_its_container_begins_with_what_walferry_needs() {
 }
 
 #[test]
-fn the_service_is_not_restarted_where_that_cannot_help() {
+fn the_service_is_reloaded_by_sighup_and_not_restarted_where_that_cannot_help() {
     let service = text("docs/deploy/walferry.service");
     let codes = [Exit::Usage, Exit::Fenced].map(|exit| (exit as u8).to_string());
     let expected = format!("\nRestartPreventExitStatus={}\n", codes.join(" "));
     assert!(service.contains(&expected), "{expected}");
+    assert!(service.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
 }
 
 #[tokio::test]

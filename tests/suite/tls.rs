@@ -304,6 +304,78 @@ async fn a_change_goes_the_whole_way_over_tls_by_certificate_and_by_password() {
         ferry.by_password(mechanism);
         ferry.ferry_a_row(id, &password, &[]).await;
     }
+    let file = ferry.directory.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let file = file.display().to_string();
+    let password = [("WALFERRY__KAFKA__SASL_PASSWORD_FILE", &*file)];
+    let log = ferry.ferry_a_row(4, &password, &[]).await;
+    assert!(!log.contains(PASSWORD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_being_renewed_is_waited_for_and_a_start_with_half_of_it_ends() {
+    let mut ferry = Ferry::new("renewed").await;
+    let servers = ferry.servers;
+    let (client, renewed) = (
+        &servers.client,
+        servers.authority.client_again(USER).unwrap(),
+    );
+    let place = |file: &Path| file.display().to_string();
+    let own = |name: &str| {
+        let file = |kind| ferry.directory.path().join(format!("{name}-{kind}.pem"));
+        let (certificate, key) = (file("certificate"), file("key"));
+        std::fs::copy(&client.certificate, &certificate).unwrap();
+        std::fs::copy(&client.key, &key).unwrap();
+        (certificate, key)
+    };
+    let (source, log) = (own("source"), own("log"));
+    ferry.source = ferry
+        .source
+        .replace(&place(&client.certificate), &place(&source.0))
+        .replace(&place(&client.key), &place(&source.1));
+    ferry.properties.truncate(2);
+    ferry.properties.extend([
+        ("ssl.certificate.location", place(&log.0)),
+        ("ssl.key.location", place(&log.1)),
+    ]);
+
+    let written = ferry.directory.path().join("log");
+    let daemon = Process::spawn(&ferry.command("stream", &["run"]), &written).unwrap();
+    let arrives = async |id: i32| {
+        let insert = format!("insert into t values ({id})");
+        ferry.sql.batch_execute(&insert).await.unwrap();
+        let arrived = eventually(PATIENCE, "the row to arrive", async || {
+            let found = ferry.documents.find_one(doc! { "_id": id }).await;
+            found.unwrap().map(drop).ok_or("not there")
+        });
+        arrived
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{}", daemon.log_tail()));
+    };
+    arrives(1).await;
+    for (id, (certificate, key), wrong) in [
+        (2, source, "sslcert and sslkey of the source's URL"),
+        (3, log, "key values mismatch"),
+    ] {
+        std::fs::copy(&renewed.key, &key).unwrap();
+        // A new term: both connections are made anew.
+        let connections = "select pg_terminate_backend(pid) from pg_stat_activity
+                           where usename = $1 and datname = current_database()";
+        ferry.sql.execute(connections, &[&USER]).await.unwrap();
+        let tried = eventually(PATIENCE, "it to try again", async || {
+            let said = std::fs::read_to_string(&written).unwrap();
+            let is_tried = |it: &str| it.contains("trying again") && it.contains(wrong);
+            let is_there = said.lines().any(is_tried);
+            if is_there { Ok(()) } else { Err(said) }
+        });
+        tried.await.unwrap();
+        let another = refused(ferry.command("stream", &["run"])).await;
+        says(&another, &[wrong]);
+        std::fs::copy(&renewed.certificate, &certificate).unwrap();
+        arrives(id).await;
+    }
+    let stopped = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
+    assert!(stopped.success(), "{}", daemon.log_tail());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,9 @@ pub enum Class {
     Transient,
     /// One change cannot be carried; the same change would fail again.
     Poison,
+    /// A file that a connection needs cannot be used. At a start an operator must act; of a process that could use it
+    /// before, somebody may just be replacing it.
+    File,
     /// An operator must act; the message says how.
     Fatal,
     /// Another writer has taken over this pipeline: stop for good and do not come back.

@@ -80,7 +80,7 @@ impl Finding {
     pub fn failed(subject: impl Into<String>, fault: &Fault) -> Self {
         let verdict = match fault.class() {
             Class::Transient => Verdict::Away,
-            Class::Poison | Class::Fatal | Class::Fenced => Verdict::Fail,
+            Class::Poison | Class::File | Class::Fatal | Class::Fenced => Verdict::Fail,
         };
         Self::new(subject, verdict, fault.to_string(), None)
     }

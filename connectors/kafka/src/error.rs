@@ -270,7 +270,6 @@ impl Classify for Error {
             Self::TooLarge { .. } | Self::Refused { .. } => Class::Poison,
             Self::Reserved(_)
             | Self::Property { .. }
-            | Self::Client(_)
             | Self::Partitions { .. }
             | Self::Compacted { .. }
             | Self::CreateTopic { .. }
@@ -283,6 +282,8 @@ impl Classify for Error {
             | Self::Header { .. }
             | Self::LogRecord { .. }
             | Self::NotAssigned => Class::Fatal,
+            // The properties are the same as when a client was first made; the files that they name may not be.
+            Self::Client(_) => Class::File,
             Self::NotReady { .. }
             | Self::Ask { .. }
             | Self::Tls { .. }

@@ -493,6 +493,7 @@ impl Classify for Error {
             | Self::NumericOverflow { .. }
             | Self::KeyAbsent { .. }
             | Self::ColumnAbsent { .. } => Class::Poison,
+            Self::TlsFile(_) => Class::File,
             Self::Fenced { .. } => Class::Fenced,
             _ => Class::Fatal,
         }
@@ -537,5 +538,16 @@ pub(crate) fn code(error: &mongodb::error::Error) -> Option<i32> {
             Some(write.code)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_used_may_be_one_that_is_being_replaced() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        assert_eq!(Error::TlsFile(missing.into()).class(), Class::File);
     }
 }

@@ -451,6 +451,9 @@ impl Classify for Error {
             | Self::ReaderLost { .. } => Class::Transient,
             Self::Server { source, .. } if source.will_pass() => Class::Transient,
             Self::Tls { source, .. } if source.will_pass() => Class::Transient,
+            Self::TlsFile { .. } | Self::TlsFileEmpty { .. } | Self::TlsIdentity { .. } => {
+                Class::File
+            }
             // Without an answer of the server's it is the connection that failed.
             Self::Sql { source, .. } if is_connection_failure(source) => Class::Transient,
             _ => Class::Fatal,

@@ -37,8 +37,8 @@ async fn rule_13_every_group_is_whole_transactions_with_their_checkpoint() {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_ends_at_its_limits_and_no_more_is_read_than_one_group_behind() {
-    let mut rig = Rig::new();
-    rig.limits.operations = 4;
+    let rig = Rig::new();
+    rig.limits.send_modify(|it| it.operations = 4);
     rig.read();
     let _sink = rig.sink();
     settle().await;
@@ -54,6 +54,28 @@ async fn a_group_ends_at_its_limits_and_no_more_is_read_than_one_group_behind() 
     let sizes: Vec<usize> = groups.iter().map(|group| group.events).collect();
     assert_eq!(sizes[..2], [1, 4]);
     assert!(sizes.iter().all(|size| *size <= 4), "{sizes:?}");
+    rig.assert_mirrored();
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_are_changed_hold_for_the_next_group() {
+    let (rig, _sink) = Rig::live().await;
+    rig.limits.send_modify(|it| it.operations = 3);
+    // The group that was begun before.
+    rig.server.commit(&[insert(100)]);
+    settle().await;
+    let before = rig.database.groups().len();
+    rig.database.script(&[Script::Hold]);
+    for id in 101..120 {
+        rig.server.commit(&[insert(id)]);
+        settle().await;
+    }
+    rig.database.release();
+    settle().await;
+    let groups = rig.database.groups().split_off(before);
+    let sizes: Vec<usize> = groups.iter().map(|group| group.events).collect();
+    assert_eq!(sizes[..2], [1, 3]);
+    assert!(sizes.iter().all(|size| *size <= 3), "{sizes:?}");
     rig.assert_mirrored();
 }
 

@@ -70,6 +70,7 @@ fn live() -> Status {
         paused: None,
         skips: Vec::new(),
         skipped: Vec::new(),
+        reloaded: None,
     }
 }
 

@@ -103,10 +103,15 @@ impl Authority {
     /// # Errors
     /// When the files cannot be written.
     pub fn client(&self, user: &str) -> Result<Issued> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, user);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(user, &params)
+        self.issue(user, &client(user))
+    }
+
+    /// Another certificate of the same client, in files of other names.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn client_again(&self, user: &str) -> Result<Issued> {
+        self.issue(&crate::unique(user), &client(user))
     }
 
     fn issue(&self, file: &str, params: &CertificateParams) -> Result<Issued> {
@@ -124,6 +129,13 @@ impl Authority {
         write(&issued.both, &format!("{key}{certificate}"))?;
         Ok(issued)
     }
+}
+
+fn client(user: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, user);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {

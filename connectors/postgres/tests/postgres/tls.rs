@@ -316,7 +316,7 @@ async fn a_file_that_cannot_be_used_is_named() -> Tested {
     ];
     for (parameters, expected) in cases {
         let mut source = source(&database, "postgres", &parameters);
-        let error = refused(source.inspect().await, Class::Fatal);
+        let error = refused(source.inspect().await, Class::File);
         assert!(error.contains(expected), "{error}");
     }
     Ok(())

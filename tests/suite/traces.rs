@@ -1,0 +1,212 @@
+//! OpenTelemetry traces, as a collector gets them.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use walferry_harness::{Process, Signal, eventually};
+
+use crate::daemon::{PATIENCE, Pipeline};
+use crate::site::{Site, binary, said};
+
+const SCHEMA: &str = "create table t (id int primary key); insert into t values (0)";
+
+type Requests = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
+
+/// A collector that keeps what it gets.
+struct Collector {
+    address: String,
+    requests: Requests,
+}
+
+impl Collector {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Requests::default();
+        let router = Router::new()
+            .route("/v1/traces", post(keep))
+            .with_state(Arc::clone(&requests));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, requests }
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let requests = self.requests.lock().unwrap();
+        let resources = requests.iter().flat_map(|it| &it.resource_spans);
+        let spans = resources.flat_map(|it| &it.scope_spans);
+        spans.flat_map(|it| it.spans.clone()).collect()
+    }
+
+    /// The one value of an attribute that every process sends of itself.
+    fn service(&self) -> String {
+        let requests = self.requests.lock().unwrap();
+        let resource = requests[0].resource_spans[0].resource.clone().unwrap();
+        let name = resource
+            .attributes
+            .iter()
+            .find(|it| it.key == "service.name");
+        text(name.unwrap().value.clone().and_then(|it| it.value))
+    }
+}
+
+async fn keep(State(requests): State<Requests>, body: Bytes) {
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    requests.lock().unwrap().push(request);
+}
+
+fn text(value: Option<Value>) -> String {
+    match value {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// An attribute of a span; empty when it has none of that name.
+fn attribute(span: &Span, key: &str) -> String {
+    let found = span.attributes.iter().find(|it| it.key == key);
+    found.map_or(String::new(), |it| {
+        text(it.value.clone().and_then(|it| it.value))
+    })
+}
+
+fn has(spans: &[Span], name: &str, attributes: &[(&str, &str)]) -> bool {
+    let is_it = |span: &&Span| {
+        let is_so = |(key, value): &(&str, &str)| attribute(span, key) == *value;
+        span.name == name && attributes.iter().all(is_so)
+    };
+    spans.iter().any(|span| is_it(&span))
+}
+
+/// The daemon, sending its traces somewhere, with its log.
+fn start(pipeline: &Pipeline, otlp: &str) -> Process {
+    let mut command = pipeline.command(&["run"]);
+    command.env_remove("RUST_LOG");
+    command.env("WALFERRY__TELEMETRY__OTLP", otlp);
+    command.env("WALFERRY__TELEMETRY__LOG", "debug");
+    command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let log = pipeline.config().with_file_name("walferry.log");
+    Process::spawn(&command, &log).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_sees_what_a_daemon_does() {
+    let collector = Collector::start().await;
+    let pipeline = Pipeline::new("traced", SCHEMA, "public.*").await;
+    let daemon = start(&pipeline, &collector.address);
+    pipeline.equal(&["t"]).await;
+    let three = "insert into t select i from generate_series(1, 3) i";
+    pipeline.sql.batch_execute(three).await.unwrap();
+    pipeline.equal(&["t"]).await;
+    // What was not sent yet is sent at the end.
+    let stopped = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
+    assert!(stopped.success(), "{}", pipeline.log());
+    let spans = collector.spans();
+    assert_eq!(collector.service(), "walferry");
+    for (name, attributes) in [
+        (
+            "connect",
+            [("servers", "PostgreSQL"), ("otel.status_code", "")],
+        ),
+        (
+            "connect",
+            [("servers", "Kafka, MongoDB"), ("otel.status_code", "")],
+        ),
+        ("snapshot chunk", [("table", "public.t"), ("rows", "1")]),
+        ("apply", [("rows", "3"), ("operations", "3")]),
+    ] {
+        assert!(
+            has(&spans, name, &attributes),
+            "{name} {attributes:?} in {spans:#?}"
+        );
+    }
+    let group = spans
+        .iter()
+        .find(|it| attribute(it, "rows") == "3")
+        .unwrap();
+    let lsn = |key| {
+        attribute(group, key)
+            .parse::<walferry_schema::Lsn>()
+            .unwrap()
+    };
+    assert!(lsn("from_lsn") < lsn("to_lsn"), "{group:#?}");
+    assert!(
+        attribute(group, "committed_at").starts_with("20"),
+        "{group:#?}"
+    );
+    assert!(group.end_time_unix_nano > group.start_time_unix_nano);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_sees_each_table_of_a_load_and_why_a_connection_failed() {
+    let collector = Collector::start().await;
+    let schema = "create table a (id int primary key); insert into a values (1), (2)";
+    let site = Site::new("traced_load", schema, &[("public.*", "batch")]).await;
+    let mut load = binary();
+    load.args(["backfill", "--config"]).arg(site.config());
+    load.env("WALFERRY__TELEMETRY__OTLP", &collector.address);
+    assert_eq!(said(load).await.code, Some(0));
+    let loaded = [("table", "public.a"), ("rows", "2")];
+    let spans = collector.spans();
+    assert!(has(&spans, "backfill", &loaded), "{spans:#?}");
+
+    let pipeline = Pipeline::new("traced_away", SCHEMA, "public.*").await;
+    let mongo = &pipeline.database.mongo_url;
+    let config = std::fs::read_to_string(pipeline.config()).unwrap();
+    let away = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300";
+    std::fs::write(pipeline.config(), config.replace(mongo, away)).unwrap();
+    let daemon = start(&pipeline, &collector.address);
+    eventually(PATIENCE, "the failed connection", async || {
+        let spans = collector.spans();
+        let failed = spans
+            .iter()
+            .find(|it| it.status.as_ref().is_some_and(|it| it.code == 2));
+        let message = failed
+            .and_then(|it| it.status.clone())
+            .unwrap_or_default()
+            .message;
+        if message.contains("MongoDB") {
+            Ok(())
+        } else {
+            Err(message)
+        }
+    })
+    .await
+    .unwrap();
+    daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_or_silent_costs_one_warning_and_no_change() {
+    // It takes connections, as far as a kernel does that alone, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    for (name, otlp) in [("away", "http://127.0.0.1:1"), ("silent", &*silent)] {
+        let pipeline = Pipeline::new(name, SCHEMA, "public.*").await;
+        let daemon = start(&pipeline, otlp);
+        pipeline.equal(&["t"]).await;
+        for id in 1..20 {
+            let insert = format!("insert into t values ({id})");
+            pipeline.sql.batch_execute(&insert).await.unwrap();
+        }
+        pipeline.equal(&["t"]).await;
+        let attempts = eventually(PATIENCE, "more than one attempt", async || {
+            let log = pipeline.log();
+            let attempts = log.matches("traces cannot be sent").count();
+            if attempts > 1 { Ok(()) } else { Err(log) }
+        });
+        attempts.await.unwrap();
+        let stopped = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
+        let log = pipeline.log();
+        assert!(stopped.success(), "{log}");
+        let warnings = log.matches("traces cannot be sent to [telemetry] otlp");
+        assert_eq!(warnings.count(), 1, "{log}");
+    }
+}
