@@ -79,7 +79,6 @@ impl Admin {
             info!(%address, "status, metrics and a page");
         }
         let stop = tasks.stop_signal().clone();
-        tasks.spawn(sample(board.clone(), stop.clone()));
         if let Some(monitor) = monitor {
             tasks.spawn(measure(board.clone(), monitor, stop));
         }
@@ -141,7 +140,8 @@ fn every(period: Duration) -> Interval {
     ticks
 }
 
-async fn sample(board: Arc<Board>, stop: CancellationToken) {
+/// Has the board remember each second, until the process stops.
+pub(crate) async fn sample(board: Arc<Board>, stop: CancellationToken) {
     let mut ticks = every(SAMPLE);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         board.sample();

@@ -9,6 +9,7 @@
 mod error;
 mod events;
 mod feed;
+mod orders;
 #[cfg(test)]
 mod simulation;
 mod status;
@@ -20,7 +21,6 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 use walferry_core::{
@@ -49,8 +49,6 @@ pub struct GroupLimits {
 
 /// How many rows are taken before other tasks have their turn: the group in flight above all.
 const BURST: u64 = 250;
-/// How often operators' orders are looked for.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// The sink of one pipeline.
 pub struct Apply<F, S: Sink> {
@@ -69,9 +67,7 @@ pub struct Apply<F, S: Sink> {
     is_dirty: bool,
     barrier: Option<Barrier>,
     in_flight: Option<InFlight<S>>,
-    orders: Orders,
-    /// When orders are looked for next.
-    look_at: Instant,
+    orders: watch::Receiver<Orders>,
     status: watch::Sender<ApplyStatus>,
     tasks: Tasks,
 }
@@ -153,6 +149,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         tasks: Tasks,
     ) -> Result<Self, ApplyError> {
         let (batch, group) = (sink.batch(), *limits.borrow());
+        let orders = orders::follow(sink.order_reader(), status.clone(), &tasks).await?;
         let mut apply = Self {
             feed,
             sink: Some(sink),
@@ -164,13 +161,11 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             is_dirty: false,
             barrier: None,
             in_flight: None,
-            orders: Orders::default(),
-            look_at: Instant::now(),
+            orders,
             status,
             tasks,
         };
         apply.resume().await?;
-        apply.look().await?;
         Ok(apply)
     }
 
@@ -188,18 +183,17 @@ impl<F: Feed, S: Sink> Apply<F, S> {
 
     async fn apply(&mut self, stop: &CancellationToken) -> Result<(), ApplyError> {
         loop {
-            self.look().await?;
             if self.launch() || self.unyielded >= BURST {
                 self.unyielded = 0;
                 tokio::task::yield_now().await;
             }
-            let is_paused = self.orders.pause.is_some();
+            let is_paused = self.orders.borrow_and_update().pause.is_some();
             if self.barrier.is_some() && self.in_flight.is_none() && !is_paused {
                 self.pass_barrier().await?;
                 continue;
             }
             let has_room = self.barrier.is_none() && !self.is_full() && !is_paused;
-            let look_at = self.look_at;
+            let may_be_cut = self.feed.may_be_cut();
             tokio::select! {
                 biased;
                 // 1. stop
@@ -211,7 +205,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
                 // 3. intake
                 fed = intake(&mut self.feed, has_room) => self.take(fed?)?,
                 // 4. orders
-                () = tokio::time::sleep_until(look_at), if self.in_flight.is_none() => {}
+                () = changed(&mut self.orders), if may_be_cut => {}
             }
         }
     }
@@ -242,6 +236,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
                 return Ok(());
             }
             Fed::Heartbeat => {}
+            Fed::Step => return Ok(()),
         }
         self.is_dirty = true;
         Ok(())
@@ -258,39 +253,17 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         let before = self.tally.rows();
         self.feed
             .push(&mut self.batch, rows, &mut self.tally)
-            .map_err(|error| error.with_way_past(commit))?;
+            .map_err(|error| match commit {
+                Some(_) => error.with_way_past(commit),
+                None => error,
+            })?;
         self.unyielded += self.tally.rows() - before;
         Ok(())
     }
 
     fn order_to_skip(&self, commit: CommitId) -> Option<(CommitId, Order)> {
-        let order = self.orders.skips.get(&commit)?;
-        Some((commit, order.clone()))
-    }
-
-    /// Looks for orders when it is time; the sink has to be here.
-    async fn look(&mut self) -> Result<(), ApplyError> {
-        let Some(sink) = self
-            .sink
-            .as_mut()
-            .filter(|_| self.look_at <= Instant::now())
-        else {
-            return Ok(());
-        };
-        let orders = sink.orders().await?;
-        self.look_at = Instant::now() + LOOK;
-        if orders == self.orders {
-            return Ok(());
-        }
-        match (&self.orders.pause, &orders.pause) {
-            (None, Some(order)) => info!(by = order.by, reason = order.reason, "paused"),
-            (Some(_), None) => info!("resumed"),
-            _ => {}
-        }
-        self.status
-            .send_modify(|status| status.orders = orders.clone());
-        self.orders = orders;
-        Ok(())
+        let order = self.orders.borrow().skips.get(&commit).cloned()?;
+        Some((commit, order))
     }
 
     fn is_full(&self) -> bool {
@@ -343,7 +316,11 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             tally,
         } = done?;
         self.sink = Some(sink);
-        let applied = applied.map_err(|fault| ApplyError::from(fault).with_way_past(None));
+        let is_live = checkpoint.state == PipelineState::Live;
+        let applied = applied.map_err(|fault| match ApplyError::from(fault) {
+            error if is_live => error.with_way_past(None),
+            error => error,
+        });
         let repaired = applied?.repaired;
         if repaired > 0 {
             warn!(repaired, position = ?checkpoint.position, "operations were mended");
@@ -442,6 +419,16 @@ async fn intake<F: Feed>(feed: &mut F, has_room: bool) -> Result<Fed<F::Rows>, A
         feed.next().await
     } else {
         Err(feed.tend().await)
+    }
+}
+
+/// Waits for other orders.
+///
+/// # Cancel safety
+/// Cancel safe.
+async fn changed(orders: &mut watch::Receiver<Orders>) {
+    if orders.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -15,6 +15,7 @@ use walferry_schema::TableName;
 use crate::capture::lineage::topic_name;
 use crate::config::{Config, Kafka};
 use crate::pipeline::connect::{kafka_settings, mongodb_settings, postgres_settings, slot_monitor};
+use crate::pipeline::{Role, RunOptions};
 
 /// How long a start waits for what a look at the source says, and then for one at the others.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +56,8 @@ pub async fn run(config: &Config, tasks: &Tasks) -> Report {
         tables,
     } = source(config, tasks).await;
     findings.extend(beside);
-    findings.extend(downstream(config, &tables).await);
+    let (log, target) = tokio::join!(log(config, &tables), target(config, &tables));
+    findings.extend(log.into_iter().chain(target));
     Report { findings }
 }
 
@@ -66,16 +68,16 @@ pub async fn run(config: &Config, tasks: &Tasks) -> Report {
 /// All that fails, each with what mends it.
 pub(crate) async fn before_a_snapshot(
     config: &Config,
-    is_wanted: bool,
+    options: RunOptions,
     tasks: &Tasks,
 ) -> Result<(), Fault> {
     let stop = tasks.stop_signal();
-    let refused = stop.run_until_cancelled(refuse(config, is_wanted, tasks));
+    let refused = stop.run_until_cancelled(refuse(config, options, tasks));
     refused.await.unwrap_or(Ok(()))
 }
 
-async fn refuse(config: &Config, is_wanted: bool, tasks: &Tasks) -> Result<(), Fault> {
-    if !is_wanted {
+async fn refuse(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
+    if !options.new_snapshot {
         let mut slot = slot_monitor(config, tasks)?;
         match timeout(PATIENCE, slot.measure()).await {
             Ok(Ok(report)) if report.slot.is_none() => {}
@@ -88,8 +90,19 @@ async fn refuse(config: &Config, is_wanted: bool, tasks: &Tasks) -> Result<(), F
         tables,
         ..
     } = source.unwrap_or_default();
-    let below = timeout(PATIENCE, downstream(config, &tables)).await;
-    findings.extend(below.unwrap_or_default());
+    // Each by itself: one that does not answer says nothing of the other.
+    let log = timeout(PATIENCE, log(config, &tables));
+    let target = async {
+        match options.role {
+            // The other half may be the only one that can reach it.
+            Role::Reader => Vec::new(),
+            _ => timeout(PATIENCE, target(config, &tables))
+                .await
+                .unwrap_or_default(),
+        }
+    };
+    let (log, target) = tokio::join!(log, target);
+    findings.extend(log.unwrap_or_default().into_iter().chain(target));
     findings.retain(|finding| finding.verdict == Verdict::Fail);
     if findings.is_empty() {
         return Ok(());
@@ -97,22 +110,19 @@ async fn refuse(config: &Config, is_wanted: bool, tasks: &Tasks) -> Result<(), F
     Err(Refused(findings).into())
 }
 
-/// Looks at Kafka and MongoDB, for these tables.
-async fn downstream(config: &Config, tables: &[(TableName, TableUse)]) -> Vec<Finding> {
-    let names: Vec<TableName> = tables.iter().map(|(table, _)| table.clone()).collect();
-    let target = mongodb_settings(config);
-    let kafka = async {
-        match &config.kafka {
-            Some(kafka) => {
-                let settings = kafka_settings(config, kafka);
-                walferry_kafka::examine(&settings, &topics(kafka, tables)).await
-            }
-            None => Vec::new(),
-        }
+/// Looks at Kafka, where changes go through it.
+async fn log(config: &Config, tables: &[(TableName, TableUse)]) -> Vec<Finding> {
+    let Some(kafka) = &config.kafka else {
+        return Vec::new();
     };
-    let (mut findings, target) = tokio::join!(kafka, walferry_mongodb::examine(&target, &names));
-    findings.extend(target);
-    findings
+    let settings = kafka_settings(config, kafka);
+    walferry_kafka::examine(&settings, &topics(kafka, tables)).await
+}
+
+/// Looks at MongoDB.
+async fn target(config: &Config, tables: &[(TableName, TableUse)]) -> Vec<Finding> {
+    let names: Vec<TableName> = tables.iter().map(|(table, _)| table.clone()).collect();
+    walferry_mongodb::examine(&mongodb_settings(config), &names).await
 }
 
 async fn source(config: &Config, tasks: &Tasks) -> Examined {

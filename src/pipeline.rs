@@ -16,7 +16,7 @@ use tracing::info;
 use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 use walferry_kafka::Flow;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
 use crate::capture::{Capture, CaptureStatus};
 use crate::check;
@@ -61,7 +61,7 @@ pub async fn run(
 ) -> Result<(), Fault> {
     let show = Show::new(config, options.role, live, tasks).await?;
     if options.role != Role::Sink {
-        check::before_a_snapshot(config, options.new_snapshot, tasks).await?;
+        check::before_a_snapshot(config, options, tasks).await?;
     }
     match (&config.kafka, options.role) {
         (Some(kafka), _) => through_kafka(config, kafka, options, show, tasks).await,
@@ -124,6 +124,8 @@ impl<'a> Show<'a> {
             trouble: self.trouble.subscribe(),
             reloaded: self.live.reloaded,
         }));
+        let stop = self.tasks.stop_signal().clone();
+        self.tasks.spawn(admin::sample(board.clone(), stop));
         service::announce(board.clone(), self.tasks);
         if let Some(admin) = self.admin {
             admin.serve(board, monitor, self.tasks);

@@ -47,8 +47,10 @@ pub struct Status {
     /// Who paused the pipeline; none while it is not.
     pub paused: Option<OrderStatus>,
     /// The transactions that will be passed over when they come.
+    #[serde(default)]
     pub skips: Vec<SkipStatus>,
     /// The transactions that were passed over, of which a table was not verified since.
+    #[serde(default)]
     pub skipped: Vec<SkippedStatus>,
     /// When the configuration was last read again, and what came of it; none since the start.
     pub reloaded: Option<Reloaded>,

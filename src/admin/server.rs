@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::debug;
 use walferry_core::Tasks;
 
@@ -19,6 +20,9 @@ use walferry_core::Tasks;
 pub(super) const CONNECTIONS: usize = 64;
 /// How long a caller may take to ask, for the first time and each time after.
 const ASKING: Duration = Duration::from_secs(10);
+/// How long a connection lasts at most: whoever has more to ask connects again. One that takes no answers in would
+/// last for ever.
+const LONGEST: Duration = Duration::from_mins(1);
 /// Until connections are taken again after that failed, as without file descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -42,7 +46,14 @@ async fn accept(listener: &TcpListener, router: &Router, tasks: &Tasks) {
         };
         let (answering, stop) = (answer(stream, router.clone()), tasks.stop_signal().clone());
         tasks.spawn(async move {
-            stop.run_until_cancelled(answering).await;
+            let answering = timeout(LONGEST, answering);
+            if stop
+                .run_until_cancelled(answering)
+                .await
+                .is_some_and(|it| it.is_err())
+            {
+                debug!("a connection was long enough");
+            }
             drop(place);
         });
     }

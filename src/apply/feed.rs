@@ -23,6 +23,10 @@ pub trait Feed: Send {
     /// Cancel safe: nothing is lost.
     fn next(&mut self) -> impl Future<Output = Result<Fed<Self::Rows>, ApplyError>> + Send;
 
+    /// Whether [`next`](Self::next) may be given up for something that is not the end of everything:
+    /// a step that takes long and would begin anew may not.
+    fn may_be_cut(&self) -> bool;
+
     /// Adds rows to a batch, and counts them.
     ///
     /// # Errors
@@ -72,6 +76,8 @@ pub enum Fed<T> {
     Barrier(Barrier),
     /// Nothing of interest happened for a while; only the checkpoint moved.
     Heartbeat,
+    /// A step of the feed's own is done: see [`Feed::may_be_cut`].
+    Step,
 }
 
 /// Rows that come through the commit log.
@@ -99,6 +105,10 @@ impl<R: LogReader> Feed for LogFeed<R> {
             Merged::Barrier(barrier) => Fed::Barrier(barrier),
             Merged::Heartbeat => Fed::Heartbeat,
         })
+    }
+
+    fn may_be_cut(&self) -> bool {
+        true
     }
 
     fn push<B: Batch>(

@@ -374,7 +374,10 @@ impl<S: Source> Feed for DirectFeed<'_, S> {
                     return Ok(Fed::Barrier(Barrier::Generation(new.clone())));
                 }
                 // Nothing is in flight here, so that only the end of the process cuts it short.
-                Stage::Make => self.make_slot().await?,
+                Stage::Make => {
+                    self.make_slot().await?;
+                    return Ok(Fed::Step);
+                }
                 Stage::Copy { .. } => {
                     if let Some(rows) = self.copy().await? {
                         return Ok(Fed::Rows(rows));
@@ -383,10 +386,17 @@ impl<S: Source> Feed for DirectFeed<'_, S> {
                 Stage::Copied(end) => {
                     return Ok(Fed::Barrier(Barrier::SnapshotEnd(end.clone())));
                 }
-                Stage::Begin => self.begin().await?,
+                Stage::Begin => {
+                    self.begin().await?;
+                    return Ok(Fed::Step);
+                }
                 Stage::Stream => return Ok(self.stream().await?),
             }
         }
+    }
+
+    fn may_be_cut(&self) -> bool {
+        !matches!(self.stage, Stage::Make | Stage::Begin)
     }
 
     fn push<B: Batch>(

@@ -309,3 +309,28 @@ async fn nothing_is_applied_while_it_is_paused_and_the_slot_stays() {
     settle().await;
     rig.assert_mirrored();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_takes_long_to_be_made_is_made_once_whatever_is_ordered_meanwhile() {
+    let rig = Rig::new();
+    rig.server.slot_takes(Duration::from_secs(30));
+    let _running = rig.start();
+    for reason in ["first", "second", "third"] {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let pause = Order {
+            by: "ann".into(),
+            at: 0,
+            reason: Some(reason.into()),
+        };
+        rig.database.order(Orders {
+            pause: Some(pause),
+            ..Orders::default()
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    rig.database.order(Orders::default());
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    settle().await;
+    assert!(rig.status.borrow().is_live);
+    assert_eq!(rig.server.slot_tries(), 1);
+}

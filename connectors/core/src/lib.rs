@@ -21,7 +21,7 @@ pub use finding::{Finding, Verdict};
 pub use log::{Accepted, Log, LogEntry, LogTail, Pace, Record, TopicSpec};
 pub use log_reader::{Bounds, LogReader, Partition, RowRecord};
 pub use orders::{Order, Orders, Skipped, SkippedChange, Unverified};
-pub use sink::{Applied, Batch, RowEvent, Sink, Target};
+pub use sink::{Applied, Batch, OrderReader, RowEvent, Sink, Target};
 pub use source::{
     SlotState, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable,
 };

@@ -14,6 +14,8 @@ use crate::{Checkpoint, Fault, Orders, Skipped};
 pub trait Sink: Send + 'static {
     /// What this sink collects row events in.
     type Batch: Batch;
+    /// What reads operators' orders.
+    type Orders: OrderReader;
 
     /// Takes the pipeline over from whoever wrote it last (protocol rule 14): the checkpoint that
     /// the last writer left, none for a new pipeline. Claims again after any doubt.
@@ -52,8 +54,14 @@ pub trait Sink: Send + 'static {
         tables: &[TableSpec],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// What operators ask of the pipeline now.
-    fn orders(&mut self) -> impl Future<Output = Result<Orders, Fault>> + Send;
+    /// Reads what operators ask of the pipeline, beside this sink.
+    fn order_reader(&self) -> Self::Orders;
+}
+
+/// Reads what operators ask of a pipeline.
+pub trait OrderReader: Send + 'static {
+    /// What is asked now.
+    fn read(&mut self) -> impl Future<Output = Result<Orders, Fault>> + Send;
 }
 
 /// Row events on their way into one transaction, each key folded to its last known state.

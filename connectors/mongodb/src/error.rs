@@ -87,6 +87,9 @@ pub enum Error {
         /// What the server says, without the command itself.
         what: String,
     },
+    /// A transaction was to be passed over, and the order was taken back meanwhile.
+    #[error("the order to pass over a transaction was taken back: beginning again without it")]
+    OrderWithdrawn,
     /// The server did not answer.
     #[error("{doing}: no answer from MongoDB in time")]
     NoAnswer {
@@ -479,6 +482,7 @@ impl Classify for Error {
             | Self::NoAnswer { .. }
             | Self::ClaimTimedOut { .. }
             | Self::NotClaimed
+            | Self::OrderWithdrawn
             | Self::CommitUnknown(_) => Class::Transient,
             Self::Aborted { source, .. } => source.class(),
             Self::Refused { code, .. } | Self::CollectionRefused { code, .. }

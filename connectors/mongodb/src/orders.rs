@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt as _;
-use walferry_core::{Checkpoint, Order, Orders, Skipped, SkippedChange, Unverified};
+use walferry_core::{
+    Checkpoint, Fault, Order, OrderReader, Orders, Skipped, SkippedChange, Unverified,
+};
 use walferry_schema::{CommitId, TableName};
 
 use crate::store::{Store, Written};
@@ -42,8 +44,11 @@ impl OrderBook {
     /// # Errors
     /// As [`crate::MongoSink::connect`].
     pub async fn connect(settings: Settings) -> Result<Self> {
-        let store = Store::connect(settings).await?;
-        Ok(Self { store })
+        Ok(Self::over(Store::connect(settings).await?))
+    }
+
+    pub(crate) fn over(store: Store) -> Self {
+        Self { store }
     }
 
     /// Where the pipeline stands; none before it has applied anything.
@@ -175,8 +180,14 @@ impl OrderBook {
     }
 }
 
+impl OrderReader for OrderBook {
+    async fn read(&mut self) -> Result<Orders, Fault> {
+        Ok(self.orders().await?)
+    }
+}
+
 /// What is asked of the pipeline.
-pub(crate) async fn read(store: &Store) -> Result<Orders> {
+async fn read(store: &Store) -> Result<Orders> {
     let pipeline = &store.settings.pipeline;
     let orders = store.own_database().collection::<Document>(ORDERS);
     let find = orders.find_one(doc! { "_id": pipeline });
@@ -188,15 +199,10 @@ pub(crate) async fn read(store: &Store) -> Result<Orders> {
     let skips: BTreeMap<_, _> = listed
         .filter_map(|skip| Some((commit_of(skip)?, order_of(skip))))
         .collect();
-    let unverified = if skips.is_empty() {
-        Vec::new()
-    } else {
-        unverified(store).await?
-    };
     Ok(Orders {
         pause: asked.get_document("pause").ok().map(order_of),
         skips,
-        unverified,
+        unverified: unverified(store).await?,
     })
 }
 
@@ -236,10 +242,18 @@ pub(crate) fn keeping(pipeline: &str, skipped: &Skipped) -> Vec<(&'static str, D
         "$addToSet": { "tables": { "$each": &tables }, "unverified": { "$each": tables } },
     };
     let of = id(skipped.commit);
+    // Taken back meanwhile, it must not be passed over: then this matches nothing.
+    let stands =
+        doc! { "_id": pipeline, "skips": { "$elemMatch": commit_document(skipped.commit) } };
+    let met = doc! { "$currentDate": { "met_at": true } };
     let mut commands = vec![(
+        ORDERS,
+        doc! { "update": ORDERS, "updates": [{ "q": stands, "u": met }] },
+    )];
+    commands.push((
         SKIPPED,
         doc! { "update": SKIPPED, "updates": [{ "q": { "_id": &of }, "u": update, "upsert": true }] },
-    )];
+    ));
     let (mut documents, mut bytes) = (Vec::new(), 0);
     for change in &skipped.changes {
         let size = change.change.len();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bson::Document;
 
-use walferry_core::{Applied, Checkpoint, Fault, Orders, Sink};
+use walferry_core::{Applied, Checkpoint, Fault, Sink};
 use walferry_schema::{TableName, TableSpec};
 
 use crate::batch::{MongoBatch, Segment};
@@ -14,7 +14,7 @@ use crate::staging::Staging;
 use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::writer::Writer;
-use crate::{Error, Result, Settings, orders, position};
+use crate::{Error, OrderBook, Result, Settings, position};
 
 /// Writes batches of row events, each with its checkpoint as one transaction.
 ///
@@ -116,6 +116,7 @@ impl MongoSink {
 
 impl Sink for MongoSink {
     type Batch = MongoBatch;
+    type Orders = OrderBook;
 
     async fn claim(&mut self) -> Result<Option<Checkpoint>, Fault> {
         Ok(self.take_claim().await?)
@@ -147,7 +148,7 @@ impl Sink for MongoSink {
         Ok(Box::pin(staging.swap(generation, tables)).await?)
     }
 
-    async fn orders(&mut self) -> Result<Orders, Fault> {
-        Ok(orders::read(&self.store).await?)
+    fn order_reader(&self) -> OrderBook {
+        OrderBook::over(self.store.clone())
     }
 }

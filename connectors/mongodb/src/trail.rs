@@ -20,7 +20,6 @@ use crate::{Error, Naming, Result, Settings};
 
 const POSITIONS: &str = "_walferry.positions";
 const READING: &str = "reading the oplog";
-const UNAUTHORIZED: i32 = 13;
 const GRANT: &str = "the user may not read MongoDB's oplog: db.getSiblingDB(\"admin\").grantRolesToUser(\"<the user>\", \
                      [{role: \"read\", db: \"local\"}])";
 /// How long the server may look for one entry.
@@ -312,9 +311,7 @@ fn timestamp(entry: &Document) -> Result<Timestamp> {
 /// What an oplog that may not or cannot be read tells: the rest of the answer does without it.
 fn told(found: Result<Oplog>) -> Result<Oplog> {
     match found {
-        Err(Error::Server { source, .. }) if code(&source) == Some(UNAUTHORIZED) => {
-            Ok(Oplog::Unreadable(GRANT.to_owned()))
-        }
+        Err(Error::Denied { .. }) => Ok(Oplog::Unreadable(GRANT.to_owned())),
         Err(Error::Server { source, .. }) if code(&source).is_some() => Ok(Oplog::Unreadable(
             format!("MongoDB's oplog cannot be read: {source}"),
         )),

@@ -294,7 +294,11 @@ impl Transaction<'_> {
                 .run_command(command)
                 .session(&mut self.claim.session);
             let answer = self.store.in_time(run, doing).await?;
-            orders::refused(&Written::from_answer(&answer, doing)?, collection)?;
+            let written = Written::from_answer(&answer, doing)?;
+            orders::refused(&written, collection)?;
+            if written.n == 0 {
+                return Err(Stop::Failed(Error::OrderWithdrawn));
+            }
         }
         Ok(0)
     }

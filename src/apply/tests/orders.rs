@@ -132,3 +132,23 @@ async fn an_order_for_another_generation_passes_nothing_over() {
     rig.assert_mirrored();
     assert!(rig.database.skipped().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_taken_back_while_the_sink_is_away_is_not_shown_for_ever() {
+    let (rig, sink) = Rig::live().await;
+    rig.database.order(Orders {
+        pause: Some(order()),
+        ..Orders::default()
+    });
+    looked().await;
+    rig.stop.cancel();
+    sink.await.expect("the task ends").expect("it stops");
+    rig.database.order(Orders::default());
+    let rig = Rig {
+        stop: tokio_util::sync::CancellationToken::new(),
+        ..rig
+    };
+    let _sink = rig.sink();
+    settle().await;
+    assert_eq!(rig.status.borrow().orders.pause, None);
+}

@@ -1,6 +1,7 @@
 //! The PostgreSQL server that sources read: a scripted write-ahead log and one slot.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use walferry_schema::{Change, Lsn, Relation, Row, RowOp, ServerIdentity};
 
@@ -49,6 +50,10 @@ pub(super) struct State {
     pub(super) links: u64,
     pub(super) owner: Option<u64>,
     pub(super) confirmations: Vec<Lsn>,
+    /// How long a slot takes to be made: transactions that are open are waited for.
+    pub(super) slot_takes: Duration,
+    /// How often one was begun to be made.
+    pub(super) slot_tries: u32,
     next_xid: u32,
 }
 
@@ -82,6 +87,8 @@ impl FakeServer {
             links: 0,
             owner: None,
             confirmations: Vec::new(),
+            slot_takes: Duration::ZERO,
+            slot_tries: 0,
             next_xid: 700,
         };
         Self {
@@ -226,6 +233,16 @@ impl FakeServer {
     /// Where the slot is confirmed to.
     pub fn confirmed(&self) -> Option<Lsn> {
         self.lock().slot.map(|slot| slot.confirmed_lsn)
+    }
+
+    /// Has slots take so long to be made.
+    pub fn slot_takes(&self, time: Duration) {
+        self.lock().slot_takes = time;
+    }
+
+    /// How often a slot was begun to be made.
+    pub fn slot_tries(&self) -> u32 {
+        self.lock().slot_tries
     }
 
     /// Every confirmation, oldest first.

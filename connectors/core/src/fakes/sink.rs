@@ -5,7 +5,7 @@ use walferry_schema::TableSpec;
 use super::batch::collection;
 use super::database::State;
 use super::{FakeBatch, FakeDatabase, FakeError, Group, Script};
-use crate::{Applied, Checkpoint, Class, Fault, Orders, PipelineState, Sink};
+use crate::{Applied, Checkpoint, Class, Fault, OrderReader, Orders, PipelineState, Sink};
 
 /// One process's writer.
 #[derive(Debug)]
@@ -13,6 +13,18 @@ pub struct FakeSink {
     database: FakeDatabase,
     /// None before the first claim.
     epoch: Option<u64>,
+}
+
+/// Reads the orders that a test gave.
+#[derive(Debug)]
+pub struct FakeOrders {
+    database: FakeDatabase,
+}
+
+impl OrderReader for FakeOrders {
+    async fn read(&mut self) -> Result<Orders, Fault> {
+        Ok(self.database.lock().orders.clone())
+    }
 }
 
 // === impl FakeSink ===
@@ -49,6 +61,7 @@ impl FakeSink {
 
 impl Sink for FakeSink {
     type Batch = FakeBatch;
+    type Orders = FakeOrders;
 
     async fn claim(&mut self) -> Result<Option<Checkpoint>, Fault> {
         let mut state = self.database.lock();
@@ -99,8 +112,10 @@ impl Sink for FakeSink {
         }
     }
 
-    async fn orders(&mut self) -> Result<Orders, Fault> {
-        Ok(self.database.lock().orders.clone())
+    fn order_reader(&self) -> FakeOrders {
+        FakeOrders {
+            database: self.database.clone(),
+        }
     }
 
     async fn stage(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {

@@ -96,6 +96,14 @@ impl Source for FakeSource {
 
     async fn create_slot(&mut self, tables: &[TableName]) -> Result<SnapshotStart, Fault> {
         self.leave();
+        let takes = {
+            let mut state = self.server.lock();
+            state.slot_tries += 1;
+            state.slot_takes
+        };
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let mut state = self.server.lock();
         if state.owner.is_some() {
             return Err(FakeError::fatal("the slot is active"));

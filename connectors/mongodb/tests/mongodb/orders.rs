@@ -47,18 +47,17 @@ async fn kept(fixture: &Fixture) -> Result<Vec<bson::Document>, mongodb::error::
 async fn orders_are_read_as_they_were_given_until_they_are_taken_back() -> Tested {
     let fixture = Fixture::new().await;
     let book = OrderBook::connect(fixture.settings.clone()).await?;
-    let mut sink = fixture.claimed().await;
-    assert_eq!(sink.orders().await?, Orders::default());
+    assert_eq!(book.orders().await?, Orders::default());
     assert!(book.pause(&order("index")).await?);
     assert!(!book.pause(&order("again")).await?);
     assert!(book.skip(COMMIT, &order("poison")).await?);
     assert!(!book.skip(COMMIT, &order("again")).await?);
-    let asked = sink.orders().await?;
+    let asked = book.orders().await?;
     assert_eq!(asked.pause, Some(order("index")));
     assert_eq!(asked.skips, [(COMMIT, order("poison"))].into());
     assert!(book.resume().await? && !book.resume().await?);
     assert!(book.withdraw(COMMIT).await? && !book.withdraw(COMMIT).await?);
-    assert_eq!(sink.orders().await?, Orders::default());
+    assert_eq!(book.orders().await?, Orders::default());
     Ok(())
 }
 
@@ -88,7 +87,7 @@ async fn what_is_passed_over_is_kept_with_the_position_and_with_the_rows_around_
     let changes: Vec<_> = found.iter().map(|it| it.get_str("change").ok()).collect();
     assert_eq!(changes, [Some("{}"), None, Some("[1]"), Some("{}")]);
     assert_eq!(found[1].get_i64("left_out_bytes")?, 16 << 20);
-    let unverified = sink.orders().await?.unverified;
+    let unverified = book.orders().await?.unverified;
     assert_eq!(unverified.len(), 1);
     assert_eq!((unverified[0].commit, unverified[0].changes), (COMMIT, 4));
     assert_eq!(unverified[0].order, order("too large"));
@@ -107,10 +106,26 @@ async fn it_is_shown_until_a_comparison_that_began_later_finds_its_table_equal()
     batch.skip(skipped(&fixture, &[(1, "{}".to_owned())]));
     sink.apply(batch, &checkpoint(3)).await?;
     assert_eq!(book.verified(&fixture.table, before).await?, 0);
-    assert_eq!(sink.orders().await?.unverified.len(), 1);
+    assert_eq!(book.orders().await?.unverified.len(), 1);
     let later = book.now().await? + 1;
     assert_eq!(book.verified(&fixture.table, later).await?, 1);
-    assert!(sink.orders().await?.unverified.is_empty());
+    assert!(book.orders().await?.unverified.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_was_taken_back_meanwhile_passes_nothing_over() -> Tested {
+    let fixture = Fixture::new().await;
+    let mut sink = fixture.claimed().await;
+    let book = OrderBook::connect(fixture.settings.clone()).await?;
+    book.skip(COMMIT, &order("too large")).await?;
+    book.withdraw(COMMIT).await?;
+    let mut batch = sink.batch();
+    batch.skip(skipped(&fixture, &[(1, "{}".to_owned())]));
+    let refused = sink.apply(batch, &checkpoint(3)).await;
+    let class = refused.err().map(|it| it.class());
+    assert_eq!(class, Some(walferry_core::Class::Transient));
+    assert!(kept(&fixture).await?.is_empty());
     Ok(())
 }
 
