@@ -211,9 +211,9 @@ fn settings(port: u16, options: &PostgresOptions) -> Vec<String> {
         ("listen_addresses", "127.0.0.1".into()),
         ("unix_socket_directories", String::new()),
         ("wal_level", "logical".into()),
-        ("max_wal_senders", "20".into()),
-        ("max_replication_slots", "20".into()),
-        ("max_connections", "200".into()),
+        ("max_wal_senders", "100".into()),
+        ("max_replication_slots", "200".into()),
+        ("max_connections", "300".into()),
         ("shared_buffers", "128MB".into()),
         // A killed server leaves nothing in /dev/shm.
         ("dynamic_shared_memory_type", "mmap".into()),
