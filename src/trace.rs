@@ -15,8 +15,8 @@ mod search;
 use std::str::FromStr;
 
 use walferry_core::{Fault, Tasks};
-use walferry_mongodb::{Oplog, Trail};
-use walferry_schema::Lsn;
+use walferry_mongodb::{Oplog, OrderBook, Trail};
+use walferry_schema::{CommitId, Lsn};
 
 use crate::config::Config;
 use crate::pipeline::connect::{mongodb_settings, slot_monitor};
@@ -101,12 +101,46 @@ async fn follow(
         tasks,
         trail: Trail::connect(mongodb_settings(config)).await?,
     };
-    match (asked, &config.kafka) {
-        (Asked::Lsn(lsn), Some(kafka)) => Ok(kafka::lsn(&asking, kafka, lsn).await?),
-        (Asked::Lsn(lsn), None) => Ok(direct::lsn(&asking, lsn).await?),
-        (Asked::Row(key), Some(kafka)) => kafka::row(&asking, kafka, &key).await,
-        (Asked::Row(key), None) => Ok(direct::row(&asking, &key).await?),
+    let mut journey = match (asked, &config.kafka) {
+        (Asked::Lsn(lsn), Some(kafka)) => kafka::lsn(&asking, kafka, lsn).await?,
+        (Asked::Lsn(lsn), None) => direct::lsn(&asking, lsn).await?,
+        (Asked::Row(key), Some(kafka)) => kafka::row(&asking, kafka, &key).await?,
+        (Asked::Row(key), None) => direct::row(&asking, &key).await?,
+    };
+    orders(config, &mut journey).await?;
+    Ok(journey)
+}
+
+/// What operators ordered decides over a change as well.
+async fn orders(config: &Config, journey: &mut Journey) -> Result<(), Fault> {
+    let book = OrderBook::connect(mongodb_settings(config)).await?;
+    let orders = book.orders().await?;
+    if let Some(pause) = orders.pause.filter(|_| journey.verdict == Verdict::Waiting) {
+        let (by, at) = (pause.by, journey::time(pause.at * 1_000));
+        journey.says = format!(
+            "{}; paused by {by} since {at}: `walferry resume`",
+            journey.says
+        );
     }
+    let Some(transaction) = journey.transaction else {
+        let commits = orders.unverified.iter().map(|it| it.commit.to_string());
+        let commits: Vec<_> = commits.collect();
+        if !commits.is_empty() {
+            let commits = commits.join(", ");
+            journey
+                .notes
+                .push(format!("passed over, and not verified since: {commits}"));
+        }
+        return Ok(());
+    };
+    let commit = CommitId {
+        generation: transaction.generation,
+        lsn: transaction.commit_lsn,
+    };
+    if let Some(order) = book.passed_over(commit).await? {
+        journey.passed_over(&order.by);
+    }
+    Ok(())
 }
 
 // === impl Asking ===

@@ -122,6 +122,16 @@ impl Journey {
         }
     }
 
+    /// It was not applied, for somebody had it passed over.
+    pub(super) fn passed_over(&mut self, by: &str) {
+        self.verdict = Verdict::Unknown;
+        self.says = format!(
+            "passed over, as {by} ordered: it is not in MongoDB, and kept in _walferry.skipped_changes"
+        );
+        self.stages.retain(|it| it.stage != Place::Mongodb);
+        (self.total_seconds, self.slowest) = (None, None);
+    }
+
     /// Adds a stage; the time is microseconds since 1970.
     pub(super) fn reached(&mut self, stage: Place, at: i64) {
         let before = self.stages.last().map(|it| it.at_micros);

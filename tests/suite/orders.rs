@@ -4,7 +4,7 @@ use bson::{Document, doc};
 use serde_json::Value;
 use walferry_harness::eventually;
 
-use crate::daemon::{Daemon, PATIENCE, Pipeline};
+use crate::daemon::{Daemon, PATIENCE, Pipeline, Route};
 
 const SCHEMA: &str =
     "create table t (id int primary key, v text); create table u (id int primary key)";
@@ -101,6 +101,16 @@ async fn what_mongodb_refuses_is_passed_over_by_name_kept_and_settled_by_verify(
     assert_eq!(kept.get_str("reason").ok(), Some("twice"));
     let changes = own.collection::<Document>("skipped_changes");
     assert_eq!(changes.count_documents(of.clone()).await.unwrap(), 2);
+
+    let end = commit.split_once('/').unwrap().1;
+    let traced = json(&pipeline, &["trace", end]).await;
+    match pipeline.route {
+        Route::Direct => assert!(traced["notes"].to_string().contains(&commit), "{traced}"),
+        Route::Kafka | Route::Split => {
+            let says = traced["says"].as_str().unwrap();
+            assert!(says.contains("passed over, as "), "{traced}");
+        }
+    }
 
     // Past it there is nothing to pass over, or to take back.
     let (code, text) = said(&pipeline, &["skip", "--commit", &commit]).await;

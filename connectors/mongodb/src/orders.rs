@@ -124,6 +124,17 @@ impl OrderBook {
         Ok(true)
     }
 
+    /// Who had a transaction passed over; none when nobody had.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn passed_over(&self, commit: CommitId) -> Result<Option<Order>> {
+        let skipped = self.store.own_database().collection::<Document>(SKIPPED);
+        let find = skipped.find_one(doc! { "_id": id(&self.store.settings.pipeline, commit) });
+        let found = self.store.in_time(find, READING).await?;
+        Ok(found.as_ref().map(order_of))
+    }
+
     /// The server's clock, which tells when something was passed over: milliseconds since 1970.
     ///
     /// # Errors
@@ -219,11 +230,6 @@ async fn unverified(store: &Store) -> Result<Vec<Unverified>> {
 
 /// The commands that keep a transaction, or a piece of one, in the order in which they run.
 pub(crate) fn keeping(pipeline: &str, skipped: &Skipped) -> Vec<(&'static str, Document)> {
-    let id = |commit| {
-        let mut id = doc! { "pipeline": pipeline };
-        id.extend(commit_document(commit));
-        id
-    };
     let tables: BTreeSet<_> = skipped
         .changes
         .iter()
@@ -241,7 +247,7 @@ pub(crate) fn keeping(pipeline: &str, skipped: &Skipped) -> Vec<(&'static str, D
         "$inc": { "changes": i64::try_from(skipped.changes.len()).unwrap_or(i64::MAX) },
         "$addToSet": { "tables": { "$each": &tables }, "unverified": { "$each": tables } },
     };
-    let of = id(skipped.commit);
+    let of = id(pipeline, skipped.commit);
     // Taken back meanwhile, it must not be passed over: then this matches nothing.
     let stands =
         doc! { "_id": pipeline, "skips": { "$elemMatch": commit_document(skipped.commit) } };
@@ -313,6 +319,13 @@ fn order_of(document: &Document) -> Order {
             .map_or(0, |at| at.timestamp_millis()),
         reason: text("reason"),
     }
+}
+
+/// The `_id` of what is kept of a transaction.
+fn id(pipeline: &str, commit: CommitId) -> Document {
+    let mut id = doc! { "pipeline": pipeline };
+    id.extend(commit_document(commit));
+    id
 }
 
 fn commit_document(commit: CommitId) -> Document {
