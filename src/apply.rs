@@ -193,7 +193,7 @@ impl<F: Feed, S: Sink> Apply<F, S> {
                 continue;
             }
             let has_room = self.barrier.is_none() && !self.is_full() && !is_paused;
-            let may_be_cut = self.feed.may_be_cut();
+            let may_be_cut = !has_room || self.feed.may_be_cut();
             tokio::select! {
                 biased;
                 // 1. stop

@@ -334,3 +334,26 @@ async fn a_slot_that_takes_long_to_be_made_is_made_once_whatever_is_ordered_mean
     assert!(rig.status.borrow().is_live);
     assert_eq!(rig.server.slot_tries(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_that_is_paused_before_it_begins_begins_when_it_is_resumed() {
+    let rig = Rig::new();
+    rig.server.commit(&[insert(1)]);
+    let pause = Order {
+        by: "ann".into(),
+        at: 0,
+        reason: None,
+    };
+    rig.database.order(Orders {
+        pause: Some(pause),
+        ..Orders::default()
+    });
+    let _running = rig.start();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(rig.database.documents().is_empty());
+    rig.database.order(Orders::default());
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    settle().await;
+    assert!(rig.status.borrow().is_live);
+    rig.assert_mirrored();
+}
