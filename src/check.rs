@@ -15,7 +15,6 @@ use walferry_schema::TableName;
 use crate::capture::lineage::topic_name;
 use crate::config::{Config, Kafka};
 use crate::pipeline::connect::{kafka_settings, mongodb_settings, postgres_settings, slot_monitor};
-use crate::pipeline::{Role, RunOptions};
 
 /// How long a start waits for what a look at the source says, and then for one at the others.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,6 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Report {
     /// In the way of a change: PostgreSQL, Kafka, MongoDB.
     pub findings: Vec<Finding>,
+}
+
+/// How a process begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning {
+    /// Whether a new snapshot is wanted, whatever is there.
+    pub(crate) is_wanted: bool,
+    /// Whether it writes to MongoDB itself.
+    pub(crate) writes: bool,
 }
 
 /// What keeps a pipeline from beginning.
@@ -68,16 +76,16 @@ pub async fn run(config: &Config, tasks: &Tasks) -> Report {
 /// All that fails, each with what mends it.
 pub(crate) async fn before_a_snapshot(
     config: &Config,
-    options: RunOptions,
+    beginning: Beginning,
     tasks: &Tasks,
 ) -> Result<(), Fault> {
     let stop = tasks.stop_signal();
-    let refused = stop.run_until_cancelled(refuse(config, options, tasks));
+    let refused = stop.run_until_cancelled(refuse(config, beginning, tasks));
     refused.await.unwrap_or(Ok(()))
 }
 
-async fn refuse(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(), Fault> {
-    if !options.new_snapshot {
+async fn refuse(config: &Config, beginning: Beginning, tasks: &Tasks) -> Result<(), Fault> {
+    if !beginning.is_wanted {
         let mut slot = slot_monitor(config, tasks)?;
         match timeout(PATIENCE, slot.measure()).await {
             Ok(Ok(report)) if report.slot.is_none() => {}
@@ -93,12 +101,12 @@ async fn refuse(config: &Config, options: RunOptions, tasks: &Tasks) -> Result<(
     // Each by itself: one that does not answer says nothing of the other.
     let log = timeout(PATIENCE, log(config, &tables));
     let target = async {
-        match options.role {
+        if beginning.writes {
+            let looked = timeout(PATIENCE, target(config, &tables)).await;
+            looked.unwrap_or_default()
+        } else {
             // The other half may be the only one that can reach it.
-            Role::Reader => Vec::new(),
-            _ => timeout(PATIENCE, target(config, &tables))
-                .await
-                .unwrap_or_default(),
+            Vec::new()
         }
     };
     let (log, target) = tokio::join!(log, target);

@@ -19,7 +19,7 @@ use walferry_kafka::Flow;
 use crate::admin::{self, Admin};
 use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
 use crate::capture::{Capture, CaptureStatus};
-use crate::check;
+use crate::check::{self, Beginning};
 use crate::config::{Config, Kafka};
 use crate::direct::Direct;
 use crate::reload::Live;
@@ -61,7 +61,11 @@ pub async fn run(
 ) -> Result<(), Fault> {
     let show = Show::new(config, options.role, live, tasks).await?;
     if options.role != Role::Sink {
-        check::before_a_snapshot(config, options, tasks).await?;
+        let beginning = Beginning {
+            is_wanted: options.new_snapshot,
+            writes: options.role == Role::Both,
+        };
+        check::before_a_snapshot(config, beginning, tasks).await?;
     }
     match (&config.kafka, options.role) {
         (Some(kafka), _) => through_kafka(config, kafka, options, show, tasks).await,

@@ -4,7 +4,7 @@ use serde_json::Value;
 use walferry_harness::{Process, Signal, eventually};
 
 use crate::daemon::PATIENCE;
-use crate::site::Site;
+use crate::site::{Site, binary};
 
 const SCHEMA: &str = "
     create table good (id int primary key);
@@ -159,6 +159,22 @@ async fn nor_is_a_pipeline_whose_target_refuses_it() {
     }
     assert!(!said.err.contains("wrong"), "{}", said.err);
     assert_eq!(slots(&site).await, 0);
+
+    // A lone reader has no use for it, and may stand where it cannot be reached.
+    let mut reader = binary();
+    reader
+        .args(["run", "--role", "reader", "--config"])
+        .arg(site.config());
+    let log = site.config().with_extension("log");
+    let reader = Process::spawn(&reader, &log).unwrap();
+    let begun = async || {
+        (slots(&site).await == 1)
+            .then_some(())
+            .ok_or(reader.log_tail())
+    };
+    eventually(PATIENCE, "the slot", begun).await.unwrap();
+    let ended = reader.stop(Signal::TERM, PATIENCE).await;
+    assert_eq!(ended.unwrap().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

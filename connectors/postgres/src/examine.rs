@@ -5,7 +5,7 @@
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
-use walferry_core::{Fault, Finding, Tasks};
+use walferry_core::{Fault, Finding, Tasks, Verdict};
 use walferry_schema::TableName;
 
 use crate::catalog::KEY_INDEX;
@@ -161,12 +161,17 @@ async fn examine_server(client: &Client, has_slot: bool) -> Result<Server> {
     let row = client.query_typed_one(SERVER, &[]).await;
     let row = row.map_err(Error::sql(EXAMINING))?;
     let role: String = row.get(7);
+    let senders = room("max_wal_senders", row.get(5), row.get(6), false);
     let findings = vec![
         version(row.get(0), row.get(1)),
         wal_level(row.get(2)),
         replication_role(&role, row.get(8)),
         room("max_replication_slots", row.get(3), row.get(4), has_slot),
-        room("max_wal_senders", row.get(5), row.get(6), false),
+        // One comes free when a backup ends or a standby leaves: a start waits for it.
+        Finding {
+            verdict: senders.verdict.min(Verdict::Warn),
+            ..senders
+        },
         Finding::clock("PostgreSQL", row.get(9)),
     ];
     Ok(Server { role, findings })
