@@ -132,7 +132,8 @@ impl KafkaLog {
         }
         let limit = self.limits.values().min().copied();
         let (settings, topic) = (self.settings.clone(), self.commit_log.clone());
-        let deliveries = Arc::new(Deliveries::of(self.flow.clone()));
+        let deliveries = Arc::new(Deliveries::default());
+        self.flow.begin(&deliveries);
         let begin = move || Term::begin(&settings, limit, deliveries, &topic);
         self.term = Some(blocking(begin).await?);
         Ok(())

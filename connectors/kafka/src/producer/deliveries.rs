@@ -5,13 +5,12 @@
 //! - Room is announced once a quarter of a full queue is free, not at every record.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::error::KafkaError;
 use tokio::sync::{Notify, oneshot};
 use tracing::debug;
 
-use super::Flow;
 use crate::Error;
 
 /// Marks the opaque of an awaited record; the rest of the bits number it.
@@ -22,7 +21,6 @@ const AWAITED: usize = 1 << (usize::BITS - 1);
 pub(crate) struct Deliveries {
     state: Mutex<State>,
     changed: Notify,
-    flow: Arc<Flow>,
 }
 
 /// What a record carries through librdkafka and back.
@@ -33,6 +31,7 @@ pub(crate) struct Opaque(pub(crate) usize);
 struct State {
     entries: VecDeque<Entry>,
     in_flight: usize,
+    acknowledged: u64,
     /// Set while the queue is full: announce room when no more than this is in flight.
     resume_at: Option<usize>,
     awaited: HashMap<usize, oneshot::Sender<i64>>,
@@ -57,13 +56,10 @@ struct Failure {
 // === impl Deliveries ===
 
 impl Deliveries {
-    /// Of a term that begins.
-    pub(crate) fn of(flow: Arc<Flow>) -> Self {
-        flow.begin();
-        Self {
-            flow,
-            ..Self::default()
-        }
+    /// How many records were acknowledged, while others wait for that.
+    pub(crate) fn waiting(&self) -> Option<u64> {
+        let state = self.state();
+        (state.in_flight > 0).then_some(state.acknowledged)
     }
 
     /// Counts a record of an entry; call it before the record is given to librdkafka.
@@ -77,7 +73,6 @@ impl Deliveries {
             _ => state.entries.push_back(Entry { number, records: 1 }),
         }
         state.in_flight += 1;
-        self.flow.sent();
         Ok(Opaque(number))
     }
 
@@ -90,7 +85,6 @@ impl Deliveries {
         state.next_awaited += 1;
         state.awaited.insert(opaque, sender);
         state.in_flight += 1;
-        self.flow.sent();
         Ok((Opaque(opaque), receiver))
     }
 
@@ -98,7 +92,6 @@ impl Deliveries {
     pub(crate) fn refused(&self, opaque: Opaque) {
         let mut state = self.state();
         state.remove(opaque.0);
-        self.flow.ended(false);
         let in_flight = state.in_flight;
         state.resume_at = Some(in_flight - in_flight / 4);
         // Nothing in flight, so no delivery will announce it: librdkafka is about to free it.
@@ -110,7 +103,6 @@ impl Deliveries {
     /// Takes back a record whose turn comes when another is delivered, which `announce` tells.
     pub(crate) fn put_off(&self, opaque: Opaque) {
         self.state().remove(opaque.0);
-        self.flow.ended(false);
     }
 
     /// Wakes whoever waits for progress.
@@ -120,9 +112,9 @@ impl Deliveries {
 
     /// A record is acknowledged.
     pub(crate) fn delivered(&self, opaque: Opaque, offset: i64) {
-        self.flow.ended(true);
         let mut state = self.state();
         let oldest = state.oldest();
+        state.acknowledged += 1;
         if let Some(awaiting) = state.remove(opaque.0) {
             // Who awaited it may be gone.
             let _ = awaiting.send(offset);
