@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -13,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::apply::GroupLimits;
 use crate::config::{Changes, Config, ConfigError};
 use crate::pipeline::connect::group_limits;
-use crate::status::Reloaded;
+use crate::status::{Reloaded, unix_seconds};
 use crate::telemetry::Logs;
 
 /// Takes over what a newer configuration may change.
@@ -85,7 +84,7 @@ impl Reload {
         }
         info!("configuration read again");
         Reloaded {
-            at: now(),
+            at: unix_seconds(),
             taken: live,
             waiting,
             error: None,
@@ -102,15 +101,10 @@ impl Reload {
         );
         let before = self.shown.borrow().clone().unwrap_or_default();
         Reloaded {
-            at: now(),
+            at: unix_seconds(),
             taken: Vec::new(),
             waiting: before.waiting,
             error: Some(text),
         }
     }
-}
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
 }

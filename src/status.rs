@@ -8,7 +8,7 @@ mod lag;
 mod servers;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use walferry_core::Class;
@@ -287,6 +287,12 @@ impl Latency {
         let found = self.buckets.iter().find(|it| it.count >= wanted)?;
         Some(Duration::from_secs_f64(found.seconds))
     }
+}
+
+/// The time of day, seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 /// What to do about an error whose message does not say it already.

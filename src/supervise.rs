@@ -1,7 +1,7 @@
 //! What follows an error: the one place that decides it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -79,13 +79,12 @@ impl Supervisor {
     }
 
     fn show(&self, fault: &Fault) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.shown.send_replace(Some(Trouble {
             part: self.part.to_owned(),
             error: fault.to_string(),
             remedy: status::remedy(fault.class()).unwrap_or_default().to_owned(),
             attempts: self.failures,
-            at: now.unwrap_or_default().as_secs(),
+            at: status::unix_seconds(),
         }));
     }
 }

@@ -107,13 +107,12 @@ async fn follow(
         (Asked::Row(key), Some(kafka)) => kafka::row(&asking, kafka, &key).await?,
         (Asked::Row(key), None) => direct::row(&asking, &key).await?,
     };
-    orders(config, &mut journey).await?;
+    orders(&asking.trail.order_book(), &mut journey).await?;
     Ok(journey)
 }
 
 /// What operators ordered decides over a change as well.
-async fn orders(config: &Config, journey: &mut Journey) -> Result<(), Fault> {
-    let book = OrderBook::connect(mongodb_settings(config)).await?;
+async fn orders(book: &OrderBook, journey: &mut Journey) -> Result<(), Fault> {
     let orders = book.orders().await?;
     if let Some(pause) = orders.pause.filter(|_| journey.verdict == Verdict::Waiting) {
         let (by, at) = (pause.by, journey::time(pause.at * 1_000));

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use walferry_core::Tasks;
 use walferry_core::fakes::{
     FakeChange, FakeDatabase, FakeKafka, FakeLog, FakeLogReader, FakeServer, FakeSink, FakeSource,
 };
+use walferry_core::{Order, Orders, Tasks};
+use walferry_schema::CommitId;
 
 use super::{Apply, ApplyError, ApplyStatus, GroupLimits};
 use crate::capture::{Capture, CaptureError, CaptureOptions};
@@ -117,6 +118,31 @@ fn options(partitions: i32) -> CaptureOptions {
         partitions,
         selects: Arc::new(|_| true),
         ..crate::capture::tests::options()
+    }
+}
+
+/// What a person asks who says no more.
+pub(crate) fn order() -> Order {
+    Order {
+        by: "ann@db1".into(),
+        at: 1_700_000_000_000,
+        reason: Some("a test".into()),
+    }
+}
+
+/// A pipeline is to be paused.
+pub(crate) fn paused() -> Orders {
+    Orders {
+        pause: Some(order()),
+        ..Orders::default()
+    }
+}
+
+/// A transaction is to be passed over.
+pub(crate) fn skipping(commit: CommitId) -> Orders {
+    Orders {
+        skips: [(commit, order())].into(),
+        ..Orders::default()
     }
 }
 

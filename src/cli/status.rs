@@ -94,8 +94,7 @@ fn from_servers(servers: &ServersStatus) -> String {
 /// Where the sink left off.
 fn standing(position: &PositionStatus) -> String {
     let written = position.updated_at.map_or(String::new(), |seconds| {
-        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        format!(", written {}", humantime::format_rfc3339_seconds(at))
+        format!(", written {}", time(seconds))
     });
     let Some((state, end)) = position.state.zip(position.end_lsn) else {
         return format!("position: claimed, nothing applied{written}");
@@ -176,11 +175,7 @@ fn shown(status: &Status) -> String {
 
 /// What came of the last SIGHUP.
 fn reload(reloaded: &Reloaded) -> String {
-    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(reloaded.at);
-    let mut text = format!(
-        "configuration read again, {}",
-        humantime::format_rfc3339_seconds(at)
-    );
+    let mut text = format!("configuration read again, {}", time(reloaded.at));
     // Writing to a string never fails.
     let _ = match &reloaded.error {
         Some(error) => writeln!(text, ", and not taken: {error}"),
@@ -230,8 +225,7 @@ pub(super) fn orders(status: &Status) -> String {
 
 /// Who asked for something, when and why.
 fn asked(order: &OrderStatus) -> String {
-    let at = Duration::from_secs(u64::try_from(order.at).unwrap_or_default());
-    let at = humantime::format_rfc3339_seconds(std::time::SystemTime::UNIX_EPOCH + at);
+    let at = time(u64::try_from(order.at).unwrap_or_default());
     let reason = order
         .reason
         .as_deref()
@@ -350,5 +344,10 @@ pub(super) fn slot(source: &SourceStatus) -> String {
 
 /// When an error was, as it is shown.
 pub(super) fn at(error: &Trouble) -> impl fmt::Display {
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(error.at))
+    time(error.at)
+}
+
+/// A time in seconds since 1970, as it is shown.
+fn time(seconds: u64) -> impl fmt::Display {
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }

@@ -10,7 +10,7 @@ use walferry_core::{Class, Classify, Order, Orders, PipelineState, Tasks};
 use walferry_schema::{CommitId, Lsn};
 
 use super::Direct;
-use crate::apply::tests::limits;
+use crate::apply::tests::{limits, order, paused, skipping};
 use crate::apply::{ApplyError, ApplyStatus, GroupLimits};
 use crate::capture::CaptureError;
 use crate::merge::WholeLimits;
@@ -262,15 +262,7 @@ async fn a_transaction_is_passed_over_as_ordered_and_its_rows_are_kept_as_text()
     assert_eq!(error.class(), Class::Poison);
     let generation = rig.status.borrow().generation;
     let commit = CommitId { generation, lsn };
-    let order = Order {
-        by: "ann".into(),
-        at: 0,
-        reason: None,
-    };
-    rig.database.order(Orders {
-        skips: [(commit, order)].into(),
-        ..Orders::default()
-    });
+    rig.database.order(skipping(commit));
     let _running = rig.start();
     rig.server.commit(&[insert(6)]);
     settle().await;
@@ -288,15 +280,7 @@ async fn a_transaction_is_passed_over_as_ordered_and_its_rows_are_kept_as_text()
 async fn nothing_is_applied_while_it_is_paused_and_the_slot_stays() {
     let (rig, _running) = Rig::live().await;
     let before = rig.database.documents();
-    let pause = Order {
-        by: "ann".into(),
-        at: 0,
-        reason: None,
-    };
-    rig.database.order(Orders {
-        pause: Some(pause),
-        ..Orders::default()
-    });
+    rig.database.order(paused());
     tokio::time::sleep(Duration::from_secs(2)).await;
     settle().await;
     let lsn = rig.server.commit(&[insert(6)]);
@@ -318,9 +302,8 @@ async fn a_slot_that_takes_long_to_be_made_is_made_once_whatever_is_ordered_mean
     for reason in ["first", "second", "third"] {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let pause = Order {
-            by: "ann".into(),
-            at: 0,
             reason: Some(reason.into()),
+            ..order()
         };
         rig.database.order(Orders {
             pause: Some(pause),
@@ -339,15 +322,7 @@ async fn a_slot_that_takes_long_to_be_made_is_made_once_whatever_is_ordered_mean
 async fn a_pipeline_that_is_paused_before_it_begins_begins_when_it_is_resumed() {
     let rig = Rig::new();
     rig.server.commit(&[insert(1)]);
-    let pause = Order {
-        by: "ann".into(),
-        at: 0,
-        reason: None,
-    };
-    rig.database.order(Orders {
-        pause: Some(pause),
-        ..Orders::default()
-    });
+    rig.database.order(paused());
     let _running = rig.start();
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(rig.database.documents().is_empty());

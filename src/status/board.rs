@@ -13,7 +13,7 @@ use walferry_schema::{CommitId, Lsn};
 use super::lag::{Mark, Marks};
 use super::{
     Bucket, Latency, OrderStatus, ReaderStatus, Reloaded, SinkStatus, SkipStatus, SkippedStatus,
-    SourceStatus, State, Status, TableStatus, Trouble,
+    SourceStatus, State, Status, TableStatus, Trouble, unix_seconds,
 };
 use crate::apply::{ApplyStatus, Histogram};
 use crate::capture::{CaptureStatus, ReaderStage};
@@ -367,11 +367,6 @@ fn latency(histogram: &Histogram) -> Latency {
         sum_seconds: histogram.sum().as_secs_f64(),
         buckets: buckets.collect(),
     }
-}
-
-fn unix_seconds() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
 }
 
 #[expect(

@@ -33,6 +33,15 @@ fn named(log: &str) -> String {
     offered[..end.unwrap_or(offered.len())].to_owned()
 }
 
+/// A daemon that has applied a row.
+async fn begun(pipeline: &Pipeline) -> Daemon {
+    let daemon = pipeline.start();
+    let insert = "insert into t values (1, 'a')";
+    pipeline.sql.batch_execute(insert).await.unwrap();
+    pipeline.equal(&["t"]).await;
+    daemon
+}
+
 async fn ended(daemon: Daemon) -> Option<i32> {
     let sink = daemon.0.last().expect("a sink");
     sink.wait(PATIENCE).await.unwrap().code()
@@ -127,13 +136,7 @@ async fn what_mongodb_refuses_is_passed_over_by_name_kept_and_settled_by_verify(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_pipeline_applies_nothing_until_it_is_resumed_over_restarts_too() {
     let pipeline = Pipeline::new("pause", SCHEMA, "public.*").await;
-    let daemon = pipeline.start();
-    pipeline
-        .sql
-        .batch_execute("insert into t values (1, 'a')")
-        .await
-        .unwrap();
-    pipeline.equal(&["t"]).await;
+    let daemon = begun(&pipeline).await;
     let paused = json(&pipeline, &["pause", "--reason", "an index"]).await;
     assert_eq!(paused["is_news"], true);
     assert_eq!(json(&pipeline, &["pause"]).await["is_news"], false);
@@ -177,13 +180,7 @@ async fn an_order_that_makes_no_sense_is_refused_with_the_reason() {
     );
     let (code, text) = said(&pipeline, &["skip", "--commit", "0/10"]).await;
     assert!(code == Some(2) && text.contains("GENERATION/LSN"), "{text}");
-    let daemon = pipeline.start();
-    pipeline
-        .sql
-        .batch_execute("insert into t values (1, 'a')")
-        .await
-        .unwrap();
-    pipeline.equal(&["t"]).await;
+    let daemon = begun(&pipeline).await;
     let (code, text) = said(&pipeline, &["skip", "--commit", "7/0/10"]).await;
     assert!(
         code == Some(1) && text.contains("is of generation 7"),

@@ -14,9 +14,8 @@ use walferry_schema::{Image, Lsn, TableName};
 use crate::bson_value::element;
 use crate::document::{Encoder, append_id};
 use crate::error::code;
-use crate::position::{COLLECTION, Stored};
 use crate::store::Store;
-use crate::{Error, Naming, Result, Settings};
+use crate::{Error, Naming, OrderBook, Result, Settings, claim};
 
 const POSITIONS: &str = "_walferry.positions";
 const READING: &str = "reading the oplog";
@@ -80,6 +79,11 @@ impl Trail {
         Ok(Self { store })
     }
 
+    /// What operators ask of the pipeline, over the same connection.
+    pub fn order_book(&self) -> OrderBook {
+        OrderBook::over(self.store.clone())
+    }
+
     /// The pipeline's position; none before the first write.
     ///
     /// # Errors
@@ -108,21 +112,14 @@ impl Trail {
     }
 
     async fn read_position(&self) -> Result<Option<Recorded>> {
-        let pipeline = &self.store.settings.pipeline;
-        let positions = self.store.own_database().collection::<Document>(COLLECTION);
-        let find = positions.find_one(doc! { "_id": pipeline });
-        let found = self.store.in_time(find, "reading the position").await?;
-        let Some(document) = found else {
+        let Some(stored) = claim::read(&self.store).await? else {
             return Ok(None);
         };
-        let updated_at = document.get_datetime("updated_at").ok();
-        let updated_at = updated_at.map(|it| it.timestamp_millis());
-        let stored = Stored::from_document(pipeline, &document)?;
-        let recorded = |checkpoint| Recorded {
+        let updated_at = stored.updated_at.map(bson::DateTime::timestamp_millis);
+        Ok(stored.checkpoint.map(|checkpoint| Recorded {
             checkpoint,
             updated_at,
-        };
-        Ok(stored.checkpoint.map(recorded))
+        }))
     }
 
     async fn search(&self, generation: u64, lsn: Lsn) -> Result<Oplog> {

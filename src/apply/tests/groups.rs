@@ -6,6 +6,22 @@ use walferry_schema::Phase;
 
 use super::{Rig, failure, insert, settle};
 
+impl Rig {
+    /// Inserts rows while the first group is held back: how many events each group has.
+    async fn sizes_behind_one_that_waits(&self, ids: std::ops::Range<i32>) -> Vec<usize> {
+        let before = self.database.groups().len();
+        self.database.script(&[Script::Hold]);
+        for id in ids {
+            self.server.commit(&[insert(id)]);
+            settle().await;
+        }
+        self.database.release();
+        settle().await;
+        let groups = self.database.groups().split_off(before);
+        groups.iter().map(|group| group.events).collect()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn rule_13_every_group_is_whole_transactions_with_their_checkpoint() {
     let (rig, _sink) = Rig::live().await;
@@ -42,16 +58,7 @@ async fn a_group_ends_at_its_limits_and_no_more_is_read_than_one_group_behind() 
     rig.read();
     let _sink = rig.sink();
     settle().await;
-    let before = rig.database.groups().len();
-    rig.database.script(&[Script::Hold]);
-    for id in 0..20 {
-        rig.server.commit(&[insert(id)]);
-        settle().await;
-    }
-    rig.database.release();
-    settle().await;
-    let groups = rig.database.groups().split_off(before);
-    let sizes: Vec<usize> = groups.iter().map(|group| group.events).collect();
+    let sizes = rig.sizes_behind_one_that_waits(0..20).await;
     assert_eq!(sizes[..2], [1, 4]);
     assert!(sizes.iter().all(|size| *size <= 4), "{sizes:?}");
     rig.assert_mirrored();
@@ -64,16 +71,7 @@ async fn limits_that_are_changed_hold_for_the_next_group() {
     // The group that was begun before.
     rig.server.commit(&[insert(100)]);
     settle().await;
-    let before = rig.database.groups().len();
-    rig.database.script(&[Script::Hold]);
-    for id in 101..120 {
-        rig.server.commit(&[insert(id)]);
-        settle().await;
-    }
-    rig.database.release();
-    settle().await;
-    let groups = rig.database.groups().split_off(before);
-    let sizes: Vec<usize> = groups.iter().map(|group| group.events).collect();
+    let sizes = rig.sizes_behind_one_that_waits(101..120).await;
     assert_eq!(sizes[..2], [1, 3]);
     assert!(sizes.iter().all(|size| *size <= 3), "{sizes:?}");
     rig.assert_mirrored();

@@ -1,28 +1,12 @@
 //! What operators ask: pausing, and passing over a transaction.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use walferry_core::fakes::FakeChange;
-use walferry_core::{Class, Classify, Order, Orders};
+use walferry_core::{Class, Classify, Orders};
 use walferry_schema::{CommitId, Lsn};
 
-use super::{Rig, failure, insert, settle};
-
-fn order() -> Order {
-    Order {
-        by: "ann@db1".into(),
-        at: 1_700_000_000_000,
-        reason: Some("a test".into()),
-    }
-}
-
-fn skipping(commit: CommitId) -> Orders {
-    Orders {
-        skips: BTreeMap::from([(commit, order())]),
-        ..Orders::default()
-    }
-}
+use super::{Rig, failure, insert, order, paused, settle, skipping};
 
 /// Until a sink that waits has looked again.
 async fn looked() {
@@ -41,10 +25,7 @@ impl Rig {
 async fn nothing_is_applied_while_the_pipeline_is_paused() {
     let (rig, _sink) = Rig::live().await;
     let before = rig.database.documents();
-    rig.database.order(Orders {
-        pause: Some(order()),
-        ..Orders::default()
-    });
+    rig.database.order(paused());
     looked().await;
     assert_eq!(rig.status.borrow().orders.pause, Some(order()));
     rig.server.commit(&[insert(3)]);
@@ -60,10 +41,7 @@ async fn a_pause_holds_for_the_next_process() {
     let (rig, sink) = Rig::live().await;
     rig.stop.cancel();
     sink.await.expect("the task ends").expect("it stops");
-    rig.database.order(Orders {
-        pause: Some(order()),
-        ..Orders::default()
-    });
+    rig.database.order(paused());
     let before = rig.database.documents();
     rig.server.commit(&[insert(3)]);
     let rig = Rig {
@@ -136,10 +114,7 @@ async fn an_order_for_another_generation_passes_nothing_over() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_is_taken_back_while_the_sink_is_away_is_not_shown_for_ever() {
     let (rig, sink) = Rig::live().await;
-    rig.database.order(Orders {
-        pause: Some(order()),
-        ..Orders::default()
-    });
+    rig.database.order(paused());
     looked().await;
     rig.stop.cancel();
     sink.await.expect("the task ends").expect("it stops");
