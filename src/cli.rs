@@ -9,14 +9,17 @@ mod backfill;
 mod check;
 mod configuration;
 mod daemon;
+mod dead_letters;
 mod error;
 mod exit;
+mod fidelity;
 mod help;
 mod init;
 mod moving;
 mod orders;
 mod output;
 mod plan;
+mod preview;
 mod progress;
 mod signals;
 mod status;
@@ -28,11 +31,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 use walferry_core::Tasks;
 use walferry_schema::CommitId;
 
 use self::about::About;
+use self::dead_letters::DeadLetters;
 use self::error::CliError;
 pub use self::exit::Exit;
 use self::output::Output;
@@ -42,6 +47,7 @@ use crate::init::Wish;
 use crate::moving::Destination;
 use crate::orders::Request;
 use crate::pipeline::{self, Role, RunOptions};
+use crate::preview::MAX_ROWS;
 use crate::reload::Reload;
 use crate::telemetry::{LogFormat, LogLevel, Logs};
 use crate::traces;
@@ -49,6 +55,9 @@ use crate::traces;
 /// How long what is left after a command is waited for: connections that say goodbye. One of them
 /// may wait for a lock that nobody gives up.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
+/// How often tasks that nobody waits for are looked at in the end, and when again.
+const LAST_LOOKS: u32 = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Ferries PostgreSQL's changes through Kafka into MongoDB: exactly once, in commit order.
 #[derive(Debug, Parser)]
@@ -167,6 +176,29 @@ enum Configured {
         #[arg(value_name = "TABLE")]
         tables: Vec<String>,
     },
+    /// Says what each column becomes in MongoDB, and what of it may be lost
+    #[command(long_about = help::FIDELITY, after_long_help = help::FIDELITY_EXAMPLES)]
+    Fidelity {
+        /// Tables, as `public.customers` or `customers`; all streamed and batch tables when none
+        /// is named
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+    },
+    /// Shows the documents that the first rows of a table become
+    #[command(long_about = help::PREVIEW, after_long_help = help::PREVIEW_EXAMPLES)]
+    Preview {
+        /// The table, as `public.customers` or `customers`
+        #[arg(value_name = "TABLE")]
+        table: String,
+        /// How many rows, 1,000 at most
+        #[arg(
+            long,
+            default_value_t = 5,
+            value_name = "N",
+            value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ROWS))
+        )]
+        rows: u32,
+    },
     /// Moves a stopped pipeline into Kafka, or out of it
     #[command(long_about = help::MOVE, after_long_help = help::MOVE_EXAMPLES)]
     Move {
@@ -197,6 +229,9 @@ enum Configured {
         #[arg(long)]
         withdraw: bool,
     },
+    /// Shows what MongoDB could not take, and has something done about it
+    #[command(subcommand, long_about = help::DEAD_LETTER, after_long_help = help::DEAD_LETTER_EXAMPLES)]
+    DeadLetter(DeadLetters),
     /// Shows the configuration in effect
     #[command(long_about = help::CONFIG, after_long_help = help::CONFIG_EXAMPLES)]
     Config,
@@ -244,7 +279,25 @@ async fn execute(cli: Cli, output: &Output) -> Result<Exit, CliError> {
         tracing::debug!("some connections did not end in time");
     }
     signals.stop();
+    last_tasks().await;
     exit
+}
+
+/// Waits for what outlives its owner, until nothing ends any more: the MongoDB driver ends its sessions in tasks that begin
+/// when a client is dropped, and that panic when the runtime ends under them. Its monitors stay.
+async fn last_tasks() {
+    let metrics = Handle::current().metrics();
+    let mut alive = metrics.num_alive_tasks();
+    for _ in 0..LAST_LOOKS {
+        if alive == 0 {
+            return;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let before = std::mem::replace(&mut alive, metrics.num_alive_tasks());
+        if alive == before {
+            return;
+        }
+    }
 }
 
 async fn command(cli: Cli, tasks: &Tasks, output: &Output) -> Result<Exit, CliError> {
@@ -305,6 +358,10 @@ async fn configured(
         Configured::Trace { what, key } => trace::run(config, &what, &key, tasks, output).await,
         Configured::Backfill { tables } => backfill::run(config, &tables, tasks, output).await,
         Configured::Verify { tables } => verify::run(config, &tables, tasks, output).await,
+        Configured::Fidelity { tables } => fidelity::run(config, &tables, tasks, output).await,
+        Configured::Preview { table, rows } => {
+            preview::run(config, &table, rows, tasks, output).await
+        }
         Configured::Move { to } => moving::run(config, to, tasks, output).await,
         Configured::Pause { reason } => {
             orders::run(config, &Request::Pause { reason }, output).await
@@ -322,6 +379,7 @@ async fn configured(
             };
             orders::run(config, &request, output).await
         }
+        Configured::DeadLetter(command) => dead_letters::run(command, config, output).await,
         Configured::Config => configuration::run(config, output),
     }
 }

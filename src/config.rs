@@ -12,6 +12,7 @@ mod effective;
 mod environment;
 mod error;
 mod kafka;
+mod records;
 mod secret;
 mod section;
 mod setting;
@@ -31,9 +32,10 @@ pub use self::changes::Changes;
 pub use self::effective::{Effective, Origin};
 use self::environment::Environment;
 pub use self::error::{ConfigError, Problem};
-pub use self::kafka::{Compression, Kafka, Properties};
+pub use self::kafka::{Compression, Format, Kafka, Properties};
+pub use self::records::{Compatibility, Records};
 use self::section::{Findings, Section};
-pub use self::sink::{Microseconds, NumericOverflow, Sink};
+pub use self::sink::{Microseconds, NumericOverflow, OnPoison, Sink};
 pub use self::source::Source;
 pub use self::telemetry::{Collector, LogFilter, Telemetry};
 pub use self::url::ConnectionUrl;
@@ -121,6 +123,9 @@ impl Config {
     /// one MongoDB.
     pub fn pipeline(&self) -> String {
         match &self.kafka {
+            Some(kafka) if kafka.format == Format::Debezium => {
+                format!("{}/{}/debezium", self.source.slot, kafka.prefix)
+            }
             Some(kafka) => format!("{}/{}", self.source.slot, kafka.prefix),
             None => self.source.slot.clone(),
         }
@@ -151,6 +156,14 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
     let section = Section::take("kafka", &mut root, findings);
     let is_direct = !section.is_there();
     let kafka = (!is_direct).then(|| Kafka::read(section, folder));
+    let has_messages = matches!(&kafka, Some(Some(kafka)) if kafka.message_topic);
+    if has_messages && source.as_ref().is_some_and(|it| it.streaming) {
+        let message = "must be false with source.streaming: of a transaction in progress PostgreSQL does not say which of \
+                       its messages were rolled back";
+        findings
+            .problems
+            .push(Problem::new("kafka.message_topic", message));
+    }
     let sink = Sink::read(Section::take("sink", &mut root, findings), folder);
     let admin = Admin::read(Section::take("admin", &mut root, findings));
     let telemetry = Telemetry::read(Section::take("telemetry", &mut root, findings));

@@ -20,7 +20,7 @@ use walferry_schema::{Lsn, ServerIdentity, Term};
 
 use crate::capture::lineage::{self, Lineage};
 use crate::capture::{CaptureError, CaptureOptions, open_moved};
-use crate::config::Config;
+use crate::config::{Config, Format};
 use crate::pipeline::connect;
 use crate::supervise::Supervisor;
 
@@ -60,6 +60,11 @@ pub enum MoveError {
          from. After moving to direct, remove it"
     )]
     NoKafka,
+    /// The topics are not walferry's.
+    #[error(
+        "[kafka] format = \"debezium\": a sink of Debezium's topics has no other way to move to"
+    )]
+    Foreign,
     /// There is nothing to move.
     #[error(
         "MongoDB holds no position of pipeline {pipeline}: it never ran this way, so there is nothing \
@@ -115,6 +120,9 @@ pub async fn run(config: &Config, to: Destination, tasks: &Tasks) -> Result<Move
 
 async fn attempt(config: &Config, to: Destination, tasks: &Tasks) -> Result<Moved, Fault> {
     let kafka = config.kafka.as_ref().ok_or(MoveError::NoKafka)?;
+    if kafka.format == Format::Debezium {
+        return Err(MoveError::Foreign.into());
+    }
     let direct = config.source.slot.clone();
     let through = config.pipeline();
     let (from, into) = match to {
@@ -125,9 +133,14 @@ async fn attempt(config: &Config, to: Destination, tasks: &Tasks) -> Result<Move
         source: connect::source(config, tasks)?,
         from: connect::sink_of(config, &from).await?,
         into: connect::sink_of(config, &into).await?,
-        name: from,
+        name: from.clone(),
         options: connect::capture_options(config, kafka),
     };
+    // Once nobody writes any more, and before anything moves: done again it is the same.
+    moving.from.claim().await?;
+    let book = connect::orders_of(config, &into).await?;
+    book.take_over_tables(&from).await?;
+    book.take_over_letters(&from).await?;
     Ok(match to {
         Destination::Direct => moving.move_to_direct().await?,
         Destination::Kafka => {

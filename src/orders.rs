@@ -128,7 +128,7 @@ fn judge(checkpoint: &Checkpoint, commit: CommitId) -> Result<(), OrderError> {
     }
 }
 
-fn order(reason: Option<&str>) -> Order {
+pub(crate) fn order(reason: Option<&str>) -> Order {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.unwrap_or_default().as_millis();
     Order {

@@ -20,7 +20,8 @@ use crate::admin::{self, Admin};
 use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
 use crate::capture::{Capture, CaptureStatus};
 use crate::check::{self, Beginning};
-use crate::config::{Config, Kafka};
+use crate::config::{Config, Format, Kafka};
+use crate::debezium::Foreign;
 use crate::direct::Direct;
 use crate::reload::Live;
 use crate::service;
@@ -59,7 +60,15 @@ pub async fn run(
     live: Live,
     tasks: &Tasks,
 ) -> Result<(), Fault> {
+    let debezium = config.kafka.as_ref();
+    let debezium = debezium.filter(|kafka| kafka.format == Format::Debezium);
+    if debezium.is_some() && options.role != Role::Sink {
+        return Err(NoReader.into());
+    }
     let show = Show::new(config, options.role, live, tasks).await?;
+    if let Some(kafka) = debezium {
+        return Box::pin(from_debezium(config, kafka, show, tasks)).await;
+    }
     if options.role != Role::Sink {
         let beginning = Beginning {
             is_wanted: options.new_snapshot,
@@ -68,7 +77,7 @@ pub async fn run(
         check::before_a_snapshot(config, beginning, tasks).await?;
     }
     match (&config.kafka, options.role) {
-        (Some(kafka), _) => through_kafka(config, kafka, options, show, tasks).await,
+        (Some(kafka), _) => Box::pin(through_kafka(config, kafka, options, show, tasks)).await,
         (None, Role::Both) => direct(config, options, show, tasks).await,
         (None, role) => Err(NoKafka { role }.into()),
     }
@@ -168,7 +177,7 @@ async fn through_kafka(
     let capture = Capture::new(
         connect::source(config, tasks)?,
         log,
-        connect::capture_options(config, kafka),
+        connect::reader_options(config, kafka, options.role),
         stop.reader.clone(),
         options.new_snapshot,
     );
@@ -209,6 +218,46 @@ async fn direct(
         let attempt: Result<(), Fault> = attempt.await;
         if let Err(fault) = attempt {
             supervisor.note(direct.reading().borrow().is_owner);
+            supervisor.after(fault, stop).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Applies what Debezium wrote.
+async fn from_debezium(
+    config: &Config,
+    kafka: &Kafka,
+    show: Show<'_>,
+    tasks: &Tasks,
+) -> Result<(), Fault> {
+    let stop = tasks.stop_signal();
+    let sinks = connect::Sinks::new(config);
+    let status = watch::Sender::<ApplyStatus>::default();
+    let foreign = Foreign {
+        config,
+        prefix: &kafka.prefix,
+        modes: kafka.records.modes,
+        limits: show.live.limits.clone(),
+        status: status.clone(),
+        tasks: tasks.clone(),
+    };
+    let mut supervisor = Supervisor::new("sink", show.trouble.clone());
+    show.parts(None, Some(status.subscribe()), None)?;
+    while !stop.is_cancelled() {
+        let attempt = async {
+            let connecting = traces::connecting("Kafka, MongoDB");
+            let sink = traces::within(connecting, sinks.connect()).await?;
+            let reader = connect::record_reader(config, kafka)?;
+            Ok(foreign.run(reader, sink, stop).await?)
+        };
+        let attempt: Result<(), Fault> = tokio::select! {
+            biased;
+            ended = attempt => ended,
+            () = stop.cancelled(), if !status.borrow().is_applying => Ok(()),
+        };
+        if let Err(fault) = attempt {
+            supervisor.note(status.borrow().state.is_some());
             supervisor.after(fault, stop).await?;
         }
     }
@@ -382,6 +431,20 @@ struct NoKafka {
 }
 
 impl walferry_core::Classify for NoKafka {
+    fn class(&self) -> walferry_core::Class {
+        walferry_core::Class::Fatal
+    }
+}
+
+/// A reader of ours beside Debezium.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "[kafka] format = \"debezium\": the topics are written by Debezium, and only `walferry run --role sink` reads them; \
+     leave `format` out for topics of walferry's own"
+)]
+struct NoReader;
+
+impl walferry_core::Classify for NoReader {
     fn class(&self) -> walferry_core::Class {
         walferry_core::Class::Fatal
     }

@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use tracing::debug;
 use walferry_core::Tasks;
 
-use crate::status::Board;
+use crate::status::{Board, State};
 
 /// How often the state is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub(crate) fn announce(board: Arc<Board>, tasks: &Tasks) {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return tell(&[NotifyState::Stopping]),
+                () = stop.cancelled() => return tell_stopping(&board),
                 Ok(()) = reloaded.changed() => tell_reloaded(),
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -54,6 +54,15 @@ fn shown(board: &Board) -> String {
         return state.to_string();
     }
     format!("{state}; waits for a restart: {}", waiting.join(", "))
+}
+
+/// Who has lost the pipeline ends at once: the next look would come too late.
+fn tell_stopping(board: &Board) {
+    let state = board.state();
+    if state == State::Fenced {
+        tell(&[NotifyState::Status(&state.to_string())]);
+    }
+    tell(&[NotifyState::Stopping]);
 }
 
 /// Both at once: the time says that this reload is the one that was asked for.

@@ -3,16 +3,21 @@
 //! - All tables are described, and so locked against being rewritten, before the first is read.
 //! - At most `copy_connections` connections read at the same time; they are made when needed.
 
+mod choice;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 use walferry_core::{Fault, Tasks};
 use walferry_etl::Candidate;
-use walferry_postgres::{Copier, ListedTable, SnapshotReader, SnapshotTable};
+use walferry_postgres::{Copier, LeftOutColumn, ListedTable, SnapshotReader, SnapshotTable};
 use walferry_schema::TableName;
 
 use crate::config::Config;
+
+pub use self::choice::LookError;
+pub(crate) use self::choice::Stopped;
 
 /// A snapshot that is being prepared: its tables can be listed and described.
 pub(crate) struct Preparation {
@@ -35,6 +40,13 @@ pub(crate) struct Lease {
     pub(crate) copier: Copier,
     idle: Arc<Mutex<Vec<Copier>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+fn candidate(table: &ListedTable) -> Candidate {
+    Candidate {
+        name: table.name.clone(),
+        bytes: table.bytes,
+    }
 }
 
 // === impl Preparation ===
@@ -66,10 +78,6 @@ impl Preparation {
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
         // The rows of a partition are loaded with its parent.
         let tables = self.listed.iter().filter(|table| !table.is_partition);
-        let candidate = |table: &ListedTable| Candidate {
-            name: table.name.clone(),
-            bytes: table.bytes,
-        };
         tables.map(candidate).collect()
     }
 
@@ -78,8 +86,24 @@ impl Preparation {
         self.find(name).map_or(0, |table| table.rows)
     }
 
-    /// Describes and locks a table: all of it, or what the publication holds of it.
+    /// Describes and locks a table that has a key: all of it, or what the publication holds of it.
     pub(crate) async fn describe(
+        &mut self,
+        name: &TableName,
+        is_streamed: bool,
+    ) -> Result<SnapshotTable, Fault> {
+        let described = self.describe_any(name, is_streamed).await?;
+        if described.relation().key_columns().is_empty() {
+            return Err(Keyless {
+                table: name.clone(),
+            }
+            .into());
+        }
+        Ok(described)
+    }
+
+    /// The same of a table that may have no key.
+    pub(crate) async fn describe_any(
         &mut self,
         name: &TableName,
         is_streamed: bool,
@@ -91,18 +115,19 @@ impl Preparation {
             }
             .into());
         }
-        let described = if is_streamed {
+        Ok(if is_streamed {
             Box::pin(self.reader.describe_in(name, &self.publication)).await?
         } else {
-            Box::pin(self.reader.describe(name)).await?
-        };
-        if described.relation().key_columns().is_empty() {
-            return Err(Keyless {
-                table: name.clone(),
-            }
-            .into());
-        }
-        Ok(described)
+            Box::pin(self.reader.describe(name, &self.publication)).await?
+        })
+    }
+
+    /// The columns that a described table's rows do not have.
+    pub(crate) async fn left_out(
+        &mut self,
+        table: &SnapshotTable,
+    ) -> Result<Vec<LeftOutColumn>, Fault> {
+        Ok(Box::pin(self.reader.left_out(table)).await?)
     }
 
     /// Ready to be read.

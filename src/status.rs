@@ -42,7 +42,7 @@ pub struct Status {
     pub reader: Option<ReaderStatus>,
     /// The sink; none for a lone reader.
     pub sink: Option<SinkStatus>,
-    /// The last error that was tried again after; none since the start.
+    /// The last error that was tried again after, or that the pipeline was lost with; none since the start.
     pub last_error: Option<Trouble>,
     /// Who paused the pipeline; none while it is not.
     pub paused: Option<OrderStatus>,
@@ -52,6 +52,12 @@ pub struct Status {
     /// The transactions that were passed over, of which a table was not verified since.
     #[serde(default)]
     pub skipped: Vec<SkippedStatus>,
+    /// The tables of which documents lack what DDL changed without sending it.
+    #[serde(default)]
+    pub drifted: Vec<DriftedStatus>,
+    /// The tables that have dead letters.
+    #[serde(default)]
+    pub dead_letters: Vec<ParkedStatus>,
     /// When the configuration was last read again, and what came of it; none since the start.
     pub reloaded: Option<Reloaded>,
 }
@@ -72,6 +78,8 @@ pub enum State {
     Paused,
     /// Changes are followed.
     Live,
+    /// Another process has taken the pipeline over: this one ends.
+    Fenced,
 }
 
 /// PostgreSQL and the slot, as they were measured last.
@@ -106,8 +114,17 @@ pub struct ReaderStatus {
     pub transactions: u64,
     /// Changes.
     pub changes: u64,
+    /// Rows that were too large for their records; of an older daemon 0.
+    #[serde(default)]
+    pub oversize_rows: u64,
     /// Changes per second, over the last few seconds.
     pub changes_per_second: f64,
+    /// Transactions in progress that are kept on disk until they commit; none without `source.streaming`.
+    #[serde(default)]
+    pub spooled_transactions: Option<u64>,
+    /// What they take.
+    #[serde(default)]
+    pub spooled_bytes: Option<u64>,
 }
 
 /// What was applied.
@@ -127,6 +144,12 @@ pub struct SinkStatus {
     pub groups: u64,
     /// Operations that were mended from a full image.
     pub repaired: u64,
+    /// Changes that became dead letters.
+    #[serde(default)]
+    pub parked: u64,
+    /// Changes of rows that were given up with their dead letters.
+    #[serde(default)]
+    pub dropped: u64,
     /// From commit to visible, the oldest transaction of each group.
     pub latency: Latency,
     /// Rows by table, the names in order.
@@ -197,7 +220,29 @@ pub struct SkippedStatus {
     pub order: OrderStatus,
 }
 
-/// An error that a part of the pipeline is tried again after.
+/// A table of which documents that did not change since lack what DDL changed without sending it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DriftedStatus {
+    /// The table.
+    pub table: String,
+    /// Since when at the latest, seconds since 1970.
+    pub since: i64,
+    /// What changed, in words.
+    pub differences: Vec<String>,
+}
+
+/// A table that has dead letters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ParkedStatus {
+    /// The table.
+    pub table: String,
+    /// How many dead letters it has.
+    pub letters: u64,
+    /// Since when the oldest of them is there, seconds since 1970.
+    pub since: i64,
+}
+
+/// An error that a part of the pipeline is tried again after, or was lost to another process with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trouble {
     /// Which part failed: `reader`, `sink` or `pipeline`.
@@ -210,6 +255,9 @@ pub struct Trouble {
     pub attempts: u32,
     /// When, seconds since 1970.
     pub at: u64,
+    /// Whether another process has taken the pipeline over.
+    #[serde(default)]
+    pub is_fenced: bool,
 }
 
 /// What came of reading the configuration again.
@@ -229,18 +277,19 @@ pub struct Reloaded {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Starting,
         Self::Retrying,
         Self::Snapshot,
         Self::Swapping,
         Self::Paused,
         Self::Live,
+        Self::Fenced,
     ];
 
     /// Whether the pipeline does what it is asked to.
     pub fn is_working(self) -> bool {
-        !matches!(self, Self::Starting | Self::Retrying)
+        !matches!(self, Self::Starting | Self::Retrying | Self::Fenced)
     }
 }
 
@@ -253,6 +302,7 @@ impl fmt::Display for State {
             Self::Swapping => "swapping",
             Self::Paused => "paused",
             Self::Live => "live",
+            Self::Fenced => "fenced",
         })
     }
 }

@@ -61,6 +61,9 @@ impl Supervisor {
             Class::Poison | Class::Fatal | Class::Fenced => false,
         };
         if !may_pass {
+            if fault.class() == Class::Fenced {
+                self.show(&fault);
+            }
             return Err(fault);
         }
         if self.started_at.elapsed() >= SETTLED {
@@ -78,14 +81,23 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Shows a fault; having lost the pipeline is shown to the end, whatever else fails on the way there.
     fn show(&self, fault: &Fault) {
-        self.shown.send_replace(Some(Trouble {
+        let trouble = Trouble {
             part: self.part.to_owned(),
             error: fault.to_string(),
             remedy: status::remedy(fault.class()).unwrap_or_default().to_owned(),
             attempts: self.failures,
             at: status::unix_seconds(),
-        }));
+            is_fenced: fault.class() == Class::Fenced,
+        };
+        self.shown.send_if_modified(|shown| {
+            let is_news = !shown.as_ref().is_some_and(|it| it.is_fenced);
+            if is_news {
+                *shown = Some(trouble);
+            }
+            is_news
+        });
     }
 }
 
@@ -147,6 +159,21 @@ mod tests {
         supervisor.note(false);
         assert!(supervisor.after(file(), &stop).await.is_ok());
         assert!(shown.borrow().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipeline_that_was_lost_is_shown_as_lost_whatever_fails_after() {
+        let stop = CancellationToken::new();
+        let shown = watch::Sender::default();
+        let mut sink = Supervisor::new("sink", shown.clone());
+        let mut reader = Supervisor::new("reader", shown.clone());
+        let fault = |class| Scripted(class).into();
+        assert!(sink.after(fault(Class::Fatal), &stop).await.is_err());
+        assert_eq!(shown.borrow().as_ref().map(|it| it.is_fenced), None);
+        assert!(sink.after(fault(Class::Fenced), &stop).await.is_err());
+        assert!(reader.after(fault(Class::Transient), &stop).await.is_ok());
+        let shown = shown.borrow().clone().unwrap();
+        assert!(shown.is_fenced && shown.part == "sink", "{shown:?}");
     }
 
     #[test]

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use walferry_core::{Fault, Tasks};
-use walferry_etl::{Candidate, Mode, PlanError, Refusal};
+use walferry_etl::Mode;
 use walferry_mongodb::{Loader, Naming, OrderBook};
-use walferry_postgres::{ListedTable, SnapshotTable};
+use walferry_postgres::SnapshotTable;
 use walferry_schema::TableName;
 
 use self::error::CompareError;
@@ -58,6 +58,8 @@ pub struct TableReport {
     pub missing: u64,
     /// Documents without a row.
     pub extra: u64,
+    /// How many of the rows that differ or have no document have dead letters.
+    pub parked: u64,
     /// Why the table was not compared.
     pub error: Option<String>,
 }
@@ -70,6 +72,8 @@ pub struct Difference {
     pub table: TableName,
     /// The document's `_id`.
     pub id: String,
+    /// Whether the row has dead letters, which explain it.
+    pub parked: bool,
     /// What differs.
     #[serde(flatten)]
     pub kind: DifferenceKind,
@@ -151,8 +155,9 @@ async fn prepare(
     let book = OrderBook::connect(mongodb_settings(config)).await;
     let book = book.map_err(Fault::from)?;
     let since = book.now().await.map_err(Fault::from)?;
+    let parked = Arc::new(book.parked_rows().await.map_err(Fault::from)?);
     let mut preparation = Preparation::begin(config, tasks).await?;
-    let chosen = choose(config, &preparation, names)?;
+    let chosen = preparation.choose(config, names)?;
     let loader = Box::pin(Loader::connect(mongodb_settings(config)))
         .await
         .map_err(Fault::from)?;
@@ -171,73 +176,13 @@ async fn prepare(
             snapshot,
             loader,
             book,
+            parked,
             since,
             tasks,
             progress,
         },
         tables,
     ))
-}
-
-/// The tables to compare, in name order.
-fn choose(
-    config: &Config,
-    preparation: &Preparation,
-    names: &[String],
-) -> Result<Vec<(TableName, Mode)>, PlanError> {
-    let mut tables = Vec::new();
-    for table in preparation.listed() {
-        let mode = config.tables.mode(&table.name);
-        let is_ours = match mode {
-            Mode::Stream => table.is_published,
-            Mode::Batch => !table.is_partition,
-            Mode::Ignore => false,
-        };
-        if is_ours {
-            tables.push((table.name.clone(), mode));
-        } else if mode == Mode::Stream && !table.is_partition {
-            tracing::warn!(table = %table.name, "not compared: the publication does not hold it");
-        }
-    }
-    if names.is_empty() {
-        return Ok(tables);
-    }
-    let named = named(&tables, preparation, names)?;
-    tables.retain(|(table, _)| named.contains(table));
-    Ok(tables)
-}
-
-fn named(
-    ours: &[(TableName, Mode)],
-    preparation: &Preparation,
-    names: &[String],
-) -> Result<Vec<TableName>, PlanError> {
-    let candidate = |table: &ListedTable| Candidate {
-        name: table.name.clone(),
-        bytes: table.bytes,
-    };
-    let all: Vec<_> = preparation.listed().iter().map(candidate).collect();
-    let find = |name: &String| {
-        let table = Candidate::find(&all, name)?.name.clone();
-        let is_ours = ours.iter().any(|(ours, _)| *ours == table);
-        if is_ours {
-            Ok(table)
-        } else {
-            Err(Refusal::Ignored(table))
-        }
-    };
-    let (mut named, mut refused) = (Vec::new(), Vec::new());
-    for found in names.iter().map(find) {
-        match found {
-            Ok(table) => named.push(table),
-            Err(refusal) => refused.push(refusal),
-        }
-    }
-    if refused.is_empty() {
-        Ok(named)
-    } else {
-        Err(PlanError(refused))
-    }
 }
 
 /// Compares one table, and shows up to `room` differences.
@@ -253,6 +198,7 @@ async fn compare(
         rows,
         different,
         missing,
+        parked,
         mut examples,
     } = reading.compare(&table, room).await?;
     let documents = Box::pin(reading.loader.count(&collection)).await?;
@@ -267,6 +213,7 @@ async fn compare(
         different,
         missing,
         extra,
+        parked,
         ..TableReport::of(name.clone())
     };
     Ok((report, examples))
@@ -302,6 +249,7 @@ impl TableReport {
             different: 0,
             missing: 0,
             extra: 0,
+            parked: 0,
             error: None,
         }
     }
@@ -311,8 +259,16 @@ impl TableReport {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, id, kind } = self;
+        let Self {
+            table,
+            id,
+            parked,
+            kind,
+        } = self;
         write!(f, "{table}, _id {id}: ")?;
+        if *parked {
+            f.write_str("it has dead letters: ")?;
+        }
         let shown = |side: &Option<String>| side.clone().unwrap_or_else(|| "nothing".to_owned());
         match kind {
             DifferenceKind::Missing => f.write_str("no document"),

@@ -20,7 +20,7 @@ use walferry_schema::envelope::{
     write_value,
 };
 use walferry_schema::{
-    Column, Lsn, Phase, Position, Relation, ReplicaIdentity, Row, TableName, Type,
+    Column, Lsn, Modes, Phase, Position, Relation, ReplicaIdentity, Row, TableName, Type,
 };
 
 const COLUMNS: [(&str, &str); 9] = [
@@ -68,6 +68,7 @@ fn envelope(criterion: &mut Criterion) {
         version: "0".into(),
         name: "bench".into(),
         database: "bench".into(),
+        modes: Modes::default(),
     };
     let mut value = Vec::new();
     let mut group = criterion.benchmark_group("envelope");
@@ -83,7 +84,7 @@ fn envelope(criterion: &mut Criterion) {
         bencher.iter(|| {
             let envelope = Envelope::from_bytes(black_box(&value)).expect("we wrote it");
             let after = envelope.after.expect("an insert has a new row");
-            read_image(&relation.columns, after)
+            read_image(&relation.columns, template.modes, after)
                 .expect("we wrote it")
                 .fields
                 .len()
@@ -134,6 +135,8 @@ fn target(relation: &Relation) -> Target<'_> {
             phase: Phase::Stream(COMMIT),
             ordinal: 1,
         },
+        committed_at: None,
+        oversize: None,
     }
 }
 
@@ -170,7 +173,7 @@ fn relation() -> Relation {
     }
 }
 
-fn meta() -> Meta {
+fn meta() -> Meta<'static> {
     Meta {
         op: Op::Create,
         snapshot: SnapshotMark::False,
@@ -183,6 +186,7 @@ fn meta() -> Meta {
             total_order: 1,
             data_collection_order: 1,
         }),
+        origin: None,
         processed_at: 1_700_000_000_000_000_000,
     }
 }

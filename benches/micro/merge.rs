@@ -102,6 +102,7 @@ fn transaction(kafka: &FakeKafka, term: Term, commit_lsn: Lsn) {
             value: Some(Bytes::from_static(b"a row")),
             columns: Bytes::new(),
             unchanged: None,
+            oversize: None,
             old_key: None,
             has_new_key: false,
         };

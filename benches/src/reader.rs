@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio_util::sync::CancellationToken;
-use walferry::capture::{Capture, CaptureOptions};
+use walferry::capture::{Capture, CaptureOptions, ExtraTopics};
 use walferry_core::Tasks;
 use walferry_harness::{Process, eventually, postgres_program};
 use walferry_postgres::{ReplicationSource, Settings};
+use walferry_schema::Modes;
 
 use crate::cost::Cost;
 use crate::error::{Error, Result};
@@ -132,8 +133,11 @@ fn capture(pipeline: &Pipeline<'_>, log: &NullLog) -> Result<(CancellationToken,
         prefix: pipeline.name.clone(),
         partitions: 1,
         tombstones: false,
-        transaction_topic: false,
+        extra_topics: ExtraTopics::default(),
+        modes: Modes::default(),
+        max_row_bytes: 32 << 20,
         heartbeat: Duration::from_secs(5),
+        is_alone: false,
         longest_term: Duration::from_hours(24),
         selects: Arc::new(|_| true),
         clock: Arc::new(SystemTime::now),

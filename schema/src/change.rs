@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Column, Relation, Value};
+use crate::{Column, Large, Relation, Spool, Value};
 
 /// One row as PostgreSQL sent it: the frame and where each cell's text stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     data: Bytes,
     cells: Vec<Span>,
+    /// Of a row that is too large to be held.
+    spool: Option<Spool>,
 }
 
 /// Collects the cells of a [`Row`] over one buffer.
@@ -23,7 +25,20 @@ pub struct RowBuilder {
 enum Span {
     Null,
     Unchanged,
-    Text { start: u32, len: u32 },
+    Text {
+        start: u32,
+        len: u32,
+    },
+    /// A large text in the row's buffer.
+    Held {
+        start: u32,
+        len: u32,
+    },
+    /// A large text in the row's spool.
+    Spooled {
+        start: u32,
+        len: u32,
+    },
 }
 
 /// A cell of a row.
@@ -35,6 +50,8 @@ pub enum Cell<'a> {
     Unchanged,
     /// The value's text, in the forms that the link's session settings fix.
     Text(&'a [u8]),
+    /// The same of a value that is too large to go with its row.
+    Large(Large<'a>),
 }
 
 /// What happened to one row, or to whole tables, as pgoutput says it.
@@ -113,15 +130,58 @@ impl Row {
         match self.cells.get(index) {
             None | Some(Span::Null) => Cell::Null,
             Some(Span::Unchanged) => Cell::Unchanged,
-            Some(&Span::Text { start, len }) => {
-                let start = start as usize;
-                Cell::Text(
-                    self.data
-                        .get(start..start + len as usize)
-                        .unwrap_or_default(),
-                )
+            Some(&Span::Text { start, len }) => Cell::Text(self.held(start, len)),
+            Some(&Span::Held { start, len }) => Cell::Large(Large::Held(self.held(start, len))),
+            Some(&Span::Spooled { start, len }) => {
+                self.spool.as_ref().map_or(Cell::Text(b""), |spool| {
+                    Cell::Large(Large::Spooled {
+                        spool,
+                        offset: start.into(),
+                        bytes: len.into(),
+                    })
+                })
             }
         }
+    }
+
+    fn held(&self, start: u32, len: u32) -> &[u8] {
+        let start = start as usize;
+        self.data
+            .get(start..start + len as usize)
+            .unwrap_or_default()
+    }
+
+    /// The row with some of its texts, by the indexes of their cells, marked as too large to go with it.
+    #[must_use]
+    pub fn with_large(&self, is_large: impl Fn(usize) -> bool) -> Self {
+        let marked = |(index, span): (usize, &Span)| match *span {
+            Span::Text { start, len } if is_large(index) => Span::Held { start, len },
+            span => span,
+        };
+        Self {
+            cells: self.cells.iter().enumerate().map(marked).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether a cell of the row is too large to go with it.
+    pub fn has_large(&self) -> bool {
+        let is_large = |span: &Span| matches!(span, Span::Held { .. } | Span::Spooled { .. });
+        self.cells.iter().any(is_large)
+    }
+
+    /// Bytes of text in the cells that are too large to go with the row.
+    pub fn large_bytes(&self) -> u64 {
+        let bytes = |cell| match cell {
+            Cell::Large(large) => large.bytes(),
+            _ => 0,
+        };
+        self.cells().map(bytes).sum()
+    }
+
+    /// Where the row's spooled texts stand, if it has any.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
     }
 
     /// All cells in order.
@@ -129,7 +189,7 @@ impl Row {
         (0..self.len()).map(|index| self.cell(index))
     }
 
-    /// Bytes of text in all cells.
+    /// Bytes of text in all cells, without those that are too large to go with the row.
     pub fn text_bytes(&self) -> usize {
         self.cells()
             .map(|cell| {
@@ -184,18 +244,33 @@ impl RowBuilder {
     /// PostgreSQL's messages are at most 1 GiB, so both numbers fit in 32 bits; a cell that lies
     /// outside the buffer reads as empty.
     pub fn text(&mut self, start: usize, len: usize) {
-        let fit = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.cells.push(Span::Text {
-            start: fit(start),
-            len: fit(len),
-        });
+        let (start, len) = (fit(start), fit(len));
+        self.cells.push(Span::Text { start, len });
+    }
+
+    /// Adds a large text that stands at `start` in that buffer.
+    pub fn held(&mut self, start: usize, len: usize) {
+        let (start, len) = (fit(start), fit(len));
+        self.cells.push(Span::Held { start, len });
+    }
+
+    /// Adds a large text that stands at `start` in the spool given to [`Self::build_spooled`].
+    pub fn spooled(&mut self, start: u64, len: u64) {
+        let (start, len) = (fit(start), fit(len));
+        self.cells.push(Span::Spooled { start, len });
     }
 
     /// The row over `data`.
     pub fn build(self, data: Bytes) -> Row {
+        self.build_spooled(data, None)
+    }
+
+    /// The row over `data` and a spool.
+    pub fn build_spooled(self, data: Bytes, spool: Option<Spool>) -> Row {
         Row {
             data,
             cells: self.cells,
+            spool,
         }
     }
 }
@@ -212,6 +287,11 @@ impl Image<'_> {
     pub fn is_complete(&self) -> bool {
         !self.fields.contains(&Field::Absent)
     }
+}
+
+/// PostgreSQL's messages are at most 1 GiB, so everything fits in 32 bits.
+fn fit(number: impl TryInto<u32>) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -4,16 +4,31 @@
 //! - An unchanged TOAST column is left out, never replaced by a placeholder.
 //! - What is written is read back as the same values.
 
+mod decimal;
+pub mod foreign;
 mod json;
 mod members;
+mod message;
 mod read;
+mod schemas;
+mod whole;
 mod write;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-pub use self::read::{decoded_at, read_image, read_key, row_image};
-pub use self::write::{unchanged_names, write_key, write_value};
-use crate::{Column, Lsn, Row, ValueError};
+pub use self::message::{write_message, write_message_key};
+pub use self::read::{decoded_at, payload, read_changed, read_image, read_key, row_image};
+pub use self::schemas::{RecordSchema, Version, marker};
+pub use self::whole::WholeValue;
+pub use self::write::{large_names, unchanged_names, write_key, write_value};
+use crate::{Column, Lsn, Modes, Row, ValueError};
+
+/// What Debezium writes in the place of a value that an update left as it was.
+pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
+/// The same for a `uuid`: the one that Java makes of those bytes.
+pub const UNAVAILABLE_UUID: &str = "b68a35a7-17ad-35b3-af2a-ae46edb4545a";
 
 /// What is the same in every record of one pipeline.
 #[derive(Clone, Debug)]
@@ -24,6 +39,8 @@ pub struct Template {
     pub name: String,
     /// The source database.
     pub database: String,
+    /// How values are written.
+    pub modes: Modes,
 }
 
 /// What a record says happened.
@@ -44,6 +61,9 @@ pub enum Op {
     /// `t`
     #[serde(rename = "t")]
     Truncate,
+    /// `m`: a logical message, which is about no row.
+    #[serde(rename = "m")]
+    Message,
 }
 
 /// A row's place in the snapshot, as Debezium marks it.
@@ -74,9 +94,27 @@ pub struct TransactionMark {
     pub data_collection_order: u64,
 }
 
+/// Where a transaction was committed first, when it came to the source by replication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The replication origin's name.
+    pub name: Arc<str>,
+    /// LSN of the commit there, as far as it is known.
+    pub lsn: Option<Lsn>,
+}
+
+/// What `pg_logical_emit_message` wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct LogicalMessage<'a> {
+    /// Who it is for.
+    pub prefix: &'a str,
+    /// What it says.
+    pub content: &'a [u8],
+}
+
 /// What differs from record to record, beside the row itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Meta {
+pub struct Meta<'a> {
     /// What happened.
     pub op: Op,
     /// The place in the snapshot.
@@ -91,6 +129,8 @@ pub struct Meta {
     pub xid: u32,
     /// None in a snapshot.
     pub transaction: Option<TransactionMark>,
+    /// None for what was committed here.
+    pub origin: Option<&'a Origin>,
     /// When the reader processed the row, nanoseconds since 1970.
     pub processed_at: i64,
 }
@@ -143,12 +183,13 @@ pub enum EnvelopeError {
 // === impl Op ===
 
 impl Op {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Read,
         Self::Create,
         Self::Update,
         Self::Delete,
         Self::Truncate,
+        Self::Message,
     ];
 
     const fn name(self) -> &'static str {
@@ -158,6 +199,7 @@ impl Op {
             Self::Update => "u",
             Self::Delete => "d",
             Self::Truncate => "t",
+            Self::Message => "m",
         }
     }
 }

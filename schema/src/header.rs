@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Column, FORMAT, Lsn, Phase, Position, Term, Type};
+use crate::{Column, FORMAT, Lsn, Modes, Phase, Position, Term, Type};
 
 /// Header of the record's [`Stamp`].
 pub const POSITION: &str = "walferry.position";
@@ -14,6 +14,14 @@ pub const POSITION: &str = "walferry.position";
 pub const COLUMNS: &str = "walferry.columns";
 /// Header with the names of the unchanged TOAST columns, a JSON array; only when there are any.
 pub const UNCHANGED: &str = "walferry.unchanged";
+/// Header with what is too large for the record: [`Oversize`]; only when there is something.
+pub const OVERSIZE: &str = "walferry.oversize";
+/// Header of a dead letter's part: its table, `schema.table`.
+pub const TABLE: &str = "walferry.table";
+/// Header of a dead letter's part: which one it is and how many there are, `3/12`.
+pub const PART: &str = "walferry.part";
+/// Header of a dead letter's part: why the record is there.
+pub const ERROR: &str = "walferry.error";
 /// Header of a delete that is half of a key change: the new key, as JSON.
 pub const NEW_KEY: &str = "__debezium.newkey";
 /// Header of an insert that is half of a key change: the old key, as JSON.
@@ -33,7 +41,28 @@ pub struct Stamp {
 
 /// The columns of one relation version: a constant byte string on each of its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Columns(pub Arc<[Column]>);
+pub struct Columns {
+    /// The columns.
+    pub all: Arc<[Column]>,
+    /// How their values are written.
+    pub modes: Modes,
+}
+
+/// What a record leaves out because it would be too large with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oversize {
+    /// The columns that the new row leaves out.
+    pub columns: Vec<Arc<str>>,
+    /// The columns that the old row leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Arc<str>>,
+    /// How many bytes the value of the whole record has; without Kafka the texts of these columns.
+    pub bytes: u64,
+    /// In how many parts the whole record's value stands on the dead-letter topic; 0 without Kafka.
+    pub parts: u64,
+    /// What it is too large for, and the remedy.
+    pub error: String,
+}
 
 /// A header that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +73,9 @@ pub enum HeaderError {
     /// Not the JSON of columns.
     #[error("reading the header {COLUMNS}")]
     Columns(#[from] serde_json::Error),
+    /// Not the JSON of what is too large.
+    #[error("reading the header {OVERSIZE}")]
+    Oversize(#[source] serde_json::Error),
     /// Written by a walferry whose format this one does not know.
     #[error("record header of format {found}, this walferry reads format {FORMAT}: upgrade it")]
     Format {
@@ -55,7 +87,17 @@ pub enum HeaderError {
 #[derive(Serialize, Deserialize)]
 struct ColumnsDocument {
     format: u32,
-    columns: Vec<(Arc<str>, Arc<str>, u16)>,
+    columns: Vec<Described>,
+    #[serde(default, skip_serializing_if = "Modes::is_default")]
+    modes: Modes,
+}
+
+/// Name, type, place in the key; then the type's structure, where the type's name does not say it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Described {
+    Scalar(Arc<str>, Arc<str>, u16),
+    Structure(Arc<str>, Arc<str>, u16, Type),
 }
 
 // === impl Stamp ===
@@ -122,14 +164,11 @@ impl Columns {
     /// # Panics
     /// Never: names and numbers always serialize.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let columns = self
-            .0
-            .iter()
-            .map(|c| (c.name.clone(), c.type_name.clone(), c.key))
-            .collect();
+        let columns = self.all.iter().map(Described::from).collect();
         serde_json::to_vec(&ColumnsDocument {
             format: FORMAT,
             columns,
+            modes: self.modes,
         })
         .expect("columns are strings and numbers")
     }
@@ -139,17 +178,74 @@ impl Columns {
     /// # Errors
     /// When the bytes are no such header, or one of another format version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let ColumnsDocument { format, columns } = serde_json::from_slice(bytes)?;
+        let ColumnsDocument {
+            format,
+            columns,
+            modes,
+        } = serde_json::from_slice(bytes)?;
         if format != FORMAT {
             return Err(HeaderError::Format { found: format });
         }
-        let column = |(name, type_name, key): (Arc<str>, Arc<str>, u16)| Column {
-            name,
-            kind: Type::from_name(&type_name),
-            type_name,
-            key,
+        let all = columns.into_iter().map(Column::from).collect();
+        Ok(Self { all, modes })
+    }
+}
+
+// === impl Oversize ===
+
+impl Oversize {
+    /// Where the whole record stands and why, for people.
+    pub fn place(&self) -> String {
+        match self.parts {
+            0 => format!("nowhere but in PostgreSQL: {}", self.error),
+            parts => format!("{parts} parts on the dead-letter topic: {}", self.error),
+        }
+    }
+
+    /// The header's bytes.
+    ///
+    /// # Panics
+    /// Never: names and numbers always serialize.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("names and numbers")
+    }
+
+    /// What a header's bytes say.
+    ///
+    /// # Errors
+    /// When the bytes are no such header.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, HeaderError> {
+        serde_json::from_slice(bytes).map_err(HeaderError::Oversize)
+    }
+}
+
+// === impl Described ===
+
+impl From<&Column> for Described {
+    fn from(column: &Column) -> Self {
+        let (name, type_name) = (column.name.clone(), column.type_name.clone());
+        if column.kind == Type::from_name(&type_name) {
+            return Self::Scalar(name, type_name, column.key);
+        }
+        Self::Structure(name, type_name, column.key, column.kind.clone())
+    }
+}
+
+impl From<Described> for Column {
+    fn from(described: Described) -> Self {
+        let (name, type_name, key, kind) = match described {
+            Described::Scalar(name, type_name, key) => {
+                let kind = Type::from_name(&type_name);
+                (name, type_name, key, kind)
+            }
+            Described::Structure(name, type_name, key, kind) => (name, type_name, key, kind),
         };
-        Ok(Self(columns.into_iter().map(column).collect()))
+        Self {
+            name,
+            type_name,
+            kind,
+            key,
+        }
     }
 }
 
@@ -184,15 +280,47 @@ mod tests {
             kind: Type::from_name(type_name),
             key,
         };
-        let columns = Columns(
-            [
-                column("b", "int4", 2),
-                column("a", "varchar(20)", 1),
-                column("é\"", "mood", 0),
-            ]
-            .into(),
-        );
-        assert_eq!(Columns::from_bytes(&columns.to_bytes()).ok(), Some(columns));
+        let all = [
+            column("b", "int4", 2),
+            column("a", "varchar(20)", 1),
+            column("é\"", "mood", 0),
+            Column {
+                kind: Type::array_of(Type::Int4),
+                ..column("n", "_int4", 0)
+            },
+        ];
+        let all: Arc<[Column]> = all.into();
+        for modes in [Modes::default(), Modes::debezium()] {
+            let columns = Columns {
+                all: all.clone(),
+                modes,
+            };
+            assert_eq!(Columns::from_bytes(&columns.to_bytes()).ok(), Some(columns));
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_round_trips() {
+        let oversize = Oversize {
+            columns: vec!["é\"".into()],
+            before: Vec::new(),
+            bytes: 9,
+            parts: 2,
+            error: "too large".to_owned(),
+        };
+        let bytes = oversize.to_bytes();
+        assert_eq!(Oversize::from_bytes(&bytes).ok(), Some(oversize));
+    }
+
+    #[test]
+    fn modes_stand_in_the_header_only_where_they_are_not_the_default() {
+        let bytes = |modes| {
+            let all = [].into();
+            String::from_utf8(Columns { all, modes }.to_bytes()).unwrap()
+        };
+        assert_eq!(bytes(Modes::default()), r#"{"format":1,"columns":[]}"#);
+        let debezium = bytes(Modes::debezium());
+        assert!(debezium.contains(r#""decimal":"precise""#), "{debezium}");
     }
 
     proptest! {

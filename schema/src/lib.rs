@@ -5,11 +5,15 @@
 
 mod change;
 mod commit_log;
+mod declared;
 pub mod envelope;
 pub mod header;
+mod large;
 mod lsn;
+mod modes;
 mod position;
 mod relation;
+mod types;
 mod value;
 
 pub use change::{Cell, RowOp};
@@ -18,12 +22,21 @@ pub use commit_log::{
     Chunk, Commit, Generation, Heartbeat, LogFormatError, LogRecord, Open, PartitionCount,
     ServerIdentity, SnapshotEnd, TableSpec, Term,
 };
-pub use header::{Columns, HeaderError, Stamp};
+pub use declared::Declared;
+pub use header::{Columns, HeaderError, Oversize, Stamp};
+pub use large::{Large, LargeReader, ReadAt, Spool};
 pub use lsn::{Lsn, LsnError};
+pub use modes::{
+    BinaryMode, DecimalMode, HstoreMode, IntervalMode, Modes, SchemaMode, TimePrecision,
+    TimeZoneMode, TransactionIdMode,
+};
 pub use position::{CommitId, CommitIdError, Phase, Position};
-pub use relation::{Column, Relation, ReplicaIdentity, TableName, Type};
+pub use relation::{Column, Relation, ReplicaIdentity, TableName};
+pub use types::{Attribute, Type};
 pub use value::calendar::civil;
-pub use value::{Date, Instant, Value, ValueError};
+pub use value::{
+    Array, Bounds, Date, Instant, Interval, Literal, Parts, TimeTz, Value, ValueError, time_text,
+};
 
 /// Version of everything walferry writes for itself to read again: headers, commit log, positions.
 pub const FORMAT: u32 = 1;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Type;
+
 /// A table's qualified name, unquoted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
@@ -53,43 +55,6 @@ pub struct Column {
     pub key: u16,
 }
 
-/// How a value's text is read and what it becomes.
-///
-/// Types without a form of their own travel as PostgreSQL's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Type {
-    /// `bool`
-    Bool,
-    /// `int2`
-    Int2,
-    /// `int4`
-    Int4,
-    /// `int8`
-    Int8,
-    /// `oid`
-    Oid,
-    /// `float4`
-    Float4,
-    /// `float8`
-    Float8,
-    /// `numeric`
-    Numeric,
-    /// `bytea`
-    Bytea,
-    /// `uuid`
-    Uuid,
-    /// `date`
-    Date,
-    /// `timestamp`, with its declared precision (6 when none is)
-    Timestamp(u8),
-    /// `timestamptz`, with its declared precision (6 when none is)
-    TimestampTz(u8),
-    /// `json` or `jsonb`
-    Json,
-    /// Everything else.
-    Text,
-}
-
 // === impl TableName ===
 
 impl TableName {
@@ -124,48 +89,9 @@ pub(crate) fn key_columns(columns: &[Column]) -> Vec<usize> {
     key
 }
 
-// === impl Type ===
-
-impl Type {
-    /// The type that a name of [`Column::type_name`] stands for.
-    pub fn from_name(name: &str) -> Self {
-        let (base, modifier) = match name.split_once('(') {
-            Some((base, rest)) => (base, rest.strip_suffix(')')),
-            None => (name, None),
-        };
-        let precision = modifier.and_then(|digits| digits.parse().ok()).unwrap_or(6);
-        match base {
-            "bool" => Self::Bool,
-            "int2" => Self::Int2,
-            "int4" => Self::Int4,
-            "int8" => Self::Int8,
-            "oid" => Self::Oid,
-            "float4" => Self::Float4,
-            "float8" => Self::Float8,
-            "numeric" => Self::Numeric,
-            "bytea" => Self::Bytea,
-            "uuid" => Self::Uuid,
-            "date" => Self::Date,
-            "timestamp" => Self::Timestamp(precision),
-            "timestamptz" => Self::TimestampTz(precision),
-            "json" | "jsonb" => Self::Json,
-            _ => Self::Text,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_type_is_known_by_its_name_and_modifier() {
-        assert_eq!(Type::from_name("numeric(10,2)"), Type::Numeric);
-        assert_eq!(Type::from_name("timestamp(3)"), Type::Timestamp(3));
-        assert_eq!(Type::from_name("timestamptz"), Type::TimestampTz(6));
-        assert_eq!(Type::from_name("_int4"), Type::Text);
-        assert_eq!(Type::from_name("mood"), Type::Text);
-    }
 
     #[test]
     fn key_columns_come_in_key_order() {

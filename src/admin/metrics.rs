@@ -31,7 +31,7 @@ pub(super) struct Writer<'a> {
     text: &'a mut String,
 }
 
-pub(super) const METRICS: [Metric; 29] = [
+pub(super) const METRICS: [Metric; 36] = [
     Metric {
         name: "walferry_info",
         kind: Kind::Gauge,
@@ -187,6 +187,33 @@ pub(super) const METRICS: [Metric; 29] = [
         write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.changes)),
     },
     Metric {
+        name: "walferry_reader_spooled_transactions",
+        kind: Kind::Gauge,
+        help: "Transactions in progress that are kept on disk until they commit; absent without source.streaming.",
+        write: |writer, status| {
+            writer.count(
+                status
+                    .reader
+                    .as_ref()
+                    .and_then(|it| it.spooled_transactions),
+            );
+        },
+    },
+    Metric {
+        name: "walferry_reader_spooled_bytes",
+        kind: Kind::Gauge,
+        help: "What they take on disk.",
+        write: |writer, status| {
+            writer.count(status.reader.as_ref().and_then(|it| it.spooled_bytes));
+        },
+    },
+    Metric {
+        name: "walferry_reader_oversize_rows_total",
+        kind: Kind::Counter,
+        help: "Rows that were too large for their records, of the snapshot too.",
+        write: |writer, status| writer.count(status.reader.as_ref().map(|it| it.oversize_rows)),
+    },
+    Metric {
         name: "walferry_sink_end_lsn_bytes",
         kind: Kind::Gauge,
         help: "How far the source's log is applied, as a byte position.",
@@ -226,6 +253,36 @@ pub(super) const METRICS: [Metric; 29] = [
         help: "Transactions that were passed over, of which a table was not verified since; 100 at most.",
         write: |writer, status| {
             writer.count(status.sink.as_ref().map(|_| status.skipped.len() as u64));
+        },
+    },
+    Metric {
+        name: "walferry_sink_parked_total",
+        kind: Kind::Counter,
+        help: "Changes that became dead letters: MongoDB cannot take them, or they come behind one that it cannot.",
+        write: |writer, status| writer.count(sink(status).map(|it| it.parked)),
+    },
+    Metric {
+        name: "walferry_sink_dropped_total",
+        kind: Kind::Counter,
+        help: "Changes of rows whose dead letters were discarded, which need what those said.",
+        write: |writer, status| writer.count(sink(status).map(|it| it.dropped)),
+    },
+    Metric {
+        name: "walferry_sink_dead_letters",
+        kind: Kind::Gauge,
+        help: "Dead letters that stand, by table; 100 tables at most.",
+        write: |writer, status| {
+            for parked in &status.dead_letters {
+                writer.labelled(&[("table", &parked.table)], number(parked.letters));
+            }
+        },
+    },
+    Metric {
+        name: "walferry_sink_drifted_tables",
+        kind: Kind::Gauge,
+        help: "Tables of which documents that did not change since lack what DDL changed without sending it.",
+        write: |writer, status| {
+            writer.count(status.sink.as_ref().map(|_| status.drifted.len() as u64));
         },
     },
     Metric {

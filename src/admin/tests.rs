@@ -7,21 +7,25 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
-use walferry_core::Tasks;
+use tokio::time::{Instant, advance, timeout};
+use walferry_core::{PipelineState, Spooled, Tasks};
 
 use super::Admin;
 use super::metrics::{self, METRICS};
 use super::server::CONNECTIONS;
 use crate::apply::ApplyStatus;
 use crate::capture::CaptureStatus;
-use crate::status::{Board, Parts, State, Trouble};
+use crate::status::{Board, Parts, Stage, State, Trouble};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
 
 fn board(sink: ApplyStatus, trouble: Option<Trouble>) -> Board {
+    Board::new(parts(sink, trouble))
+}
+
+fn parts(sink: ApplyStatus, trouble: Option<Trouble>) -> Parts {
     let reader = CaptureStatus::default();
-    Board::new(Parts {
+    Parts {
         pipeline: "slot/\"odd\"".to_owned(),
         role: "both",
         has_kafka: true,
@@ -30,7 +34,7 @@ fn board(sink: ApplyStatus, trouble: Option<Trouble>) -> Board {
         log: None,
         trouble: watch::Sender::new(trouble).subscribe(),
         reloaded: watch::Sender::default().subscribe(),
-    })
+    }
 }
 
 /// docs/metrics.md, as the table of metrics says it.
@@ -61,7 +65,18 @@ fn the_document_names_every_metric_as_the_code_does() {
 #[test]
 fn every_name_says_what_it_counts_and_in_which_unit() {
     let units = [
-        "_total", "_seconds", "_bytes", "_info", "_state", "_retries", "_up", "_active", "_skips",
+        "_total",
+        "_seconds",
+        "_bytes",
+        "_info",
+        "_state",
+        "_retries",
+        "_up",
+        "_active",
+        "_skips",
+        "_tables",
+        "_letters",
+        "_transactions",
     ];
     for metric in &METRICS {
         let name = metric.name;
@@ -74,6 +89,37 @@ fn every_name_says_what_it_counts_and_in_which_unit() {
     }
     let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), METRICS.len());
+}
+
+#[test]
+fn what_is_kept_of_transactions_in_progress_is_told_where_it_is_kept_here() {
+    let text = |spooled| {
+        let read = crate::capture::ReadProgress {
+            spooled,
+            ..Default::default()
+        };
+        let reader = CaptureStatus {
+            read,
+            ..CaptureStatus::default()
+        };
+        let reader = Some(watch::Sender::new(reader).subscribe());
+        let parts = parts(ApplyStatus::default(), None);
+        metrics::text(&Board::new(Parts { reader, ..parts }).status())
+    };
+    let spooled = Spooled {
+        transactions: 2,
+        bytes: 7_000,
+    };
+    let (kept, not_kept) = (text(Some(spooled)), text(None));
+    assert!(
+        kept.contains("walferry_reader_spooled_transactions 2\n"),
+        "{kept}"
+    );
+    assert!(
+        kept.contains("walferry_reader_spooled_bytes 7000\n"),
+        "{kept}"
+    );
+    assert!(!not_kept.contains("spooled"), "{not_kept}");
 }
 
 #[test]
@@ -134,6 +180,7 @@ fn a_part_that_failed_lately_is_retrying() {
         remedy: String::new(),
         attempts: 3,
         at,
+        is_fenced: false,
     };
     let away = board(
         ApplyStatus::default(),
@@ -143,6 +190,63 @@ fn a_part_that_failed_lately_is_retrying() {
     assert!(!away.state().is_working());
     let long_ago = board(ApplyStatus::default(), Some(trouble(1)));
     assert_eq!(long_ago.state(), State::Starting);
+}
+
+#[test]
+fn a_pipeline_that_was_lost_is_fenced_until_the_process_ends() {
+    let lost = Trouble {
+        part: "sink".to_owned(),
+        error: "another walferry has taken over the pipeline".to_owned(),
+        remedy: String::new(),
+        attempts: 0,
+        at: 1,
+        is_fenced: true,
+    };
+    let board = board(ApplyStatus::default(), Some(lost));
+    assert!(!board.state().is_working());
+    let status = serde_json::to_value(board.status()).unwrap();
+    assert_eq!(status["state"], "fenced");
+    let metrics = metrics::text(&board.status());
+    let line = "walferry_pipeline_state{state=\"fenced\"} 1\n";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_sink_that_follows_changes_names_the_reader_it_hears_nothing_of() {
+    let sink = ApplyStatus {
+        is_applying: true,
+        is_live: true,
+        state: Some(PipelineState::Live),
+        quiet_since: Some(Instant::now()),
+        ..ApplyStatus::default()
+    };
+    let sink = watch::Sender::new(sink);
+    let lone = Board::new(Parts {
+        role: "sink",
+        reader: None,
+        sink: Some(sink.subscribe()),
+        ..parts(ApplyStatus::default(), None)
+    });
+    advance(Duration::from_secs(15)).await;
+    assert_eq!(lone.status().lag.stage, None);
+    advance(Duration::from_secs(10)).await;
+    let lag = lone.status().lag;
+    assert_eq!((lag.seconds, lag.stage), (Some(25.0), Some(Stage::Reader)));
+    sink.send_modify(|sink| sink.state = Some(PipelineState::Snapshot));
+    assert_eq!(
+        lone.status().lag.stage,
+        None,
+        "a reader that copies is silent"
+    );
+}
+
+#[test]
+fn every_state_is_explained_in_the_operations_page() {
+    let page = format!("{}/docs/operations.md", env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(page).unwrap();
+    for state in State::ALL {
+        assert!(page.contains(&format!("| `{state}` |")), "{state}");
+    }
 }
 
 /// A server on a free port of an address, until the tasks are dropped; its port is asked at 127.0.0.1.

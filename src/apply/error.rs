@@ -4,6 +4,7 @@ use walferry_core::{Class, Classify, Fault};
 use walferry_schema::{CommitId, HeaderError, TableName, envelope::EnvelopeError};
 
 use crate::capture::CaptureError;
+use crate::debezium::error::DebeziumError;
 use crate::merge::MergeError;
 
 /// Why the sink stopped.
@@ -18,6 +19,9 @@ pub enum ApplyError {
     /// The source cannot be followed.
     #[error(transparent)]
     Source(#[from] CaptureError),
+    /// A record of Debezium's cannot be applied.
+    #[error(transparent)]
+    Debezium(#[from] DebeziumError),
     /// A record's headers are not understood.
     #[error("table {table}, record at {at}")]
     Header {
@@ -88,6 +92,7 @@ impl Classify for ApplyError {
             Self::Connector(fault) => fault.class(),
             Self::Merge(error) => error.class(),
             Self::Source(error) => error.class(),
+            Self::Debezium(error) => error.class(),
             Self::Stuck { error, .. } => error.class(),
             Self::Header { .. } | Self::Record { .. } | Self::Malformed { .. } => Class::Poison,
             Self::Lost => Class::Fatal,

@@ -1,11 +1,12 @@
 //! Records to row events: the inverse of what the reader did.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use walferry_core::{Batch, RowEvent, RowRecord, Target};
-use walferry_schema::envelope::{Envelope, Op, read_image, read_key};
-use walferry_schema::{Columns, TableName};
+use walferry_schema::envelope::{Envelope, EnvelopeError, Op, payload, read_changed, read_key};
+use walferry_schema::{Columns, HeaderError, Image, Oversize, SchemaMode, TableName};
 
 use super::ApplyError;
 
@@ -37,6 +38,7 @@ impl Events {
         batch: &mut B,
         table: &TableName,
         staging: Option<u64>,
+        committed_at: Option<i64>,
         record: &RowRecord,
     ) -> Result<(), ApplyError> {
         // A tombstone says nothing that its delete has not said.
@@ -56,31 +58,48 @@ impl Events {
         };
 
         let columns = self.columns(table, record)?;
-        let envelope = Envelope::from_bytes(value).map_err(of)?;
+        let envelope = payload(value, columns.modes).and_then(Envelope::from_bytes);
+        let envelope = envelope.map_err(of)?;
         let after = || envelope.after.ok_or_else(|| malformed("`after`"));
-        let key = || record.key.as_ref().ok_or_else(|| malformed("the key"));
+        let key = || {
+            let key = record.key.as_ref().ok_or_else(|| malformed("the key"))?;
+            payload(key, columns.modes).map_err(of)
+        };
+        let oversize = oversize(record).map_err(|source| ApplyError::Header {
+            table: table.clone(),
+            at: at(),
+            source,
+        })?;
         let event = match envelope.op {
             Op::Read | Op::Create => {
-                let to = read_image(&columns.0, after()?).map_err(of)?;
+                let to = image(columns, record, oversize.as_ref(), after()?).map_err(of)?;
                 match &record.old_key {
-                    _ if to.is_complete() => RowEvent::Insert(to),
+                    None if to.is_complete() => RowEvent::Insert(to),
                     Some(old) => RowEvent::Move {
-                        from: read_key(&columns.0, old).map_err(of)?,
+                        from: read_key(&columns.all, columns.modes, old).map_err(of)?,
                         to,
                     },
+                    None if oversize.is_some() => RowEvent::Insert(to),
                     None => return Err(malformed("a column's value")),
                 }
             }
-            Op::Update => RowEvent::Update(read_image(&columns.0, after()?).map_err(of)?),
-            // The other half of this key change moves the document, with the columns that stayed.
-            Op::Delete if record.has_new_key && record.unchanged.is_some() => return Ok(()),
-            Op::Delete => RowEvent::Delete(read_key(&columns.0, key()?).map_err(of)?),
+            Op::Update => {
+                RowEvent::Update(image(columns, record, oversize.as_ref(), after()?).map_err(of)?)
+            }
+            // The other half of this key change moves the row, with the columns that stayed and its dead letters.
+            Op::Delete if record.has_new_key => return Ok(()),
+            Op::Delete => {
+                RowEvent::Delete(read_key(&columns.all, columns.modes, key()?).map_err(of)?)
+            }
             Op::Truncate => RowEvent::Truncate,
+            Op::Message => return Ok(()),
         };
         let target = Target {
             table,
             staging,
             position: record.stamp.position(),
+            committed_at,
+            oversize: oversize.as_ref(),
         };
         Ok(batch.push(&target, event)?)
     }
@@ -105,4 +124,31 @@ impl Events {
         }
         Ok(&self.columns[&address].columns)
     }
+}
+
+/// What the new row of a record lacks for its size; only of the old row nothing is needed.
+fn oversize(record: &RowRecord) -> Result<Option<Oversize>, HeaderError> {
+    let Some(header) = &record.oversize else {
+        return Ok(None);
+    };
+    let oversize = Oversize::from_bytes(header)?;
+    Ok((!oversize.columns.is_empty()).then_some(oversize))
+}
+
+/// A row's image. Beside a schema something stands in the place of a value that was left as it was, or left out.
+fn image<'a>(
+    columns: &'a Columns,
+    record: &RowRecord,
+    oversize: Option<&Oversize>,
+    row: &'a str,
+) -> Result<Image<'a>, EnvelopeError> {
+    let mut placeholders: Vec<Cow<'_, str>> = Vec::new();
+    if columns.modes.schemas != SchemaMode::None {
+        if let Some(names) = &record.unchanged {
+            placeholders = serde_json::from_slice(names)?;
+        }
+        let large = oversize.into_iter().flat_map(|it| &it.columns);
+        placeholders.extend(large.map(|name| Cow::Borrowed(&**name)));
+    }
+    read_changed(&columns.all, columns.modes, row, &placeholders)
 }

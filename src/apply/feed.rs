@@ -124,7 +124,8 @@ impl<R: LogReader> Feed for LogFeed<R> {
             let Some(table) = checkpoint.tables.get(*index) else {
                 continue;
             };
-            self.events.push(batch, &table.name, staging, record)?;
+            self.events
+                .push(batch, &table.name, staging, rows.committed_at, record)?;
             tally.row(*index);
         }
         if let Some(at) = rows.committed_at {

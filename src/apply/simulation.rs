@@ -154,6 +154,7 @@ impl World {
         let begun = self.begun;
         CaptureOptions {
             heartbeat: Duration::from_secs(3),
+            is_alone: true,
             clock: Arc::new(move || UNIX_EPOCH + TIME_OF_DAY + begun.elapsed()),
             ..crate::capture::tests::options()
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use walferry_core::{Checkpoint, Orders, PipelineState};
 use walferry_schema::{Lsn, Position, TableName};
 
@@ -33,8 +34,14 @@ pub struct ApplyStatus {
     pub groups: u64,
     /// Operations that were mended from a full image.
     pub repaired: u64,
+    /// Changes that became dead letters.
+    pub parked: u64,
+    /// Changes of rows that were given up with their dead letters.
+    pub dropped: u64,
     /// Whether a full group waits behind the one that is being written: the sink is what others wait for.
     pub is_behind: bool,
+    /// Since when nothing has come, to the second; none while nothing more is taken.
+    pub quiet_since: Option<Instant>,
     /// From commit to visible, the oldest transaction of each group.
     pub latency: Histogram,
     /// What operators ask.

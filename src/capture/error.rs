@@ -1,5 +1,7 @@
 //! What can end a reader, and what to do about it.
 
+use std::io;
+
 use walferry_core::{Class, Classify, Fault};
 use walferry_schema::{HeaderError, Lsn, Phase, TableName, envelope::EnvelopeError};
 
@@ -188,8 +190,8 @@ pub enum CaptureError {
     },
     /// Two tables whose names are the same once they are made fit for Kafka.
     #[error(
-        "tables {one} and {other} would share topic {topic}: rename one, or configure it as \
-         \"batch\" or \"ignore\""
+        "tables {one} and {other} would share topic {topic} (Kafka takes points and underscores for the same): \
+         rename one, or configure it as \"batch\" or \"ignore\""
     )]
     SameTopic {
         /// The topic.
@@ -233,6 +235,26 @@ pub enum CaptureError {
         /// What the log said.
         fault: Fault,
     },
+    /// A logical message whose record Kafka does not take.
+    #[error("logical message for {prefix:?} at {lsn}: {fault}")]
+    Message {
+        /// Who it is for.
+        prefix: String,
+        /// LSN of the message.
+        lsn: Lsn,
+        /// What the log said.
+        fault: Fault,
+    },
+    /// What was spooled of a large row cannot be read.
+    #[error("table {table}, change at {lsn}: reading what was spooled of the row")]
+    Spool {
+        /// The table.
+        table: TableName,
+        /// LSN of the change.
+        lsn: Lsn,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A record of the commit log that is not understood.
     #[error("reading the commit log")]
     Header(#[from] HeaderError),
@@ -240,12 +262,29 @@ pub enum CaptureError {
 
 // === impl CaptureError ===
 
+impl CaptureError {
+    pub(super) fn record(table: &TableName, lsn: Lsn, fault: Fault) -> Self {
+        let table = table.clone();
+        Self::Record { table, lsn, fault }
+    }
+
+    /// That what was spooled of a row cannot be read.
+    pub(super) fn spool(table: &TableName, lsn: Lsn, source: io::Error) -> Self {
+        let table = table.clone();
+        Self::Spool { table, lsn, source }
+    }
+}
+
 impl Classify for CaptureError {
     fn class(&self) -> Class {
         match self {
-            Self::Connector(fault) | Self::Record { fault, .. } => fault.class(),
+            Self::Connector(fault) | Self::Record { fault, .. } | Self::Message { fault, .. } => {
+                fault.class()
+            }
             Self::Row { .. } => Class::Poison,
-            Self::Overtaken { .. } | Self::SlotInUse { was_ours: true, .. } => Class::Transient,
+            Self::Overtaken { .. }
+            | Self::SlotInUse { was_ours: true, .. }
+            | Self::Spool { .. } => Class::Transient,
             _ => Class::Fatal,
         }
     }

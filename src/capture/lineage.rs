@@ -156,7 +156,6 @@ pub(crate) async fn choose_tables<S: Source>(
             partitions: options.partitions,
         });
     }
-    check_topics(&chosen)?;
     if chosen.is_empty() {
         return Err(CaptureError::NoTables {
             publication: options.publication.clone(),
@@ -187,11 +186,12 @@ pub(crate) fn next_generation(last: u64, now: SystemTime) -> u64 {
     (last + 1).max(millis.unwrap_or_default())
 }
 
-/// Whether every table has a topic of its own; names may become equal once they are cleaned.
-fn check_topics(tables: &[TableSpec]) -> Result<(), CaptureError> {
+/// Whether every table has a topic of its own; names may become equal once they are cleaned. Kafka refuses topics that
+/// differ in points and underscores only, which are the same in the names of its metrics.
+pub(crate) fn check_topics(tables: &[TableSpec]) -> Result<(), CaptureError> {
     let mut topics = std::collections::HashMap::new();
     for table in tables {
-        if let Some(other) = topics.insert(&table.topic, &table.name) {
+        if let Some(other) = topics.insert(table.topic.replace('.', "_"), &table.name) {
             return Err(CaptureError::SameTopic {
                 topic: table.topic.to_string(),
                 one: other.clone(),

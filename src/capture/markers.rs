@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use walferry_core::TopicSpec;
-use walferry_schema::{Lsn, TableName};
+use walferry_schema::Lsn;
 
 /// Whose beginning or end a marker tells.
 #[derive(Clone, Copy, Debug)]
@@ -16,11 +16,11 @@ pub(super) struct Marked {
     pub(super) committed_at: i64,
 }
 
-/// The events of one table in a transaction; tombstones are not counted.
+/// The events of one table in a transaction, or its logical messages; tombstones are not counted.
 #[derive(Clone, Debug)]
-pub(super) struct TableEvents {
+pub(super) struct CollectionEvents {
     pub(super) topic: Arc<str>,
-    pub(super) table: TableName,
+    pub(super) collection: Arc<str>,
     pub(super) events: u64,
 }
 
@@ -46,12 +46,12 @@ impl Marked {
     }
 
     /// Key and value of the END.
-    pub(super) fn end(&self, tables: &[TableEvents]) -> (Vec<u8>, Vec<u8>) {
-        let count: u64 = tables.iter().map(|it| it.events).sum();
-        let collections: Vec<String> = tables
+    pub(super) fn end(&self, collections: &[CollectionEvents]) -> (Vec<u8>, Vec<u8>) {
+        let count: u64 = collections.iter().map(|it| it.events).sum();
+        let collections: Vec<String> = collections
             .iter()
             .map(|it| {
-                let name = json!(it.table.to_string());
+                let name = json!(it.collection);
                 format!(
                     r#"{{"data_collection":{name},"event_count":{}}}"#,
                     it.events
@@ -91,9 +91,9 @@ mod tests {
             commit_lsn: Lsn(26_360_600),
             committed_at: 1_795_199_044_423_359,
         };
-        let table = TableEvents {
+        let table = CollectionEvents {
             topic: "dbz.inv.customers".into(),
-            table: TableName::new("inv", "customers"),
+            collection: "inv.customers".into(),
             events: 3,
         };
         let text = |(key, value)| {

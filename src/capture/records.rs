@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::Arc;
 
+use walferry_core::{Fault, Log, Record};
 use walferry_schema::envelope::{
-    self, Before, EnvelopeError, Meta, Op, SnapshotMark, Template, TransactionMark,
+    self, Before, EnvelopeError, Meta, Op, Origin, SnapshotMark, Template, TransactionMark,
 };
 use walferry_schema::{Lsn, Phase, ReplicaIdentity, Row, RowOp, Stamp, Term, header};
 
+use super::left_out::LeftOut;
 use super::tables::{Table, with_key_of};
 
 /// The place of a row within its transaction or chunk.
@@ -19,7 +22,7 @@ pub(super) struct Place {
 }
 
 /// What all rows of a transaction or chunk share in their envelopes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) committed_at: i64,
     pub(super) last_commit_lsn: Option<Lsn>,
@@ -27,6 +30,7 @@ pub(super) struct Context {
     pub(super) xid: u32,
     pub(super) snapshot: SnapshotMark,
     pub(super) transaction: Option<TransactionMark>,
+    pub(super) origin: Option<Arc<Origin>>,
     pub(super) processed_at: i64,
 }
 
@@ -38,6 +42,10 @@ pub(super) struct Draft {
     pub(super) stamp: String,
     pub(super) unchanged: Option<Vec<u8>>,
     pub(super) other_key: Option<(&'static str, Vec<u8>)>,
+    /// What the record is too large with.
+    pub(super) left_out: Option<Box<LeftOut>>,
+    /// The header that says so.
+    pub(super) oversize: Option<Vec<u8>>,
 }
 
 /// The records of one change: at most a delete, its tombstone and an insert.
@@ -51,7 +59,21 @@ pub(super) struct Drafts {
 // === impl Context ===
 
 impl Context {
-    fn meta(&self, op: Op) -> Meta {
+    /// What is about no transaction and no row; `committed_at` in microseconds since 1970.
+    pub(super) fn alone(committed_at: i64) -> Self {
+        Self {
+            committed_at,
+            last_commit_lsn: None,
+            lsn: Lsn::ZERO,
+            xid: 0,
+            snapshot: SnapshotMark::False,
+            transaction: None,
+            origin: None,
+            processed_at: 0,
+        }
+    }
+
+    pub(super) fn meta(&self, op: Op) -> Meta<'_> {
         Meta {
             op,
             snapshot: self.snapshot,
@@ -60,6 +82,7 @@ impl Context {
             lsn: self.lsn,
             xid: self.xid,
             transaction: self.transaction,
+            origin: self.origin.as_deref(),
             processed_at: self.processed_at,
         }
     }
@@ -69,10 +92,11 @@ impl Context {
 
 impl Draft {
     /// The record's headers, and how many of the array are in use.
-    pub(super) fn headers<'a>(&'a self, table: &'a Table) -> ([(&'a str, &'a [u8]); 4], usize) {
-        let mut headers: [(&str, &[u8]); 4] = [
+    pub(super) fn headers<'a>(&'a self, table: &'a Table) -> ([(&'a str, &'a [u8]); 5], usize) {
+        let mut headers: [(&str, &[u8]); 5] = [
             (header::POSITION, self.stamp.as_bytes()),
             (header::COLUMNS, &table.columns),
+            ("", &[]),
             ("", &[]),
             ("", &[]),
         ];
@@ -80,12 +104,16 @@ impl Draft {
             .unchanged
             .as_deref()
             .map(|names| (header::UNCHANGED, names));
+        let oversize = self
+            .oversize
+            .as_deref()
+            .map(|oversize| (header::OVERSIZE, oversize));
         let other_key = self
             .other_key
             .as_ref()
             .map(|(name, key)| (*name, key.as_slice()));
         let mut used = 2;
-        for header in [unchanged, other_key].into_iter().flatten() {
+        for header in [unchanged, oversize, other_key].into_iter().flatten() {
             headers[used] = header;
             used += 1;
         }
@@ -102,6 +130,8 @@ impl Draft {
         write!(self.stamp, "{stamp}").expect("writing to a string does not fail");
         self.unchanged = None;
         self.other_key = None;
+        self.left_out = None;
+        self.oversize = None;
         self.key.get_or_insert_default().clear();
         self.value.get_or_insert_default().clear();
     }
@@ -122,6 +152,26 @@ impl Drafts {
     /// The records that were written last.
     pub(super) fn records(&self) -> &[Draft] {
         &self.all[..self.used]
+    }
+
+    /// The same, to be changed.
+    pub(super) fn records_mut(&mut self) -> &mut [Draft] {
+        &mut self.all[..self.used]
+    }
+
+    /// Why the log would not take one of them for its size, if that is so.
+    pub(super) fn too_large<L: Log>(&self, log: &L, table: &Table) -> Option<Fault> {
+        self.records().iter().find_map(|draft| {
+            let (headers, used) = draft.headers(table);
+            let record = Record {
+                topic: &table.topic,
+                key: draft.key.as_deref(),
+                value: draft.value.as_deref(),
+                timestamp: 0,
+                headers: &headers[..used],
+            };
+            log.check_row(&record).err()
+        })
     }
 
     /// Writes the records of a row's change; `place.ordinal` is the first of its two ordinals.
@@ -207,7 +257,7 @@ impl Drafts {
         draft.key = None;
         let value = draft.value.get_or_insert_default();
         let meta = context.meta(Op::Truncate);
-        envelope::write_value(value, template, &table.relation, &meta, Before::None, None)
+        envelope::write_value(value, template, table.version(), &meta, Before::None, None)
     }
 
     fn write_key_change(
@@ -220,8 +270,8 @@ impl Drafts {
     ) -> Result<(), EnvelopeError> {
         let new = &with_key_of(old, new, &table.key);
         let (mut old_key, mut new_key) = (Vec::new(), Vec::new());
-        envelope::write_key(&mut old_key, &table.relation, old)?;
-        envelope::write_key(&mut new_key, &table.relation, new)?;
+        envelope::write_key(&mut old_key, &*table.relation, template.modes, old)?;
+        envelope::write_key(&mut new_key, &*table.relation, template.modes, new)?;
         let unchanged = envelope::unchanged_names(&table.relation, new);
 
         let delete = self.write_delete(template, table, place, context, old)?;
@@ -239,7 +289,7 @@ impl Drafts {
         });
         let context = Context {
             transaction: next,
-            ..*context
+            ..context.clone()
         };
         self.write_image(
             template,
@@ -264,10 +314,13 @@ impl Drafts {
     ) -> Result<(), EnvelopeError> {
         let draft = self.next(place);
         draft.unchanged = envelope::unchanged_names(&table.relation, after);
-        envelope::write_key(draft.key.get_or_insert_default(), &table.relation, after)?;
+        let key = draft.key.get_or_insert_default();
+        envelope::write_key(key, table.version(), template.modes, after)?;
         let value = draft.value.get_or_insert_default();
         let meta = context.meta(op);
-        envelope::write_value(value, template, &table.relation, &meta, before, Some(after))
+        envelope::write_value(value, template, table.version(), &meta, before, Some(after))?;
+        draft.left_out = LeftOut::of(template, table, &meta, before, Some(after))?;
+        Ok(())
     }
 
     fn write_delete(
@@ -279,17 +332,12 @@ impl Drafts {
         old: &Row,
     ) -> Result<&mut Draft, EnvelopeError> {
         let draft = self.next(place);
-        envelope::write_key(draft.key.get_or_insert_default(), &table.relation, old)?;
+        let key = draft.key.get_or_insert_default();
+        envelope::write_key(key, table.version(), template.modes, old)?;
         let value = draft.value.get_or_insert_default();
-        let meta = context.meta(Op::Delete);
-        envelope::write_value(
-            value,
-            template,
-            &table.relation,
-            &meta,
-            table.before(old),
-            None,
-        )?;
+        let (meta, before) = (context.meta(Op::Delete), table.before(old));
+        envelope::write_value(value, template, table.version(), &meta, before, None)?;
+        draft.left_out = LeftOut::of(template, table, &meta, before, None)?;
         Ok(draft)
     }
 

@@ -10,6 +10,7 @@ use walferry_schema::{Generation, LogRecord, Lsn, Open, TableName, TableSpec, Te
 use super::ReaderStage;
 use super::lineage::{self, Lineage};
 use super::markers;
+use super::messages;
 use super::tail::Tail;
 use super::{Capture, CaptureError, Opened};
 use crate::merge::Announced;
@@ -40,8 +41,11 @@ impl<S: Source, L: Log> Capture<S, L> {
             .check_tables(&mut self.source, &self.options.publication)
             .await?;
         let mut topics: Vec<_> = lineage.tables.iter().map(topic_of).collect();
-        if self.options.transaction_topic {
+        if self.options.extra_topics.transaction {
             topics.push(markers::topic(&self.options.prefix));
+        }
+        if self.options.extra_topics.message {
+            topics.push(messages::topic(&self.options.prefix));
         }
         self.log.ensure_topics(&topics).await?;
         self.own(lineage, tail, end).await
@@ -149,6 +153,7 @@ impl<S: Source, L: Log> Capture<S, L> {
         let was_ours = self.progress.was_owner();
         lineage::wait_until_free(&mut self.source, state, &self.options.slot, was_ours).await?;
         let tables = lineage::choose_tables(&mut self.source, &self.options).await?;
+        lineage::check_topics(&tables)?;
         let topics: Vec<_> = tables.iter().map(topic_of).collect();
         self.log.ensure_topics(&topics).await?;
         let generation = lineage::next_generation(tail.generation(), (self.options.clock)());

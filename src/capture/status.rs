@@ -1,7 +1,8 @@
 //! How far a reader has come, for whoever waits for it or shows it.
 
 use tokio::sync::watch;
-use walferry_schema::Lsn;
+use walferry_core::Spooled;
+use walferry_schema::{Lsn, RowOp};
 
 use crate::merge::Announced;
 
@@ -49,6 +50,10 @@ pub struct ReadProgress {
     pub transactions: u64,
     /// Changes: a truncate is one for all its tables.
     pub changes: u64,
+    /// What is kept of transactions in progress; none when PostgreSQL keeps them.
+    pub spooled: Option<Spooled>,
+    /// Rows that were too large for their records: changes, and rows of the snapshot.
+    pub oversize_rows: u64,
 }
 
 /// How far a reader has come, by the reader itself.
@@ -95,11 +100,30 @@ impl Progress {
         self.read.changes += 1;
     }
 
+    /// Counts the rows of a change that were too large.
+    pub(crate) fn row(&mut self, op: &RowOp) {
+        if let RowOp::Insert { new } | RowOp::Update { new, .. } = op
+            && new.has_large()
+        {
+            self.oversize();
+        }
+    }
+
+    /// Counts a row that was too large.
+    pub(crate) fn oversize(&mut self) {
+        self.read.oversize_rows += 1;
+    }
+
     /// Counts a transaction of streamed tables.
     pub(crate) fn commit(&mut self, end_lsn: Lsn, committed_at: Option<i64>) {
         self.read.transactions += 1;
         self.read.commit_end = end_lsn;
         self.read.committed_at = committed_at;
+    }
+
+    /// Notes what is kept of transactions in progress.
+    pub(crate) fn keep(&mut self, spooled: Option<Spooled>) {
+        self.read.spooled = spooled;
     }
 
     /// Notes how far was read and how far downstream holds it.

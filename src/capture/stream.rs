@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
-use tracing::{debug, info};
-use walferry_core::{Accepted, Log, Pace, Record, Source, SourceEvent, TopicSpec};
-use walferry_schema::envelope::{SnapshotMark, TransactionMark};
+use tracing::{debug, info, warn};
+use walferry_core::{Accepted, Fault, Log, Pace, Record, Source, SourceEvent, TopicSpec};
+use walferry_schema::envelope::{self, Origin, TransactionMark};
 use walferry_schema::{
     Change, Commit, Heartbeat, LogRecord, Lsn, PartitionCount, Phase, Relation, RowOp, Term,
 };
 
 use super::confirm::ConfirmQueue;
-use super::markers::{self, Marked, TableEvents};
+use super::markers::{self, CollectionEvents, Marked};
+use super::messages::{self, Emitted};
+use super::oversize::{self, Parts};
 use super::records::{Context, Drafts, Place};
-use super::snapshot::record_error;
 use super::tables::{Table, Tables};
-use super::{Capture, CaptureError, Opened, now_nanos};
+use super::{Capture, CaptureError, CaptureOptions, Opened, now_nanos};
 
 /// How often the server hears what is confirmed, even when that is nothing new.
 pub(crate) const FEEDBACK: Duration = Duration::from_secs(1);
@@ -47,6 +48,7 @@ pub(super) struct Stream<'a, S, L> {
     queue: ConfirmQueue,
     /// The transaction topic, where one is asked for.
     markers: Option<Arc<TopicSpec>>,
+    messages: Messages,
     transaction: Option<Transaction>,
     last_commit: Option<Lsn>,
     /// How far the source has been read between transactions.
@@ -66,14 +68,22 @@ pub(super) struct Stream<'a, S, L> {
     settling: Option<Instant>,
 }
 
+/// Where logical messages go.
+struct Messages {
+    /// None where they are not wanted.
+    topic: Option<Arc<TopicSpec>>,
+    collection: Arc<str>,
+}
+
 /// The open source transaction.
 struct Transaction {
     xid: u32,
     commit_lsn: Lsn,
     committed_at: i64,
+    origin: Option<Arc<Origin>>,
     events: u64,
     /// Events by table: few, so a list.
-    tables: Vec<TableEvents>,
+    collections: Vec<CollectionEvents>,
     records: Vec<PartitionCount>,
 }
 
@@ -91,12 +101,14 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             last_commit,
         } = opened;
         Self {
-            tables: Tables::new(&lineage.tables),
+            tables: Tables::new(&lineage.tables, capture.options.modes),
             drafts: Drafts::new(capture.options.tombstones),
             markers: capture
                 .options
-                .transaction_topic
+                .extra_topics
+                .transaction
                 .then(|| Arc::new(markers::topic(&capture.options.prefix))),
+            messages: Messages::new(&capture.options),
             capture,
             term,
             queue: ConfirmQueue::new(start_lsn),
@@ -168,6 +180,8 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
     fn publish(&mut self) {
         let confirmed = self.queue.confirmed();
+        let spooled = self.capture.source.spooled();
+        self.capture.progress.keep(spooled);
         self.capture.progress.reach(self.idle, confirmed);
     }
 
@@ -232,8 +246,24 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                     }
                 }
             }
-            SourceEvent::Message { prefix, lsn, .. } => {
-                debug!(%lsn, prefix, "logical messages are not forwarded");
+            SourceEvent::Origin(origin) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.origin = Some(origin.into());
+                }
+            }
+            SourceEvent::Message {
+                lsn,
+                is_transactional,
+                prefix,
+                content,
+            } => {
+                let emitted = Emitted {
+                    lsn,
+                    is_transactional,
+                    prefix,
+                    content,
+                };
+                self.message(&emitted).await?;
             }
             SourceEvent::Commit {
                 commit_lsn,
@@ -256,20 +286,62 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         relation: &Arc<Relation>,
         op: &RowOp,
     ) -> Result<(), CaptureError> {
-        let Some(table) = self.streamed(relation, lsn)? else {
+        let Some(table) = self.streamed(relation, lsn).await? else {
             return Ok(());
         };
         let Some((place, context)) = self.place(&table, lsn, ordinal) else {
             return Ok(());
         };
-        self.drafts
-            .write_row(&self.capture.template, &table, place, &context, op)
-            .map_err(|source| CaptureError::Row {
+        let template = &self.capture.template;
+        let write = |drafts: &mut Drafts, op: &RowOp| {
+            let written = drafts.write_row(template, &table, place, &context, op);
+            written.map_err(|source| CaptureError::Row {
                 table: relation.name.clone(),
                 lsn,
                 source,
-            })?;
+            })
+        };
+        write(&mut self.drafts, op)?;
+        let log = &self.capture.log;
+        let fitted = oversize::fit(&mut self.drafts, log, (&table, lsn), op, write)?;
+        let limit = self.capture.options.max_row_bytes;
+        if let Some(error) = oversize::spooled_change(op, limit).or(fitted) {
+            self.send_parts(&table, lsn, &context, &error).await?;
+        }
         self.send_drafts(&table, lsn, &context).await
+    }
+
+    /// Sends what the drafts leave out, which makes markers of them.
+    async fn send_parts(
+        &mut self,
+        table: &Table,
+        lsn: Lsn,
+        context: &Context,
+        error: &str,
+    ) -> Result<(), CaptureError> {
+        self.capture.progress.oversize();
+        warn!(table = %table.relation.name, %lsn, error, "a row is too large for its topic");
+        let topic = self.capture.dead_letter().await?;
+        let largest = self.capture.log.largest_record_bytes(&topic);
+        let unread = |source| CaptureError::spool(&table.relation.name, lsn, source);
+        for index in 0..self.drafts.records().len() {
+            let draft = &mut self.drafts.records_mut()[index];
+            let Some(mut parts) = Parts::of(draft, table, error, largest) else {
+                continue;
+            };
+            while parts.measure().map_err(unread)? {
+                self.tend().await?;
+            }
+            while let Some(value) = parts.next().map_err(unread)? {
+                let (headers, at) = (parts.headers(), context.processed_at / 1_000_000);
+                let record = parts.record(&topic, Some(&value), at, &headers);
+                let sent = self.send_aside(&record).await;
+                sent.map_err(|fault| CaptureError::record(&table.relation.name, lsn, fault))?;
+                self.tend().await?;
+            }
+            self.drafts.records_mut()[index].oversize = Some(parts.oversize().to_bytes());
+        }
+        Ok(())
     }
 
     async fn truncate(
@@ -279,7 +351,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         relations: &[Arc<Relation>],
     ) -> Result<(), CaptureError> {
         for (relation, ordinal) in relations.iter().zip((ordinal..).step_by(2)) {
-            let Some(table) = self.streamed(relation, lsn)? else {
+            let Some(table) = self.streamed(relation, lsn).await? else {
                 continue;
             };
             let Some((place, context)) = self.place(&table, lsn, ordinal) else {
@@ -297,11 +369,16 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         Ok(())
     }
 
-    fn streamed(
+    async fn streamed(
         &mut self,
         relation: &Arc<Relation>,
         lsn: Lsn,
     ) -> Result<Option<Arc<Table>>, CaptureError> {
+        let capture = &mut *self.capture;
+        if self.tables.wants_schema(relation) {
+            let declared = capture.source.declared(relation.oid).await?;
+            self.tables.declare(&capture.template, relation, &declared);
+        }
         let generation = self.term.generation;
         self.tables
             .streamed(relation, lsn, generation, &self.capture.options)
@@ -310,29 +387,76 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
     /// Where a change stands; none outside a transaction, which the source never sends.
     fn place(&mut self, table: &Table, lsn: Lsn, ordinal: u64) -> Option<(Place, Context)> {
         let transaction = self.transaction.as_mut()?;
-        let phase = Phase::Stream(transaction.commit_lsn);
-        let mark = TransactionMark {
-            commit_lsn: transaction.commit_lsn,
-            total_order: transaction.events + 1,
-            data_collection_order: *transaction.events_of(table) + 1,
+        let place = Place {
+            term: self.term,
+            phase: Phase::Stream(transaction.commit_lsn),
+            ordinal,
         };
         let context = Context {
-            committed_at: transaction.committed_at,
             last_commit_lsn: self.last_commit,
             lsn,
-            xid: transaction.xid,
-            snapshot: SnapshotMark::False,
-            transaction: Some(mark),
             processed_at: self.now,
+            ..transaction.next(&table.topic.name, &table.collection)
         };
-        Some((
-            Place {
-                term: self.term,
-                phase,
-                ordinal,
-            },
-            context,
-        ))
+        Some((place, context))
+    }
+
+    /// Sends a logical message to its topic, where one is wanted. It becomes part of the open entry: the slot is confirmed
+    /// past it when Kafka has it.
+    async fn message(&mut self, emitted: &Emitted) -> Result<(), CaptureError> {
+        let Some(topic) = self.messages.topic.clone() else {
+            debug!(lsn = %emitted.lsn, prefix = emitted.prefix, "logical messages are not forwarded");
+            return Ok(());
+        };
+        let collection = self.messages.collection.clone();
+        let transaction = self
+            .transaction
+            .as_mut()
+            .filter(|_| emitted.is_transactional);
+        let shared = transaction.map(|it| it.next(&topic.name, &collection));
+        let context = Context {
+            last_commit_lsn: self.last_commit,
+            lsn: emitted.lsn,
+            processed_at: self.now,
+            ..shared.unwrap_or_else(|| Context::alone(self.now / 1_000))
+        };
+        if emitted.is_transactional {
+            self.mark_begin().await?;
+        }
+        let (key, value) = emitted.record(&self.capture.template, &context);
+        let record = Record {
+            topic: &topic,
+            key: Some(&key),
+            value: Some(&value),
+            timestamp: context.processed_at / 1_000_000,
+            headers: &[],
+        };
+        self.send_aside(&record)
+            .await
+            .map_err(|fault| CaptureError::Message {
+                prefix: emitted.prefix.clone(),
+                lsn: emitted.lsn,
+                fault,
+            })?;
+        if let Some(transaction) = self
+            .transaction
+            .as_mut()
+            .filter(|_| emitted.is_transactional)
+        {
+            transaction.add(1, &topic.name, &collection);
+        }
+        Ok(())
+    }
+
+    /// Sends the transaction's BEGIN, where one is asked for, before its first event.
+    async fn mark_begin(&mut self) -> Result<(), CaptureError> {
+        match &self.transaction {
+            Some(transaction) if transaction.events == 0 => {
+                let marked = transaction.marked();
+                self.mark(|| marked.begin()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn send_drafts(
@@ -341,12 +465,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         lsn: Lsn,
         context: &Context,
     ) -> Result<(), CaptureError> {
-        if let Some(transaction) = &self.transaction
-            && transaction.events == 0
-        {
-            let marked = transaction.marked();
-            self.mark(|| marked.begin()).await?;
-        }
+        self.mark_begin().await?;
         let mut events = 0;
         let entry = self.queue.open_entry();
         for index in 0..self.drafts.records().len() {
@@ -361,7 +480,9 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
                     headers: &headers[..used],
                 };
                 let sent = self.capture.log.send_row(entry, &record);
-                match sent.map_err(|fault| record_error(&table.relation.name, lsn, fault))? {
+                match sent
+                    .map_err(|fault| CaptureError::record(&table.relation.name, lsn, fault))?
+                {
                     Accepted::Partition(partition) => break partition,
                     Accepted::Full => self.wait_for_room().await?,
                 }
@@ -372,8 +493,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             }
         }
         if let Some(transaction) = &mut self.transaction {
-            transaction.events += events;
-            *transaction.events_of(table) += events;
+            transaction.add(events, &table.topic.name, &table.collection);
         }
         Ok(())
     }
@@ -387,6 +507,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             return Ok(());
         };
         let (key, value) = marker();
+        let (key, value) = envelope::marker(self.capture.options.modes, &key, &value);
         let record = Record {
             topic: &topic,
             key: Some(&key),
@@ -394,8 +515,13 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             timestamp: now_nanos() / 1_000_000,
             headers: &[],
         };
+        Ok(self.send_aside(&record).await?)
+    }
+
+    /// Sends a record that no `commit` counts, as part of the open entry.
+    async fn send_aside(&mut self, record: &Record<'_>) -> Result<(), Fault> {
         let entry = self.queue.open_entry();
-        while self.capture.log.send_row(entry, &record)? == Accepted::Full {
+        while self.capture.log.send_row(entry, record)? == Accepted::Full {
             self.wait_for_room().await?;
         }
         Ok(())
@@ -406,11 +532,14 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
         let Some(transaction) = self.transaction.take() else {
             return Ok(());
         };
+        if transaction.events > 0 {
+            let marked = transaction.marked();
+            self.mark(|| marked.end(&transaction.collections)).await?;
+        }
+        // What is left of a transaction without rows is for a heartbeat to confirm.
         if transaction.records.is_empty() {
             return Ok(());
         }
-        let marked = transaction.marked();
-        self.mark(|| marked.end(&transaction.tables)).await?;
         let record = LogRecord::Commit(Commit {
             term: self.term,
             xid: transaction.xid,
@@ -440,13 +569,7 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
 
     /// Puts an idle position into the log, so that the slot may move past what is of no interest.
     async fn beat(&mut self) -> Result<(), CaptureError> {
-        let wait = if self.is_reply_wanted {
-            URGENT
-        } else {
-            self.capture.options.heartbeat
-        };
-        let is_due = self.last_heartbeat.elapsed() >= wait;
-        if self.transaction.is_some() || self.idle <= self.covered || !is_due {
+        if self.transaction.is_some() || !self.is_beat_due() {
             return Ok(());
         }
         self.last_heartbeat = Instant::now();
@@ -457,6 +580,28 @@ impl<'a, S: Source, L: Log> Stream<'a, S, L> {
             after: self.covered,
         });
         self.send_closing(&record, lsn).await
+    }
+
+    fn is_beat_due(&self) -> bool {
+        let heartbeat = self.capture.options.heartbeat;
+        let waited = self.last_heartbeat.elapsed();
+        if self.idle > self.covered {
+            let is_urgent = self.is_reply_wanted;
+            return waited >= if is_urgent { URGENT } else { heartbeat };
+        }
+        // No news but that there is a reader.
+        let is_wanted = self.capture.options.is_alone && self.capture.log.outstanding().is_none();
+        is_wanted && waited >= heartbeat
+    }
+
+    /// Gives other tasks their turn and tells the server that we are alive, in the middle of what takes long.
+    async fn tend(&mut self) -> Result<(), CaptureError> {
+        tokio::task::yield_now().await;
+        tokio::select! {
+            biased;
+            _ = self.feedback.tick() => self.confirm().await,
+            () = std::future::ready(()) => Ok(()),
+        }
     }
 
     /// Waits for room in the log; nothing is read meanwhile, but the server still hears of us.
@@ -513,18 +658,30 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+// === impl Messages ===
+
+impl Messages {
+    fn new(options: &CaptureOptions) -> Self {
+        let topic = || Arc::new(messages::topic(&options.prefix));
+        Self {
+            topic: options.extra_topics.message.then(topic),
+            collection: messages::COLLECTION.into(),
+        }
+    }
+}
+
 // === impl Transaction ===
 
 impl Transaction {
     fn new(xid: u32, commit_lsn: Lsn, committed_at: i64) -> Self {
-        let (tables, records) = (Vec::new(), Vec::new());
         Self {
             xid,
             commit_lsn,
             committed_at,
+            origin: None,
             events: 0,
-            tables,
-            records,
+            collections: Vec::new(),
+            records: Vec::new(),
         }
     }
 
@@ -536,18 +693,39 @@ impl Transaction {
         }
     }
 
-    fn events_of(&mut self, table: &Table) -> &mut u64 {
-        let topic = &table.topic.name;
-        let is_its = |it: &TableEvents| Arc::ptr_eq(&it.topic, topic);
-        let index = self.tables.iter().position(is_its).unwrap_or_else(|| {
-            self.tables.push(TableEvents {
+    /// What the next event of a collection says of its transaction.
+    fn next(&mut self, topic: &Arc<str>, collection: &Arc<str>) -> Context {
+        let mark = TransactionMark {
+            commit_lsn: self.commit_lsn,
+            total_order: self.events + 1,
+            data_collection_order: *self.events_of(topic, collection) + 1,
+        };
+        Context {
+            xid: self.xid,
+            transaction: Some(mark),
+            origin: self.origin.clone(),
+            ..Context::alone(self.committed_at)
+        }
+    }
+
+    /// Counts events of a collection.
+    fn add(&mut self, events: u64, topic: &Arc<str>, collection: &Arc<str>) {
+        self.events += events;
+        *self.events_of(topic, collection) += events;
+    }
+
+    fn events_of(&mut self, topic: &Arc<str>, collection: &Arc<str>) -> &mut u64 {
+        let is_its = |it: &CollectionEvents| Arc::ptr_eq(&it.topic, topic);
+        let known = self.collections.iter().position(is_its);
+        let index = known.unwrap_or_else(|| {
+            self.collections.push(CollectionEvents {
                 topic: topic.clone(),
-                table: table.relation.name.clone(),
+                collection: collection.clone(),
                 events: 0,
             });
-            self.tables.len() - 1
+            self.collections.len() - 1
         });
-        &mut self.tables[index].events
+        &mut self.collections[index].events
     }
 
     fn count(&mut self, topic: &Arc<str>, partition: i32) {

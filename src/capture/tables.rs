@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use walferry_core::TopicSpec;
-use walferry_schema::envelope::Before;
+use walferry_schema::envelope::{Before, RecordSchema, Template, Version};
 use walferry_schema::{
-    Cell, Columns, Lsn, Relation, ReplicaIdentity, Row, RowBuilder, TableName, TableSpec,
+    Cell, Columns, Declared, Large, Lsn, Modes, Relation, ReplicaIdentity, Row, RowBuilder,
+    SchemaMode, TableName, TableSpec,
 };
 
 use super::{CaptureError, CaptureOptions};
@@ -17,9 +18,13 @@ use super::{CaptureError, CaptureOptions};
 pub(crate) struct Table {
     pub(crate) relation: Arc<Relation>,
     pub(crate) topic: Arc<TopicSpec>,
+    /// The name that the transaction topic has for the table.
+    pub(super) collection: Arc<str>,
     /// The table's place among the generation's tables.
     pub(crate) index: usize,
     pub(super) columns: Vec<u8>,
+    /// What the records carry beside their payload, if anything.
+    schema: Option<RecordSchema>,
     pub(super) key: Vec<usize>,
 }
 
@@ -36,13 +41,14 @@ struct Streamed {
 pub(crate) struct Tables {
     streamed: HashMap<TableName, Streamed>,
     seen: HashMap<u32, (Arc<Relation>, Option<Arc<Table>>)>,
+    modes: Modes,
 }
 
 // === impl Tables ===
 
 impl Tables {
-    /// The generation's tables.
-    pub(crate) fn new(tables: &[TableSpec]) -> Self {
+    /// The generation's tables, whose values are written in these modes.
+    pub(crate) fn new(tables: &[TableSpec], modes: Modes) -> Self {
         let topic = |table: &TableSpec| {
             Arc::new(TopicSpec {
                 name: table.topic.clone(),
@@ -57,6 +63,7 @@ impl Tables {
         Self {
             streamed,
             seen: HashMap::new(),
+            modes,
         }
     }
 
@@ -100,6 +107,29 @@ impl Tables {
         seen.is_some_and(|(known, _)| Arc::ptr_eq(known, relation))
     }
 
+    /// Whether a relation's records want a schema that is not made yet: see [`Self::declare`].
+    pub(super) fn wants_schema(&self, relation: &Arc<Relation>) -> bool {
+        self.modes.schemas != SchemaMode::None
+            && !self.is_known(relation)
+            && self.of_generation(relation).is_some()
+    }
+
+    /// Makes the schema of a relation's records.
+    pub(super) fn declare(
+        &mut self,
+        template: &Template,
+        relation: &Arc<Relation>,
+        declared: &[Declared],
+    ) {
+        let schema = RecordSchema::new(template, relation, declared);
+        self.see(relation, schema);
+    }
+
+    fn of_generation(&self, relation: &Relation) -> Option<&Streamed> {
+        let known = self.streamed.get(&relation.name);
+        known.filter(|known| known.oid == relation.oid)
+    }
+
     /// The table of a relation; none when it is not one of the generation's.
     pub(crate) fn get(&mut self, relation: &Arc<Relation>) -> Option<Arc<Table>> {
         if let Some((known, table)) = self.seen.get(&relation.oid)
@@ -107,13 +137,25 @@ impl Tables {
         {
             return table.clone();
         }
-        let known = self.streamed.get(&relation.name);
-        let known = known.filter(|known| known.oid == relation.oid);
-        let table = known.map(|known| {
+        self.see(relation, None)
+    }
+
+    fn see(
+        &mut self,
+        relation: &Arc<Relation>,
+        schema: Option<RecordSchema>,
+    ) -> Option<Arc<Table>> {
+        let table = self.of_generation(relation).map(|known| {
+            let columns = Columns {
+                all: relation.columns.clone(),
+                modes: self.modes,
+            };
             Arc::new(Table {
                 topic: known.topic.clone(),
+                collection: relation.name.to_string().into(),
                 index: known.index,
-                columns: Columns(relation.columns.clone()).to_bytes(),
+                columns: columns.to_bytes(),
+                schema,
                 key: relation.key_columns(),
                 relation: relation.clone(),
             })
@@ -152,6 +194,14 @@ impl Table {
         })
     }
 
+    /// What a record is written by.
+    pub(super) fn version(&self) -> Version<'_> {
+        Version {
+            relation: &self.relation,
+            schema: self.schema.as_ref(),
+        }
+    }
+
     pub(super) fn before<'a>(&self, old: &'a Row) -> Before<'a> {
         match self.relation.identity {
             ReplicaIdentity::Full => Before::Full(old),
@@ -180,7 +230,12 @@ pub(crate) fn with_key_of<'a>(old: &Row, new: &'a Row, key: &[usize]) -> Cow<'a,
                 row.text(data.len(), text.len());
                 data.extend_from_slice(text);
             }
+            Cell::Large(Large::Held(text)) => {
+                row.held(data.len(), text.len());
+                data.extend_from_slice(text);
+            }
+            Cell::Large(Large::Spooled { offset, bytes, .. }) => row.spooled(offset, bytes),
         }
     }
-    Cow::Owned(row.build(data.into()))
+    Cow::Owned(row.build_spooled(data.into(), new.spool().cloned()))
 }

@@ -1,7 +1,9 @@
 //! The reader against scripted fakes, by the protocol's rules.
 
 mod confirming;
+mod messages;
 mod ordinals;
+mod oversize;
 mod pacing;
 mod producing;
 mod snapshots;
@@ -15,9 +17,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use walferry_core::fakes::{FakeChange, FakeKafka, FakeLog, FakeServer, FakeSource, Place};
 use walferry_core::{LogEntry, PartitionOffset, Tasks};
-use walferry_schema::{Commit, LogRecord, Lsn};
+use walferry_schema::{Commit, LogRecord, Lsn, Modes};
 
-use super::{Capture, CaptureError, CaptureOptions};
+use super::{Capture, CaptureError, CaptureOptions, ExtraTopics};
 
 /// A source and a Kafka that outlive readers.
 struct Rig {
@@ -57,11 +59,19 @@ impl Rig {
     }
 
     fn capture_with(&self, is_new_snapshot_wanted: bool) -> Capture<FakeSource, FakeLog> {
+        self.capture_as(options(), is_new_snapshot_wanted)
+    }
+
+    fn capture_as(
+        &self,
+        options: CaptureOptions,
+        is_new_snapshot_wanted: bool,
+    ) -> Capture<FakeSource, FakeLog> {
         let (source, log) = (FakeSource::new(&self.server), FakeLog::new(&self.kafka));
         Capture::new(
             source,
             log,
-            options(),
+            options,
             self.stop.clone(),
             is_new_snapshot_wanted,
         )
@@ -138,8 +148,11 @@ pub(crate) fn options() -> CaptureOptions {
         prefix: "p".into(),
         partitions: 2,
         tombstones: true,
-        transaction_topic: false,
+        modes: Modes::default(),
+        max_row_bytes: 32 << 20,
+        extra_topics: ExtraTopics::default(),
         heartbeat: Duration::from_secs(5),
+        is_alone: false,
         longest_term: Duration::from_hours(24),
         selects: Arc::new(|table| &*table.table != "ignored"),
         clock: Arc::new(SystemTime::now),

@@ -16,7 +16,11 @@ use super::{Cli, CliError, Exit, help};
 const COMMIT: Option<&str> = option_env!("WALFERRY_COMMIT");
 const NAME: &str = "walferry";
 /// The servers that the tests run against, as README.md names them.
-const TESTED: [(&str, &str); 3] = [("PostgreSQL", "15"), ("Kafka", "4.3"), ("MongoDB", "6.0")];
+const TESTED: [(&str, &str); 3] = [
+    ("PostgreSQL", "15 to 18"),
+    ("Kafka", "4.3"),
+    ("MongoDB", "6.0"),
+];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum About {

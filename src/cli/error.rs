@@ -11,6 +11,7 @@ use walferry_etl::PlanError;
 use super::Exit;
 use crate::backfill::BackfillError;
 use crate::config::ConfigError;
+use crate::fidelity::LookError;
 use crate::status;
 use crate::trace::TraceError;
 use crate::verify::VerifyError;
@@ -115,6 +116,15 @@ impl From<VerifyError> for CliError {
         match error {
             VerifyError::Tables(error) => Self::Tables(error),
             VerifyError::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
+impl From<LookError> for CliError {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Tables(error) => Self::Tables(error),
+            LookError::Fault(fault) => Self::Fault(fault),
         }
     }
 }

@@ -12,7 +12,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration is mistaken: nothing was begun.
     Usage = 2,
-    /// `verify` found differences.
+    /// `verify` found differences, `fidelity` what may be lost, `preview` a row without a document.
     Different = 3,
     /// Another process has taken over this pipeline: do not start this one again.
     Fenced = 4,

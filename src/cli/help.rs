@@ -8,7 +8,7 @@ Exit codes:
   0  done, or stopped in order
   1  failed; the message says what to do
   2  the command line or the configuration is mistaken
-  3  verify found differences
+  3  verify found differences, fidelity what may be lost, preview a row without a document
   4  another process has taken over the pipeline; do not restart this one
   5  trace found the change on its way
   6  trace did not find the change";
@@ -113,7 +113,8 @@ Examples:
 
 Exit codes:
   0  changes are followed, or tables are copied
-  1  the daemon is starting, tries again after an error, or does not answer, whatever the servers say
+  1  the daemon is starting, tries again after an error, was taken over, or does not answer, whatever the
+     servers say
   2  the command line or the configuration is mistaken";
 
 pub(super) const TOP: &str = "\
@@ -201,6 +202,47 @@ Exit codes:
   2  the command line or the configuration is mistaken
   3  there are differences; up to 10 of them are shown";
 
+pub(super) const FIDELITY: &str = "\
+Says for each column of the streamed and batch tables which BSON type it becomes, and whether documents keep
+all of it: exact; other form, when nothing is lost but some values have another BSON type than the rest; LOSSY,
+when something may be missing; REFUSED, when rows would have no document and end a load or the stream. Each
+comes with what avoids it, where anything does: an option of [sink], or another type.
+
+It reads the catalog and the configuration, and no row: what may be lost need not be. MongoDB is not asked.
+A document of more than 16 MiB is refused whatever its columns are.";
+
+pub(super) const FIDELITY_EXAMPLES: &str = "\
+Examples:
+  walferry fidelity
+  walferry fidelity inventory customers
+  walferry fidelity --json | jq '.tables[].columns[] | select(.fidelity == \"lossy\")'
+
+Exit codes:
+  0  nothing may be lost: every column is exact, or has another form at worst
+  1  a table could not be looked at; the message says what to do
+  2  the command line or the configuration is mistaken
+  3  something may be lost, or refused";
+
+pub(super) const PREVIEW: &str = "\
+Shows the documents that the first rows of a streamed or batch table become, as relaxed extended JSON: rows are
+read and encoded as `walferry backfill` does it. Nothing is written, and MongoDB is not asked.
+
+A terminal shows them indented, a pipe gets one line each. A row that cannot be carried (a document too large,
+a number that numeric_overflow = \"error\" refuses) is shown with its error instead, in a pipe as an object with
+`error` and without `_id`. How many values lost their microseconds is said on stderr.";
+
+pub(super) const PREVIEW_EXAMPLES: &str = "\
+Examples:
+  walferry preview inventory
+  walferry preview public.customers --rows 100 | jq ._id
+  walferry preview inventory --json | jq '.rows[] | select(.error)'
+
+Exit codes:
+  0  each of the rows has a document
+  1  failed; the message says what to do
+  2  the command line or the configuration is mistaken
+  3  a row cannot be carried";
+
 pub(super) const MOVE: &str = "\
 Moves a pipeline that is stopped from direct mode into Kafka, or out of it.
 
@@ -261,6 +303,39 @@ Exit codes:
   0  the order stands
   1  the pipeline is past the transaction, or MongoDB could not be asked
   2  the command line or the configuration is mistaken";
+
+pub(super) const DEAD_LETTER: &str = "\
+A change that MongoDB cannot take (a document above 16 MiB, or one that a rule or an index of the collection
+refuses) becomes a dead letter: it is kept in MongoDB, in _walferry.dead_letters with its document in
+_walferry.dead_letter_parts, by the same write that moves the position past it. Later changes of its row are kept
+behind it; everything else goes on. `[sink] on_poison = \"stop\"` ends the daemon instead.
+
+Once the row is small enough, or the rule is gone, `retry` applies what was kept. `discard` gives it up: changes of
+the row are dropped until one carries all of it. An emptied table and a new snapshot make its dead letters obsolete.";
+
+pub(super) const DEAD_LETTER_EXAMPLES: &str = "\
+Examples:
+  walferry dead-letter list --table orders
+  walferry dead-letter show 1731888000/16/B374D848/12 --json | jq .content
+  walferry dead-letter retry --all
+  walferry dead-letter discard --id 1731888000/16/B374D848/12 --reason \"a test, ticket 4711\"
+
+Exit codes:
+  0  they are shown, or the order stands
+  1  there is no such dead letter, or MongoDB could not be asked
+  2  the command line or the configuration is mistaken";
+
+pub(super) const DEAD_LETTER_RETRY_EXAMPLES: &str = "\
+Examples:
+  walferry dead-letter retry --table orders --reason \"the photos are thumbnails now\"
+
+Exit codes: as `walferry help dead-letter` says";
+
+pub(super) const DEAD_LETTER_DISCARD_EXAMPLES: &str = "\
+Examples:
+  walferry dead-letter discard --id 1731888000/16/B374D848/12
+
+Exit codes: as `walferry help dead-letter` says";
 
 pub(super) const CONFIG: &str = "\
 Shows the configuration in effect: every key, defaults included, its value and where that comes from.

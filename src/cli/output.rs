@@ -16,6 +16,7 @@ pub(super) struct Output {
 /// Rows of text under a heading, in columns.
 pub(super) struct Grid {
     rows: Vec<Vec<String>>,
+    is_text: bool,
 }
 
 // === impl Output ===
@@ -45,10 +46,7 @@ impl Output {
 
     /// Writes one JSON object.
     pub(super) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string(value)
-            .map_err(io::Error::from)
-            .map_err(CliError::Output)?;
-        self.text(&format!("{text}\n"))
+        self.text(&format!("{}\n", json(value)?))
     }
 
     /// Writes text as it is.
@@ -106,6 +104,15 @@ impl Grid {
     pub(super) fn new(heading: &[&str]) -> Self {
         Self {
             rows: vec![heading.iter().map(ToString::to_string).collect()],
+            is_text: false,
+        }
+    }
+
+    /// A grid that is read as text, all columns to the left.
+    pub(super) fn of_text(heading: &[&str]) -> Self {
+        Self {
+            is_text: true,
+            ..Self::new(heading)
         }
     }
 
@@ -114,7 +121,7 @@ impl Grid {
     }
 }
 
-/// The first column to the left, the others to the right, as numbers stand.
+/// The first column to the left, the others to the right, as numbers stand; text all to the left.
 impl fmt::Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length =
@@ -131,16 +138,30 @@ impl fmt::Display for Grid {
         for row in &self.rows {
             let mut line = String::new();
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                if column == 0 {
-                    write!(line, "{cell:<width$}")?;
-                } else {
-                    write!(line, "  {cell:>width$}")?;
+                match column {
+                    0 => write!(line, "{cell:<width$}")?,
+                    _ if self.is_text => write!(line, "  {cell:<width$}")?,
+                    _ => write!(line, "  {cell:>width$}")?,
                 }
             }
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
     }
+}
+
+/// A value as JSON on one line.
+pub(super) fn json(value: &impl Serialize) -> Result<String, CliError> {
+    written(serde_json::to_string(value))
+}
+
+/// A value as JSON for people.
+pub(super) fn pretty_json(value: &impl Serialize) -> Result<String, CliError> {
+    written(serde_json::to_string_pretty(value))
+}
+
+fn written(text: serde_json::Result<String>) -> Result<String, CliError> {
+    text.map_err(io::Error::from).map_err(CliError::Output)
 }
 
 /// A number with its thousands apart: `1,234,567`.

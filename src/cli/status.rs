@@ -10,8 +10,8 @@ use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
 use crate::status::{
-    Latency, OrderStatus, PositionStatus, Reloaded, ServersStatus, SourceStatus, Stage, Status,
-    Trouble,
+    Latency, OrderStatus, PositionStatus, ReaderStatus, Reloaded, ServersStatus, SourceStatus,
+    Stage, Status, Trouble,
 };
 
 /// Moves to the top of the terminal and clears what is below.
@@ -151,6 +151,9 @@ fn shown(status: &Status) -> String {
     );
     // Writing to a string never fails.
     let _ = writeln!(text, "{}\n{}", behind(status), grid(status));
+    if let Some(spooled) = status.reader.as_ref().and_then(spooled) {
+        let _ = writeln!(text, "{spooled}\n");
+    }
     if let Some(latency) = status.sink.as_ref().and_then(|it| latency(&it.latency)) {
         let _ = writeln!(text, "{latency}\n");
     }
@@ -220,6 +223,29 @@ pub(super) fn orders(status: &Status) -> String {
             skipped.tables.join(" ")
         );
     }
+    for drifted in &status.drifted {
+        let since = time(u64::try_from(drifted.since).unwrap_or_default());
+        let _ = writeln!(
+            text,
+            "drifted: {} since {since}: {}",
+            drifted.table,
+            drifted.differences.join(", ")
+        );
+        let _ = writeln!(
+            text,
+            "  to do: touch its rows (UPDATE), then walferry verify {}; or walferry run --new-snapshot",
+            drifted.table
+        );
+    }
+    for parked in &status.dead_letters {
+        let since = time(u64::try_from(parked.since).unwrap_or_default());
+        let (table, letters) = (&parked.table, thousands(parked.letters));
+        let _ = writeln!(text, "dead letters: {letters} of {table} since {since}");
+        let _ = writeln!(
+            text,
+            "  to do: walferry dead-letter list --table {table}; mend the rows, then walferry dead-letter retry"
+        );
+    }
     text
 }
 
@@ -249,6 +275,16 @@ pub(super) fn behind(status: &Status) -> String {
         Some(Stage::Sink) => "; the sink is what is waited for",
     };
     format!("MongoDB is {seconds}{size} behind{stage}")
+}
+
+/// What the reader keeps of transactions in progress; none when that is nothing.
+fn spooled(reader: &ReaderStatus) -> Option<String> {
+    let size = reader.spooled_bytes.filter(|size| *size > 0)?;
+    let transactions = reader.spooled_transactions?;
+    Some(format!(
+        "on disk until they commit: {} of {transactions} transactions in progress",
+        bytes(Some(size))
+    ))
 }
 
 /// How soon groups were visible; none before the first.
@@ -289,6 +325,12 @@ pub(super) fn stages(status: &Status) -> Vec<StageRow> {
         ],
         is_guilty: is_guilty(Stage::Reader),
     });
+    // A lone sink has only this to say of it.
+    let missing = is_guilty(Stage::Reader) && status.reader.is_none();
+    let missing = missing.then(|| StageRow {
+        cells: ["reader", "-", "nothing comes", "", ""].map(str::to_owned),
+        is_guilty: true,
+    });
     let has_kafka = lag.sink_bytes.is_some() || status.sink.is_none();
     let kafka = status.reader.iter().filter(|_| has_kafka);
     let kafka = kafka.map(|reader| StageRow {
@@ -311,7 +353,8 @@ pub(super) fn stages(status: &Status) -> Vec<StageRow> {
         ],
         is_guilty: is_guilty(Stage::Sink),
     });
-    source.chain(reader).chain(kafka).chain(sink).collect()
+    let upstream = source.chain(reader).chain(missing);
+    upstream.chain(kafka).chain(sink).collect()
 }
 
 fn source_cells(source: &SourceStatus) -> [String; 5] {
@@ -350,4 +393,31 @@ pub(super) fn at(error: &Trouble) -> impl fmt::Display {
 /// A time in seconds since 1970, as it is shown.
 fn time(seconds: u64) -> impl fmt::Display {
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use walferry_schema::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_transactions_in_progress_is_told_while_there_is_any() {
+        let told = |kept: Option<(u64, u64)>| {
+            spooled(&ReaderStatus {
+                generation: 1,
+                read_lsn: Lsn(1),
+                confirmed_lsn: Lsn(1),
+                transactions: 1,
+                changes: 1,
+                changes_per_second: 0.0,
+                oversize_rows: 0,
+                spooled_transactions: kept.map(|it| it.0),
+                spooled_bytes: kept.map(|it| it.1),
+            })
+        };
+        assert_eq!((told(None), told(Some((0, 0)))), (None, None));
+        let kept = "on disk until they commit: 1.5 GiB of 3 transactions in progress";
+        assert_eq!(told(Some((3, 3 << 29))).as_deref(), Some(kept));
+    }
 }

@@ -69,11 +69,19 @@ fn shown(report: &Report) -> String {
     for example in &report.examples {
         let _ = writeln!(text, "  {example}");
     }
+    let parked: u64 = report.tables.iter().map(|table| table.parked).sum();
+    if parked > 0 {
+        let parked = thousands(parked);
+        let _ = writeln!(
+            text,
+            "\nof what differs or is missing, rows with dead letters: {parked} (walferry dead-letter list)"
+        );
+    }
     if report.settled > 0 {
         let settled = report.settled;
         let _ = writeln!(
             text,
-            "\npassed over before, and no longer missing: {settled}"
+            "\npassed over or drifted before, and no longer missing: {settled}"
         );
     }
     text.push_str(if report.is_equal() && report.is_complete() {

@@ -9,7 +9,7 @@ use config::{Value, ValueKind};
 use serde_json::Value as Json;
 
 use super::setting::{Setting, Size};
-use super::{Section, secret};
+use super::{Records, Section, secret};
 
 /// A topic's name has at most 249 characters; the rest is for the schema and the table.
 const MAX_PREFIX_BYTES: usize = 100;
@@ -61,6 +61,13 @@ pub struct Kafka {
     /// `transaction_topic`: whether Debezium's `<prefix>.transaction` is written too; false by
     /// default.
     pub transaction_topic: bool,
+    /// `format`: whose records the topics hold: `"walferry"`, the default, or `"debezium"`, which only a lone sink reads.
+    pub format: Format,
+    /// How values stand in the records.
+    pub records: Records,
+    /// `message_topic`: whether what `pg_logical_emit_message` writes is written to Debezium's `<prefix>.message`; true by
+    /// default. The sink has no use for it.
+    pub message_topic: bool,
     /// `max_record_bytes`: the largest record that is written; the brokers must take it
     /// (`message.max.bytes`); `1MiB` by default, as theirs.
     pub max_record_bytes: usize,
@@ -68,6 +75,16 @@ pub struct Kafka {
     /// `properties = { "security.protocol" = "SASL_SSL" }`. `sasl_password_file` and `ssl_key_password_file` are the
     /// paths of files that hold `sasl.password` and `ssl.key.password` (relative to the configuration's folder).
     pub properties: Properties,
+}
+
+/// Who writes the topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A reader of walferry's.
+    #[default]
+    Walferry,
+    /// Debezium's PostgreSQL connector, through Connect's `JsonConverter`.
+    Debezium,
 }
 
 /// How records are compressed.
@@ -130,6 +147,9 @@ impl Kafka {
             compression: settings.compression,
             tombstones: settings.tombstones,
             transaction_topic: settings.transaction_topic,
+            format: settings.format,
+            records: settings.records,
+            message_topic: settings.message_topic,
             max_record_bytes: settings.max_record_bytes,
             properties: settings.properties,
         })
@@ -142,6 +162,9 @@ struct Settings {
     compression: Compression,
     tombstones: bool,
     transaction_topic: bool,
+    format: Format,
+    records: Records,
+    message_topic: bool,
     max_record_bytes: usize,
     properties: Properties,
 }
@@ -169,15 +192,26 @@ impl Settings {
         {
             section.problem("properties", format!("must leave \"{name}\" to walferry"));
         }
+        let format = section.choice("format", &Format::ALL);
         Self {
             retention,
             compression,
             tombstones: section.or("tombstones", true),
             transaction_topic: section.or("transaction_topic", false),
+            format,
+            records: Records::read(section, format),
+            message_topic: section.or("message_topic", true),
             max_record_bytes,
             properties,
         }
     }
+}
+
+// === impl Format ===
+
+impl Format {
+    const ALL: [(&'static str, Self); 2] =
+        [("walferry", Self::Walferry), ("debezium", Self::Debezium)];
 }
 
 // === impl Compression ===

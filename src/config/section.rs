@@ -116,8 +116,16 @@ impl<'a> Section<'a> {
     where
         T: Copy + PartialEq + Default,
     {
-        self.read(key, Some(&T::default()), &one_of(choices))
-            .unwrap_or_default()
+        self.choice_or(key, choices, T::default())
+    }
+
+    /// The choice of a name among several, or this one.
+    pub(super) fn choice_or<T>(&mut self, key: &'static str, choices: &[(&str, T)], default: T) -> T
+    where
+        T: Copy + PartialEq,
+    {
+        self.read(key, Some(&default), &one_of(choices))
+            .unwrap_or(default)
     }
 
     /// The choice of a name among several, which must be there.

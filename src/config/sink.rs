@@ -41,6 +41,19 @@ pub struct Sink {
     pub microseconds: Microseconds,
     /// `numeric_overflow`: what becomes of a `numeric` beyond Decimal128; `string` by default.
     pub numeric_overflow: NumericOverflow,
+    /// `on_poison`: what becomes of a change that MongoDB cannot take, such as one of a document above 16 MiB; `park`
+    /// by default.
+    pub on_poison: OnPoison,
+}
+
+/// What becomes of a change that MongoDB cannot take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPoison {
+    /// It becomes a dead letter, and so do later ones of its row; everything else goes on.
+    #[default]
+    Park,
+    /// An error that names it ends the daemon.
+    Stop,
 }
 
 /// What becomes of microseconds, which a BSON date does not have.
@@ -91,6 +104,8 @@ impl Sink {
             ("error", NumericOverflow::Error),
         ];
         let microseconds = section.choice("microseconds", &microseconds);
+        let on_poison = [("park", OnPoison::Park), ("stop", OnPoison::Stop)];
+        let on_poison = section.choice("on_poison", &on_poison);
         let numeric_overflow = section.choice("numeric_overflow", &overflow);
         section.finish();
         Some(Self {
@@ -102,6 +117,7 @@ impl Sink {
             whole_bytes,
             microseconds,
             numeric_overflow,
+            on_poison,
         })
     }
 }

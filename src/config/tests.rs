@@ -1,8 +1,9 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 use walferry_etl::Mode;
-use walferry_schema::TableName;
+use walferry_schema::{BinaryMode, DecimalMode, IntervalMode, Modes, SchemaMode, TableName};
 
 use super::*;
 
@@ -54,6 +55,8 @@ fn the_smallest_configuration_has_the_documented_defaults() {
         "postgres://walferry:s3cret@localhost:5432/walmart"
     );
     assert_eq!(config.source.copy_connections, 2);
+    assert_eq!(config.source.max_row_bytes, 32 << 20);
+    assert_eq!(config.source.spool, std::env::temp_dir());
     let kafka = config.kafka.as_ref().unwrap();
     assert_eq!((kafka.partitions, kafka.replication), (1, -1));
     assert_eq!(kafka.retention, Duration::from_hours(168));
@@ -105,12 +108,39 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn records_are_walferrys_or_debeziums_with_single_forms_changed() {
+    let with = |keys: &str| {
+        let text = changed("[kafka]\n", &format!("[kafka]\n{keys}"));
+        parse(&text, &[]).unwrap().kafka.unwrap().records
+    };
+    assert_eq!(with("").modes, Modes::default());
+    let debezium = with("compatibility = \"debezium\"\nbinary = \"hex\"\n");
+    assert_eq!(debezium.compatibility, Compatibility::Debezium);
+    let expected = Modes {
+        binary: BinaryMode::Hex,
+        ..Modes::debezium()
+    };
+    assert_eq!(debezium.modes, expected);
+    let schemas = |keys| with(keys).modes.schemas;
+    assert_eq!(schemas("schemas = true\n"), SchemaMode::Walferry);
+    assert_eq!(
+        schemas("schemas = true\ncompatibility = \"debezium\"\n"),
+        SchemaMode::Debezium
+    );
+    let single =
+        with("compatibility = \"debezium\"\ndecimal = \"string\"\ninterval = \"string\"\n");
+    assert_eq!(single.modes.decimal, DecimalMode::String);
+    assert_eq!(single.modes.interval, IntervalMode::String);
+}
+
+#[test]
 fn every_mistake_is_told_at_once_with_its_key() {
     let text = r#"
 [source]
 slot = "Walmart-Slot"
 publicaton = "typo"
 copy_connections = 0
+max_row_bytes = "1KiB"
 [kafka]
 brokers = "localhost"
 prefix = "a b"
@@ -137,6 +167,7 @@ mode = "sometimes"
         "source.slot",
         "source.publication",
         "source.copy_connections",
+        "source.max_row_bytes",
         "source.publicaton",
         "kafka.brokers",
         "kafka.prefix",
@@ -159,11 +190,40 @@ mode = "sometimes"
     assert_eq!(keys, expected_keys, "{problems:#?}");
     let has = |text: &str| problems.iter().any(|problem| problem == text);
     assert!(has(
-        "source.publicaton: no such key; [source] has url, url_file, slot, publication, copy_connections"
+        "source.publicaton: no such key; [source] has url, url_file, slot, publication, copy_connections, failover, streaming, max_row_bytes, spool, spool_limit"
     ));
     assert!(has(
         "kafka.compression: must be one of \"none\", \"lz4\", \"zstd\""
     ));
+}
+
+#[test]
+fn transactions_in_progress_have_a_place_and_no_messages() {
+    let streaming = |keys: &str| {
+        changed("[source]\n", &format!("[source]\nstreaming = true\n{keys}"))
+            .replace("[kafka]\n", "[kafka]\nmessage_topic = false\n")
+    };
+    let source = parse(
+        &streaming("spool = \"spool\"\nspool_limit = \"2GiB\"\n"),
+        &[],
+    );
+    let source = source.unwrap().source;
+    assert!(source.streaming);
+    assert_eq!(
+        (source.spool, source.spool_limit),
+        (PathBuf::from("spool"), 2 << 30)
+    );
+    let small = problems(&streaming("spool_limit = \"1KiB\"\n"), &[]);
+    assert_eq!(
+        small,
+        ["source.spool_limit: must be a size of \"1MiB\" at least"]
+    );
+    let messages = streaming("").replace("message_topic = false\n", "");
+    let refused = problems(&messages, &[]).remove(0);
+    assert!(
+        refused.starts_with("kafka.message_topic: must be false with source.streaming"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -266,6 +326,7 @@ fn each_key_is_shown_with_its_origin() {
         json!({"key": "source.url", "value": "postgres://walferry:***@localhost:5432/walmart", "origin": "file"}),
         json!({"key": "source.url_file", "value": null, "origin": "default"}),
         json!({"key": "source.copy_connections", "value": 2, "origin": "default"}),
+        json!({"key": "source.failover", "value": false, "origin": "default"}),
         json!({"key": "kafka.retention", "value": "7days", "origin": "default"}),
         json!({"key": "kafka.compression", "value": "lz4", "origin": "default"}),
         json!({"key": "kafka.min_insync_replicas", "value": null, "origin": "default"}),

@@ -6,7 +6,7 @@ use walferry_core::{
     Batch, Checkpoint, Held, Order, PipelineState, Skipped, Source, SourceEvent, SourceState,
 };
 use walferry_schema::{
-    Change, CommitId, Generation, Lsn, Phase, Position, SnapshotEnd, TableName, Term,
+    Change, CommitId, Generation, Lsn, Modes, Phase, Position, SnapshotEnd, TableName, Term,
 };
 
 use super::Direct;
@@ -105,7 +105,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         let now = Instant::now();
         Self {
             direct,
-            tables: Tables::new(&checkpoint.tables),
+            tables: Tables::new(&checkpoint.tables, Modes::default()),
             checkpoint,
             stage,
             transaction: None,
@@ -148,7 +148,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         self.direct.is_new_snapshot_wanted = false;
         let tables = &self.checkpoint.tables;
         let names: Vec<TableName> = tables.iter().map(|table| table.name.clone()).collect();
-        self.tables = Tables::new(tables);
+        self.tables = Tables::new(tables, Modes::default());
         let source = &mut self.direct.source;
         source.set_keys(&lineage::keys_of(tables));
         let start = source.create_slot(&names).await?;
@@ -184,6 +184,9 @@ impl<'a, S: Source> DirectFeed<'a, S> {
         };
         let generation = self.checkpoint.generation;
         self.checkpoint.position = Some(Position::end_of(generation, phase));
+        for _ in copied.rows.iter().filter(|row| row.has_large()) {
+            self.direct.progress.oversize();
+        }
         let rows = copied.rows.into_iter().zip(0..);
         Ok(Some(SourceRows {
             generation,
@@ -229,6 +232,8 @@ impl<S: Source> DirectFeed<'_, S> {
     }
 
     fn publish(&mut self) {
+        let spooled = self.direct.source.spooled();
+        self.direct.progress.keep(spooled);
         self.direct.progress.reach(self.read, self.applied);
     }
 
@@ -252,6 +257,7 @@ impl<S: Source> DirectFeed<'_, S> {
                 self.read = self.read.max(end_lsn);
                 Ok(self.commit(end_lsn))
             }
+            SourceEvent::Origin(_) => Ok(None),
             SourceEvent::Message { lsn, prefix, .. } => {
                 debug!(%lsn, prefix, "logical messages are not forwarded");
                 Ok(None)
@@ -295,6 +301,7 @@ impl<S: Source> DirectFeed<'_, S> {
         match change {
             Change::Row { relation, op } => {
                 if let Some(table) = self.tables.streamed(&relation, lsn, generation, options)? {
+                    self.direct.progress.row(&op);
                     transaction.push(SourceRow::changed(table, lsn, ordinal, op));
                 }
             }
@@ -407,7 +414,8 @@ impl<S: Source> Feed for DirectFeed<'_, S> {
     ) -> Result<(), ApplyError> {
         let is_snapshot = self.checkpoint.state == PipelineState::Snapshot;
         let staging = is_snapshot.then_some(self.checkpoint.generation);
-        rows.push(batch, staging, tally)
+        let limit = self.direct.options.max_row_bytes;
+        rows.push(batch, (staging, limit), tally)
     }
 
     fn skipped(&self, rows: SourceRows, commit: CommitId, order: Order) -> Skipped {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use walferry_core::{Batch, Held, RowEvent, SkippedChange, Target};
-use walferry_schema::envelope::{EnvelopeError, row_image};
-use walferry_schema::{Cell, Lsn, Phase, Position, Row, RowOp};
+use walferry_schema::envelope::{EnvelopeError, large_names, row_image};
+use walferry_schema::{Cell, Lsn, Oversize, Phase, Position, Row, RowOp};
 
 use crate::apply::{ApplyError, Tally};
-use crate::capture::{CaptureError, Table, with_key_of};
+use crate::capture::{CaptureError, Table, oversize, with_key_of};
 use crate::merge::WholeLimits;
 
 /// About what a row takes beside its text.
@@ -118,18 +118,22 @@ impl SourceRows {
         }
     }
 
-    /// Adds the rows to a batch, or to the staging collections of a generation.
+    /// Adds the rows to a batch, or to the staging collections of a generation. Rows above `max_row_bytes` came without
+    /// their large values.
     pub(super) fn push<B: Batch>(
         &self,
         batch: &mut B,
-        staging: Option<u64>,
+        (staging, max_row_bytes): (Option<u64>, usize),
         tally: &mut Tally,
     ) -> Result<(), ApplyError> {
         for row in &self.rows {
+            let oversize = row.oversize(max_row_bytes);
             let target = Target {
                 table: &row.table.relation.name,
                 staging,
                 position: self.at(row.ordinal),
+                committed_at: self.committed_at,
+                oversize: oversize.as_ref(),
             };
             row.push(batch, &target)?;
             tally.row(row.table.index);
@@ -186,7 +190,10 @@ impl SourceRow {
             Some(RowOp::Update { old, new }) => ("update", rows(old.as_ref(), Some(new))),
             Some(RowOp::Delete { old }) => ("delete", rows(Some(old), None)),
         };
-        let change = serde_json::json!({ "op": op, "before": before, "after": after });
+        let mut change = serde_json::json!({ "op": op, "before": before, "after": after });
+        if let Some(oversize) = self.oversize(0) {
+            change["oversize"] = serde_json::json!(oversize.columns);
+        }
         SkippedChange {
             table: self.table.relation.name.clone(),
             ordinal: self.ordinal,
@@ -199,7 +206,7 @@ impl SourceRow {
         let columns = self.table.relation.columns.iter().zip(row.cells());
         let members = columns.filter_map(|(column, cell)| {
             let value = match cell {
-                Cell::Unchanged => return None,
+                Cell::Unchanged | Cell::Large(_) => return None,
                 Cell::Null => serde_json::Value::Null,
                 Cell::Text(text) => String::from_utf8_lossy(text).into(),
             };
@@ -208,13 +215,28 @@ impl SourceRow {
         members.collect()
     }
 
+    /// What counts for the limits of a piece: spooled values take no memory, but room and files.
     fn bytes(&self) -> usize {
-        let text = match &self.op {
-            None => 0,
-            Some(RowOp::Insert { new } | RowOp::Update { new, .. }) => new.text_bytes(),
-            Some(RowOp::Delete { old }) => old.text_bytes(),
+        let row = match &self.op {
+            None => return ROW_BYTES,
+            Some(RowOp::Insert { new } | RowOp::Update { new, .. }) => new,
+            Some(RowOp::Delete { old }) => old,
         };
-        ROW_BYTES + text
+        let large = usize::try_from(row.large_bytes()).unwrap_or(usize::MAX);
+        ROW_BYTES + row.text_bytes() + large
+    }
+
+    /// What the new row lacks for its size; of the old one only the key is needed.
+    fn oversize(&self, max_row_bytes: usize) -> Option<Oversize> {
+        let Some(RowOp::Insert { new } | RowOp::Update { new, .. }) = &self.op else {
+            return None;
+        };
+        Some(Oversize {
+            error: oversize::spooled(new, max_row_bytes)?,
+            columns: large_names(&self.table.relation, new),
+            bytes: new.large_bytes(),
+            ..Oversize::default()
+        })
     }
 
     fn push<B: Batch>(&self, batch: &mut B, target: &Target<'_>) -> Result<(), ApplyError> {

@@ -148,6 +148,7 @@ impl Rig {
             value: has_value.then_some(Bytes::from_static(b"ten bytes.")),
             columns: Bytes::new(),
             unchanged: None,
+            oversize: None,
             old_key: None,
             has_new_key: false,
         };

@@ -6,20 +6,22 @@ use std::time::{Duration, SystemTime};
 
 use walferry_core::{Fault, Tasks};
 use walferry_etl::Mode;
-use walferry_kafka::{KafkaLog, KafkaLogReader};
-use walferry_mongodb::{MongoSink, Policies, Writer};
+use walferry_kafka::{KafkaLog, KafkaLogReader, KafkaRecordReader};
+use walferry_mongodb::{MongoSink, OrderBook, Policies, Writer};
 use walferry_postgres::{ReplicationSource, SlotMonitor};
+use walferry_schema::Modes;
 
-use super::Connect;
+use super::{Connect, Role};
 use crate::apply::GroupLimits;
-use crate::capture::CaptureOptions;
+use crate::capture::{CaptureOptions, ExtraTopics};
 use crate::config::{self, Config, Kafka};
 use crate::merge::WholeLimits;
 
 /// How long an idle position waits for its heartbeat in the log.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long a term lasts at most; half of the log's retention when that is shorter.
-const LONGEST_TERM: Duration = Duration::from_hours(24);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a term lasts at most: half of the time after which a broker forgets a silent producer
+/// (`producer.id.expiration.ms`), or half of the log's retention when that is shorter.
+const LONGEST_TERM: Duration = Duration::from_hours(12);
 
 /// Makes readers of the log and sinks.
 pub(super) struct Downstream {
@@ -54,6 +56,11 @@ impl Connect for Downstream {
 pub(crate) fn source(config: &Config, tasks: &Tasks) -> Result<ReplicationSource, Fault> {
     let mut settings = postgres_settings(config);
     settings.copy_connections = config.source.copy_connections;
+    settings.failover = config.source.failover;
+    let limit = config.source.spool_limit as u64;
+    settings.streaming = config.source.streaming.then_some(limit);
+    settings.max_row_bytes = config.source.max_row_bytes;
+    settings.spool.clone_from(&config.source.spool);
     Ok(ReplicationSource::new(settings, tasks.clone())?)
 }
 
@@ -75,9 +82,21 @@ pub(crate) fn capture_options(config: &Config, kafka: &Kafka) -> CaptureOptions 
         prefix: kafka.prefix.clone(),
         partitions: kafka.partitions,
         tombstones: kafka.tombstones,
-        transaction_topic: kafka.transaction_topic,
+        extra_topics: ExtraTopics {
+            transaction: kafka.transaction_topic,
+            message: kafka.message_topic,
+        },
+        modes: kafka.records.modes,
         longest_term: LONGEST_TERM.min(kafka.retention / 2),
         ..direct_options(config)
+    }
+}
+
+/// The same for the reader of a process with this role.
+pub(super) fn reader_options(config: &Config, kafka: &Kafka, role: Role) -> CaptureOptions {
+    CaptureOptions {
+        is_alone: role == Role::Reader,
+        ..capture_options(config, kafka)
     }
 }
 
@@ -90,8 +109,11 @@ pub(crate) fn direct_options(config: &Config) -> CaptureOptions {
         prefix: config.source.slot.clone(),
         partitions: 1,
         tombstones: false,
-        transaction_topic: false,
+        extra_topics: ExtraTopics::default(),
+        modes: Modes::default(),
+        max_row_bytes: config.source.max_row_bytes,
         heartbeat: HEARTBEAT,
+        is_alone: false,
         longest_term: LONGEST_TERM,
         selects: Arc::new(move |table| tables.mode(table) == Mode::Stream),
         clock: Arc::new(SystemTime::now),
@@ -138,6 +160,13 @@ pub(crate) fn log_reader(config: &Config, kafka: &Kafka) -> KafkaLogReader {
     KafkaLogReader::new(kafka_settings(config, kafka))
 }
 
+/// Reads topics that Debezium writes.
+pub(crate) fn record_reader(config: &Config, kafka: &Kafka) -> Result<KafkaRecordReader, Fault> {
+    let settings = kafka_settings(config, kafka);
+    settings.check()?;
+    Ok(KafkaRecordReader::new(settings))
+}
+
 /// A sink that writes the position of another pipeline of the same databases.
 pub(crate) async fn sink_of(config: &Config, pipeline: &str) -> Result<MongoSink, Fault> {
     let settings = walferry_mongodb::Settings {
@@ -145,6 +174,15 @@ pub(crate) async fn sink_of(config: &Config, pipeline: &str) -> Result<MongoSink
         ..mongodb_settings(config)
     };
     Ok(MongoSink::connect(settings).await?)
+}
+
+/// What is kept beside the position of another pipeline of the same databases.
+pub(crate) async fn orders_of(config: &Config, pipeline: &str) -> Result<OrderBook, Fault> {
+    let settings = walferry_mongodb::Settings {
+        pipeline: pipeline.to_owned(),
+        ..mongodb_settings(config)
+    };
+    Ok(OrderBook::connect(settings).await?)
 }
 
 /// What the batch load and the sink write with alike.
@@ -162,6 +200,7 @@ pub(crate) fn mongodb_settings(config: &Config) -> walferry_mongodb::Settings {
             config::Microseconds::Keep => walferry_mongodb::Microseconds::Keep,
         },
     };
+    settings.parks = to.on_poison == config::OnPoison::Park;
     settings
 }
 
@@ -185,4 +224,24 @@ pub(crate) fn kafka_settings(config: &Config, kafka: &Kafka) -> walferry_kafka::
 
 fn properties(properties: &config::Properties) -> BTreeMap<String, String> {
     properties.0.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn only_a_lone_reader_has_a_heartbeat_each_time() {
+        let text = "[source]\nurl = \"postgres://h/d\"\nslot = \"s\"\npublication = \"p\"\n\
+                    [kafka]\nbrokers = \"h:1\"\nprefix = \"p\"\n\
+                    [sink]\nurl = \"mongodb://h\"\ndatabase = \"d\"\n\
+                    [[table]]\nname = \"public.*\"\nmode = \"stream\"\n";
+        let config = Config::parse(Path::new("walferry.toml"), text, []).unwrap();
+        let kafka = config.kafka.as_ref().unwrap();
+        let is_alone = |role| reader_options(&config, kafka, role).is_alone;
+        assert!(is_alone(Role::Reader));
+        assert!(!is_alone(Role::Both));
+    }
 }

@@ -12,16 +12,20 @@ use walferry_schema::{CommitId, Lsn};
 
 use super::lag::{Mark, Marks};
 use super::{
-    Bucket, Latency, OrderStatus, ReaderStatus, Reloaded, SinkStatus, SkipStatus, SkippedStatus,
-    SourceStatus, State, Status, TableStatus, Trouble, unix_seconds,
+    Bucket, DriftedStatus, Latency, OrderStatus, ParkedStatus, ReaderStatus, Reloaded, SinkStatus,
+    SkipStatus, SkippedStatus, SourceStatus, State, Status, TableStatus, Trouble, unix_seconds,
 };
 use crate::apply::{ApplyStatus, Histogram};
 use crate::capture::{CaptureStatus, ReaderStage};
+use crate::pipeline::connect::HEARTBEAT;
 
 /// Samples that a rate is taken from; one each second.
 const SAMPLES: usize = 6;
 /// How long Kafka may acknowledge nothing before it is shown as an outage.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// After so many heartbeats that did not come a lone sink takes its reader to be gone.
+const READER_GONE: Duration = HEARTBEAT.saturating_mul(4);
 
 /// The parts of a process, and what each shows.
 pub struct Parts {
@@ -37,7 +41,7 @@ pub struct Parts {
     pub sink: Option<watch::Receiver<ApplyStatus>>,
     /// How records flow into Kafka; none without a reader or without Kafka.
     pub log: Option<Arc<Flow>>,
-    /// The last error that a part is tried again after.
+    /// The last error that a part is tried again after, or lost the pipeline with.
     pub trouble: watch::Receiver<Option<Trouble>>,
     /// What came of reading the configuration again.
     pub reloaded: watch::Receiver<Option<Reloaded>>,
@@ -152,6 +156,8 @@ impl Board {
             paused: orders.paused,
             skips: orders.skips,
             skipped: orders.skipped,
+            drifted: orders.drifted,
+            dead_letters: orders.dead_letters,
             reloaded: self.parts.reloaded.borrow().clone(),
         }
     }
@@ -169,6 +175,9 @@ impl Board {
         let is_applying = sink.as_ref().is_none_or(|sink| sink.is_applying);
         let is_paused = sink.as_ref().is_some_and(|it| it.orders.pause.is_some());
         let pipeline = sink.and_then(|sink| sink.state);
+        if self.is_fenced() {
+            return State::Fenced;
+        }
         if self.is_failing() || self.outage().is_some() {
             return State::Retrying;
         }
@@ -199,7 +208,14 @@ impl Board {
                 .to_owned(),
             attempts: 1,
             at: unix_seconds(),
+            is_fenced: false,
         })
+    }
+
+    /// Whether another process has the pipeline.
+    fn is_fenced(&self) -> bool {
+        let trouble = self.parts.trouble.borrow();
+        trouble.as_ref().is_some_and(|it| it.is_fenced)
     }
 
     /// Whether a part has failed so lately that nothing says it works again.
@@ -249,8 +265,18 @@ impl Board {
                 lsn: it.end_lsn,
                 committed_at: it.committed_at,
             }),
+            silence: self.silence(),
             has_kafka: self.parts.has_kafka,
         }
+    }
+
+    /// How long nothing has come to a lone sink, when that is longer than its reader would be silent.
+    fn silence(&self) -> Option<Duration> {
+        if self.parts.reader.is_some() || self.state() != State::Live {
+            return None;
+        }
+        let silence = self.applied()?.quiet_since?.elapsed();
+        (silence >= READER_GONE).then_some(silence)
     }
 
     /// How far the source's log was; none when it could not be measured last time.
@@ -293,7 +319,10 @@ fn reader_status(status: &CaptureStatus, changes_per_second: f64) -> ReaderStatu
         confirmed_lsn: read.confirmed_lsn,
         transactions: read.transactions,
         changes: read.changes,
+        oversize_rows: read.oversize_rows,
         changes_per_second,
+        spooled_transactions: read.spooled.map(|it| it.transactions),
+        spooled_bytes: read.spooled.map(|it| it.bytes),
     }
 }
 
@@ -310,6 +339,8 @@ fn sink_status(status: &ApplyStatus, rows_per_second: f64) -> SinkStatus {
         rows_per_second,
         groups: status.groups,
         repaired: status.repaired,
+        parked: status.parked,
+        dropped: status.dropped,
         latency: latency(&status.latency),
         tables: tables.collect(),
     }
@@ -321,6 +352,8 @@ struct Asked {
     paused: Option<OrderStatus>,
     skips: Vec<SkipStatus>,
     skipped: Vec<SkippedStatus>,
+    drifted: Vec<DriftedStatus>,
+    dead_letters: Vec<ParkedStatus>,
 }
 
 fn orders(status: &ApplyStatus) -> Asked {
@@ -334,6 +367,24 @@ fn orders(status: &ApplyStatus) -> Asked {
             .map(|(commit, asked)| SkipStatus {
                 commit: commit.to_string(),
                 order: order(asked),
+            })
+            .collect(),
+        drifted: orders
+            .drifted
+            .iter()
+            .map(|it| DriftedStatus {
+                table: it.table.to_string(),
+                since: it.since.div_euclid(1_000),
+                differences: it.differences.clone(),
+            })
+            .collect(),
+        dead_letters: orders
+            .parked
+            .iter()
+            .map(|it| ParkedStatus {
+                table: it.table.clone(),
+                letters: it.letters,
+                since: it.since.div_euclid(1_000),
             })
             .collect(),
         skipped: orders

@@ -11,7 +11,8 @@ const NOTICEABLE: Duration = Duration::from_secs(2);
 /// How far MongoDB is behind PostgreSQL.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lag {
-    /// How long the oldest change that is not visible yet has waited at most; none when it cannot be known.
+    /// How long the oldest change that is not visible yet has waited at most; none when it cannot be known, as by a lone
+    /// sink that hears of its reader.
     pub seconds: Option<f64>,
     /// WAL that is not applied yet, in bytes; none when it cannot be known.
     pub bytes: Option<u64>,
@@ -50,6 +51,8 @@ pub(super) struct Marks {
     pub(super) sink: Option<Mark>,
     /// Whether a full group waits for the one that is being written.
     pub(super) is_sink_full: bool,
+    /// How long a lone sink has heard nothing of its reader, when that is too long.
+    pub(super) silence: Option<Duration>,
     pub(super) has_kafka: bool,
 }
 
@@ -107,7 +110,9 @@ impl Marks {
         if self.is_caught_up() == Some(true) {
             return Some(Duration::ZERO);
         }
-        self.reader?;
+        if self.reader.is_none() {
+            return self.silence;
+        }
         let last = self.sink.or(self.reader).and_then(|it| it.committed_at);
         let last = last.and_then(|at| u64::try_from(at).ok());
         let last = last.map(|at| SystemTime::UNIX_EPOCH + Duration::from_micros(at));
@@ -119,6 +124,9 @@ impl Marks {
 
     /// The stage with the most before it. Without Kafka a sink that is full keeps the reader from reading.
     fn guilty(&self, lag: &Lag) -> Option<Stage> {
+        if self.silence.is_some() {
+            return Some(Stage::Reader);
+        }
         if self.is_sink_full && (!self.has_kafka || self.reader.is_none()) {
             return Some(Stage::Sink);
         }
@@ -170,6 +178,7 @@ mod tests {
             confirmed_lsn: Lsn(500),
             sink: Some(mark(500, 10)),
             is_sink_full: false,
+            silence: None,
             has_kafka: true,
         }
     }
@@ -234,6 +243,22 @@ mod tests {
             ..Marks::default()
         };
         assert_eq!(starting.lag(at(1_000), None), Lag::default());
+    }
+
+    #[test]
+    fn a_lone_sink_that_hears_nothing_waits_for_its_reader_ever_longer() {
+        let alone = |silence| Marks {
+            sink: Some(mark(500, 10)),
+            silence: Some(Duration::from_secs(silence)),
+            has_kafka: true,
+            ..Marks::default()
+        };
+        for seconds in [20, 3_600] {
+            let lag = alone(seconds).lag(at(1_000), None);
+            let expected = Duration::from_secs(seconds).as_secs_f64();
+            assert_eq!(lag.seconds, Some(expected));
+            assert_eq!(lag.stage, Some(Stage::Reader));
+        }
     }
 
     #[test]

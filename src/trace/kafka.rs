@@ -36,16 +36,25 @@ pub(super) async fn row(
     let mut tables = position.checkpoint.tables.iter();
     let spec = tables.find(|it| it.name == *table);
     let spec = spec.ok_or_else(|| TraceError::NotInGeneration(table.clone()))?;
-    let name = PartitionOffset {
-        topic: spec.topic.clone(),
-        partition: partition_of(Some(&record_key), spec.partitions),
-    };
-    let (found, looked_to) = Box::pin(newest_of(&mut log, &name, &record_key)).await?;
-    let (topic, partition) = (&name.topic, name.partition);
-    let Some(found) = found else {
+    let topic = &spec.topic;
+    let mut looked = Vec::new();
+    let mut newest = None;
+    for partition in partitions(key, &record_key, spec.partitions) {
+        let name = PartitionOffset {
+            topic: topic.clone(),
+            partition,
+        };
+        let (found, looked_to) = Box::pin(newest_of(&mut log, &name, &record_key)).await?;
+        newest = found.map(|found| (found, partition));
+        if newest.is_some() {
+            break;
+        }
+        looked.push(format!("partition {partition} from offset {looked_to} on"));
+    }
+    let Some((found, partition)) = newest else {
         return Ok(journey.unknown(format!(
-            "{topic}, partition {partition} has no record of this key from offset {looked_to} on, the oldest that was \
-             looked at"
+            "{topic} has no record of this key in {}, the oldest that was looked at",
+            looked.join(", ")
         )));
     };
     match found.stamp.phase {
@@ -62,6 +71,15 @@ pub(super) async fn row(
             Ok(Box::pin(follow(asking, &mut log, journey, commit_lsn)).await?)
         }
     }
+}
+
+/// The partitions where a key may be: with a schema, it is the whole that is hashed, of which only the payload is known.
+fn partitions(key: &Key, record_key: &[u8], count: i32) -> std::ops::Range<i32> {
+    if key.has_schema() {
+        return 0..count;
+    }
+    let partition = partition_of(Some(record_key), count);
+    partition..partition + 1
 }
 
 async fn follow(

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use walferry_core::Tasks;
 use walferry_etl::{Candidate, Mode, PlanError};
-use walferry_schema::{Field, Image, Relation, Row, TableName, Value, envelope};
+use walferry_schema::{Field, Image, Modes, Relation, Row, SchemaMode, TableName, Value, envelope};
 
 use super::TraceError;
 use crate::config::Config;
@@ -15,6 +15,7 @@ pub(super) struct Key {
     relation: Relation,
     /// By column; none outside the key.
     texts: Vec<Option<String>>,
+    modes: Modes,
 }
 
 // === impl Key ===
@@ -35,10 +36,12 @@ impl Key {
             return Err(TraceError::NotStreamed(table.name.clone()));
         }
         let described = Box::pin(preparation.describe(&table.name, true)).await?;
-        Self::new(described.relation().as_ref().clone(), values)
+        let modes = config.kafka.as_ref().map(|kafka| kafka.records.modes);
+        let relation = described.relation().as_ref().clone();
+        Self::new(relation, modes.unwrap_or_default(), values)
     }
 
-    fn new(relation: Relation, values: &[String]) -> Result<Self, TraceError> {
+    fn new(relation: Relation, modes: Modes, values: &[String]) -> Result<Self, TraceError> {
         let key = relation.key_columns();
         let columns = || key.iter().map(|&it| relation.columns[it].name.to_string());
         let values = match values {
@@ -69,7 +72,7 @@ impl Key {
         let mut texts = vec![None; relation.columns.len()];
         for (&index, value) in key.iter().zip(values) {
             let column = &relation.columns[index];
-            if Value::from_text(column.kind, value.as_bytes()).is_err() {
+            if Value::from_text(&column.kind, value.as_bytes()).is_err() {
                 return Err(TraceError::KeyValue {
                     table: relation.name.clone(),
                     column: column.name.to_string(),
@@ -79,18 +82,27 @@ impl Key {
             }
             texts[index] = Some(value);
         }
-        Ok(Self { relation, texts })
+        Ok(Self {
+            relation,
+            texts,
+            modes,
+        })
     }
 
     pub(super) fn table(&self) -> &TableName {
         &self.relation.name
     }
 
-    /// The key of the row's records.
+    /// Whether the key stands beside its schema.
+    pub(super) fn has_schema(&self) -> bool {
+        self.modes.schemas != SchemaMode::None
+    }
+
+    /// The key of the row's records, as the configuration has them now, without its schema.
     pub(super) fn record_key(&self) -> Vec<u8> {
         let texts: Vec<_> = self.texts.iter().map(Option::as_deref).collect();
         let (mut key, row) = (Vec::new(), Row::from_texts(&texts));
-        let written = envelope::write_key(&mut key, &self.relation, &row);
+        let written = envelope::write_key(&mut key, &self.relation, self.modes, &row);
         written.expect("the values fit their types");
         key
     }
@@ -100,9 +112,8 @@ impl Key {
         let columns = &self.relation.columns;
         let fields = columns.iter().zip(&self.texts);
         let fields = fields.map(|(column, text)| match text {
-            Some(text) => {
-                Value::from_text(column.kind, text.as_bytes()).map_or(Field::Absent, Field::Present)
-            }
+            Some(text) => Value::from_text(&column.kind, text.as_bytes())
+                .map_or(Field::Absent, Field::Present),
             None => Field::Absent,
         });
         Image {
@@ -147,7 +158,7 @@ mod tests {
             .into(),
         };
         let values: Vec<_> = values.iter().map(ToString::to_string).collect();
-        Key::new(relation, &values)
+        Key::new(relation, Modes::default(), &values)
     }
 
     #[test]

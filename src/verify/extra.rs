@@ -68,10 +68,10 @@ async fn documents(
             break;
         };
         if is_extra(hash(&id)) {
-            let (table, id) = (name.clone(), show_id(&id));
             found.push(Difference {
-                table,
-                id,
+                table: name.clone(),
+                parked: reading.is_parked(name, &id),
+                id: show_id(&id),
                 kind: DifferenceKind::Extra,
             });
         }

@@ -1,5 +1,6 @@
 //! The rows of a table as documents, range by range, and what MongoDB holds under their keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use walferry_core::{Fault, Tasks};
@@ -24,6 +25,8 @@ pub(super) struct Reading {
     pub(super) snapshot: Snapshot,
     pub(super) loader: Loader,
     pub(super) book: OrderBook,
+    /// The rows that have dead letters: tables, as `schema.table`, and `_id`s.
+    pub(super) parked: Arc<BTreeSet<(String, Vec<u8>)>>,
     /// When the comparison began, by MongoDB's clock in milliseconds since 1970.
     pub(super) since: i64,
     pub(super) tasks: Tasks,
@@ -36,6 +39,8 @@ pub(super) struct Compared {
     pub(super) rows: u64,
     pub(super) different: u64,
     pub(super) missing: u64,
+    /// Of these two, those that have dead letters.
+    pub(super) parked: u64,
     pub(super) examples: Vec<Difference>,
 }
 
@@ -60,6 +65,11 @@ impl Reading {
                 0
             }
         }
+    }
+
+    /// Whether a row has dead letters.
+    pub(super) fn is_parked(&self, table: &TableName, id: &[u8]) -> bool {
+        !self.parked.is_empty() && self.parked.contains(&(table.to_string(), id.to_vec()))
     }
 
     /// Compares every row of a table; shows up to `room` differences.
@@ -147,10 +157,16 @@ impl Reading {
                     kinds
                 }
             };
+            let is_parked = !kinds.is_empty() && self.is_parked(name(table), id);
+            compared.parked += u64::from(is_parked);
             for kind in kinds {
                 if compared.examples.len() < room {
-                    let (table, id) = (name(table).clone(), show_id(id));
-                    compared.examples.push(Difference { table, id, kind });
+                    compared.examples.push(Difference {
+                        table: name(table).clone(),
+                        id: show_id(id),
+                        parked: is_parked,
+                        kind,
+                    });
                 }
             }
         }
@@ -165,6 +181,7 @@ impl Compared {
         self.rows += other.rows;
         self.different += other.different;
         self.missing += other.missing;
+        self.parked += other.parked;
         self.examples.extend(other.examples);
         self.examples.truncate(room);
         self

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use walferry_harness::{
-    Database, Kafka, Stack, eventually, free_port, fresh_directory, project_root,
+    Database, Kafka, Process, Signal, Stack, eventually, free_port, fresh_directory, project_root,
 };
 
-use crate::daemon::{PATIENCE, Pipeline};
+use crate::daemon::{PATIENCE, Pipeline, Route};
 
 /// Debian's name for Chromium.
 const BROWSER: &str = "chromium";
@@ -196,10 +196,7 @@ async fn a_daemon_says_what_it_does_to_people_to_scripts_and_to_prometheus() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_the_pipeline_in_a_browser() {
-    if Command::new(BROWSER).arg("--version").output().is_err() {
-        let is_ci = std::env::var_os("CI").is_some();
-        assert!(!is_ci, "{BROWSER} is missing: `make test` installs it");
-        eprintln!("skipped: {BROWSER} is not installed");
+    if !has_browser() {
         return;
     }
     let (pipeline, port) = listening("page").await;
@@ -224,6 +221,16 @@ async fn the_page_shows_the_pipeline_in_a_browser() {
     assert!(daemon.stop().await.success());
 }
 
+fn has_browser() -> bool {
+    let is_here = Command::new(BROWSER).arg("--version").output().is_ok();
+    if !is_here {
+        let is_ci = std::env::var_os("CI").is_some();
+        assert!(!is_ci, "{BROWSER} is missing: `make test` installs it");
+        eprintln!("skipped: {BROWSER} is not installed");
+    }
+    is_here
+}
+
 /// The document that a browser has made of the page, its script and the status after a few seconds.
 async fn in_browser(port: u16) -> String {
     let profile = tempfile::tempdir().unwrap();
@@ -239,6 +246,53 @@ async fn in_browser(port: u16) -> String {
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("http://127.0.0.1:{port}/"));
     crate::site::said(browser).await.out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_sink_whose_reader_is_gone_says_so_until_it_is_back() {
+    if Route::chosen() == Route::Direct {
+        return;
+    }
+    let (pipeline, port) = listening("readerless").await;
+    let reader = || {
+        let mut reader = pipeline.command(&["run", "--role", "reader"]);
+        reader.env("WALFERRY__ADMIN__LISTEN", "127.0.0.1:0");
+        let log = pipeline.config().with_file_name("reader.log");
+        Process::spawn(&reader, &log).unwrap()
+    };
+    let first = reader();
+    let sink = pipeline.spawn("sink.log", &["run", "--role", "sink"]);
+    let insert = "insert into t select coalesce(max(id), 0) + 1, 'x' from t";
+    pipeline.sql.batch_execute(insert).await.unwrap();
+    pipeline.equal(&["t"]).await;
+    first.kill();
+    let lags = async |stage: Value, least: f64| {
+        let attempt = async || match status(port).await? {
+            status if status["lag"]["stage"] != stage => Err(status.to_string()),
+            status if status["lag"]["seconds"].as_f64().unwrap_or(0.0) < least => {
+                Err(status.to_string())
+            }
+            status => Ok(status["lag"]["seconds"].as_f64()),
+        };
+        eventually(PATIENCE, "the lag", attempt).await.unwrap()
+    };
+    let at_first = lags("reader".into(), 20.0).await.unwrap();
+    lags("reader".into(), at_first + 1.0).await;
+    let people = said(&pipeline, &["status"]).await;
+    assert_eq!(people.code, Some(0), "{}", people.err);
+    for part in ["; the reader is what is waited for", "nothing comes"] {
+        assert!(people.out.contains(part), "{part} in {}", people.out);
+    }
+    if has_browser() {
+        let shown = in_browser(port).await;
+        assert!(shown.contains("not even a heartbeat"), "{shown}");
+    }
+    let second = reader();
+    assert_eq!(lags(Value::Null, 0.0).await, None);
+    for process in [second, sink] {
+        let ended = process.stop(Signal::TERM, PATIENCE).await.unwrap();
+        assert!(ended.success(), "{}", process.log_tail());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,13 +370,10 @@ async fn the_service_manager_hears_of_the_start_the_state_and_the_stop() {
     let mut command = pipeline.command(&["run"]);
     command.env("NOTIFY_SOCKET", &path);
     let log = directory.path().join("walferry.log");
-    let daemon = walferry_harness::Process::spawn(&command, &log).unwrap();
+    let daemon = Process::spawn(&command, &log).unwrap();
     let (socket, told) = crate::reload::told_until(socket, "STATUS=live").await;
     assert_eq!(told[0], "READY=1");
-    daemon
-        .stop(walferry_harness::Signal::TERM, PATIENCE)
-        .await
-        .unwrap();
+    daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
     let mut buffer = [0; 1_000];
     let length = socket.recv(&mut buffer).unwrap();
     assert_eq!(
@@ -388,7 +439,7 @@ async fn whoever_watches_outlives_a_daemon_that_restarts_and_hears_of_it_once() 
     let daemon = pipeline.start();
     let said = says(": live, up ").await;
     assert!(!said.contains(&nobody), "{said}");
-    let ended = watcher.stop(walferry_harness::Signal::INT, PATIENCE).await;
+    let ended = watcher.stop(Signal::INT, PATIENCE).await;
     assert_eq!(ended.unwrap().code(), Some(0));
     assert!(daemon.stop().await.success());
 }

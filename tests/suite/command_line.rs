@@ -13,6 +13,8 @@ async fn the_help_of_every_command_reads_as_documentation() {
         "trace",
         "backfill",
         "verify",
+        "fidelity",
+        "preview",
         "status",
         "top",
         "config",
@@ -234,9 +236,9 @@ async fn a_server_that_is_not_there_is_exit_code_1_with_its_cause_and_no_secret(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_stops_a_load_that_waits_and_leaves_nothing() {
-    let waiting = Waiting::new("stopped").await;
+    let waiting = Waiting::new("stopped", &["backfill"]).await;
     let status = waiting
-        .load
+        .process
         .stop(Signal::TERM, Duration::from_secs(20))
         .await;
     assert_eq!(status.unwrap().code(), Some(1));
@@ -244,41 +246,62 @@ async fn a_signal_stops_a_load_that_waits_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signal_stops_what_looks_at_a_table_that_is_locked() {
+    for (name, arguments) in [
+        ("looking", &["fidelity"][..]),
+        ("peeping", &["preview", "t"]),
+    ] {
+        let waiting = Waiting::new(name, arguments).await;
+        let log = waiting.process.log().to_owned();
+        let status = waiting
+            .process
+            .stop(Signal::TERM, Duration::from_secs(20))
+            .await;
+        assert_eq!(status.unwrap().code(), Some(1));
+        let log = std::fs::read_to_string(log).unwrap();
+        assert!(
+            log.contains("stopped before everything was looked at"),
+            "{log}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_leaves_at_once() {
-    let waiting = Waiting::new("twice").await;
+    let waiting = Waiting::new("twice", &["backfill"]).await;
     let patience = Duration::from_secs(20);
     walferry_harness::eventually(patience, "the load to leave", async || {
-        waiting.load.signal(Signal::TERM);
-        waiting.load.status().map(drop).ok_or("still there")
+        waiting.process.signal(Signal::TERM);
+        waiting.process.status().map(drop).ok_or("still there")
     })
     .await
     .unwrap();
-    assert_eq!(waiting.load.status().unwrap().code(), Some(130));
+    assert_eq!(waiting.process.status().unwrap().code(), Some(130));
 }
 
-/// A load that waits for a lock on its table.
+/// A command that waits for a lock on its table.
 struct Waiting {
     site: Site,
-    load: Process,
+    process: Process,
     _holder: tokio_postgres::Client,
     _directory: tempfile::TempDir,
 }
 
 impl Waiting {
-    async fn new(name: &str) -> Self {
+    async fn new(name: &str, arguments: &[&str]) -> Self {
         let table = "create table t (id int primary key)";
         let site = Site::new(name, table, &[("public.*", "batch")]).await;
         let holder = site.database.sql().await.unwrap();
         let lock = "begin; lock table t in access exclusive mode";
         holder.batch_execute(lock).await.unwrap();
         let mut command = binary();
-        command.args(["backfill", "--config"]).arg(site.config());
+        command.args(arguments).arg("--config").arg(site.config());
         let directory = tempfile::tempdir().unwrap();
-        let load = Process::spawn(&command, &directory.path().join("log")).unwrap();
+        let process = Process::spawn(&command, &directory.path().join("log")).unwrap();
         let waits = "select from pg_locks l join pg_database d on d.oid = l.database
                      where not l.granted and d.datname = current_database()";
         let patience = Duration::from_secs(30);
-        walferry_harness::eventually(patience, "the load to wait", async || {
+        walferry_harness::eventually(patience, "the command to wait", async || {
             let waiting = site.sql.query(waits, &[]).await.unwrap();
             if waiting.is_empty() {
                 Err("nobody waits")
@@ -290,7 +313,7 @@ impl Waiting {
         .unwrap();
         Self {
             site,
-            load,
+            process,
             _holder: holder,
             _directory: directory,
         }

@@ -113,6 +113,13 @@ impl Pipeline {
         }
     }
 
+    /// Has a change that MongoDB cannot take end the daemon.
+    pub(crate) fn stop_on_poison(&self) {
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        let stopping = config.replace("[sink]\n", "[sink]\non_poison = \"stop\"\n");
+        std::fs::write(self.config(), stopping).unwrap();
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.directory.path().join("walferry.toml")
     }

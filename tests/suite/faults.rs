@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use walferry_harness::{Signal, eventually};
+use walferry_harness::{Process, Signal, eventually};
 
 use crate::daemon::{Daemon, PATIENCE, Pipeline, Route};
+use crate::reload::told_until;
 
 const SCHEMA: &str = "create table t (id int primary key, v text)";
 
@@ -236,7 +237,12 @@ async fn of_two_lone_sinks_the_newcomer_wins_and_the_old_one_exits_with_its_own_
     }
     let pipeline = Pipeline::new("lone", SCHEMA, "public.*").await;
     let reader = pipeline.spawn("reader.log", &["run", "--role", "reader"]);
-    let old = pipeline.spawn("old.log", &["run", "--role", "sink"]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let mut old = pipeline.command(&["run", "--role", "sink"]);
+    old.env("NOTIFY_SOCKET", &path);
+    let old = Process::spawn(&old, &directory.path().join("old.log")).unwrap();
     let insert = "insert into t select coalesce(max(id), 0) + 1, 'x' from t";
     pipeline.sql.batch_execute(insert).await.unwrap();
     pipeline.equal(&["t"]).await;
@@ -249,6 +255,8 @@ async fn of_two_lone_sinks_the_newcomer_wins_and_the_old_one_exits_with_its_own_
     pipeline.sql.batch_execute(insert).await.unwrap();
     let fenced = old.wait(PATIENCE).await.unwrap();
     assert_eq!(fenced.code(), Some(4));
+    let (_socket, told) = told_until(socket, "STOPPING=1").await;
+    assert_eq!(told[told.len() - 2], "STATUS=fenced", "{told:?}");
     pipeline.equal(&["t"]).await;
     for process in [reader, new] {
         assert!(

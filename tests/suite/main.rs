@@ -6,15 +6,25 @@
     reason = "a test fails by panicking"
 )]
 
+mod acls;
 mod admin;
 mod backfill;
 mod check;
 mod command_line;
 mod daemon;
+mod ddl;
+mod dead_letters;
+mod debezium;
 mod deployment;
 mod faults;
+mod fidelity;
 mod first_contact;
+mod giant;
 mod grants;
+mod incumbents;
+mod large;
+mod messages;
+mod operations;
 mod oracle;
 mod orders;
 mod reliability;
@@ -29,5 +39,6 @@ mod top;
 mod torture;
 mod trace;
 mod traces;
+mod types;
 mod verify;
 mod workload;

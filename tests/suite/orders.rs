@@ -15,12 +15,13 @@ async fn said(pipeline: &Pipeline, arguments: &[&str]) -> (Option<i32>, String) 
 }
 
 async fn json(pipeline: &Pipeline, arguments: &[&str]) -> Value {
-    let (_, text) = said(pipeline, &[arguments, &["--json"]].concat()).await;
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    let command = pipeline.command(&[arguments, &["--json"]].concat());
+    let said = crate::site::said(command).await;
+    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))
 }
 
 /// The transaction that the sink's last error offers to pass over.
-fn named(log: &str) -> String {
+pub(crate) fn named(log: &str) -> String {
     let offered = log.rsplit_once("walferry skip --commit ").expect(log).1;
     if let Some(named) = offered.strip_prefix("GENERATION/LSN") {
         // The error names it before: `at 1731888000/16/B374D848`.
@@ -50,6 +51,7 @@ async fn ended(daemon: Daemon) -> Option<i32> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_mongodb_refuses_is_passed_over_by_name_kept_and_settled_by_verify() {
     let pipeline = Pipeline::new("skip", SCHEMA, "public.*").await;
+    pipeline.stop_on_poison();
     let daemon = pipeline.start();
     let sql = async |text| pipeline.sql.batch_execute(text).await.unwrap();
     sql("insert into t values (1, 'a')").await;

@@ -161,7 +161,7 @@ impl Pipeline {
     }
 
     /// Waits for one document.
-    async fn one(&self, id: i32) {
+    pub(crate) async fn one(&self, id: i32) {
         let documents = self.mongo.collection::<bson::Document>("t");
         let is_there = async || {
             let found = documents.find_one(bson::doc! { "_id": id }).await;

@@ -1,13 +1,11 @@
 //! The retail system, the engine's first user.
 
-use std::time::Duration;
-
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
+use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
-use crate::daemon::{Pipeline, Route};
+use crate::daemon::{PATIENCE, Pipeline, Route};
 
 const STREAMED: [&str; 3] = ["transactions", "transactiondetails", "inventory"];
 const PATTERN: &str = "public.{transactions,transactiondetails,inventory}";
@@ -91,7 +89,7 @@ async fn one_sale_of_two_products_is_five_records_of_one_transaction_and_the_rig
 
 impl Pipeline {
     /// The values of all stream records (not those of the snapshot) on the tables' topics.
-    fn records_of_stream(&self, tables: &[&str]) -> Vec<Value> {
+    pub(crate) fn records_of_stream(&self, tables: &[&str]) -> Vec<Value> {
         let topics = tables
             .iter()
             .map(|table| format!("{}.public.{table}", self.database.name));
@@ -99,8 +97,25 @@ impl Pipeline {
         records.filter(|value| value["op"] != "r").collect()
     }
 
-    /// The values of all records on a topic's one partition.
-    fn values_of(&self, topic: &str) -> Vec<Value> {
+    /// The values of all records on a topic's one partition, tombstones left out.
+    pub(crate) fn values_of(&self, topic: &str) -> Vec<Value> {
+        let messages = self.messages_of(topic).into_iter();
+        let value =
+            |message: OwnedMessage| Some(serde_json::from_slice(message.payload()?).unwrap());
+        messages.filter_map(value).collect()
+    }
+
+    /// All records on a topic's one partition.
+    pub(crate) fn messages_of(&self, topic: &str) -> Vec<OwnedMessage> {
+        self.messages_where(topic, |_| true)
+    }
+
+    /// Those that a condition holds for.
+    pub(crate) fn messages_where(
+        &self,
+        topic: &str,
+        is_wanted: impl Fn(&OwnedMessage) -> bool,
+    ) -> Vec<OwnedMessage> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.database.brokers)
             .set("group.id", "test")
@@ -112,11 +127,11 @@ impl Pipeline {
             .add_partition_offset(topic, 0, Offset::Beginning)
             .unwrap();
         consumer.assign(&assignment).unwrap();
-        let mut values = Vec::new();
+        let mut messages = Vec::new();
         // Ends at the partition's end, which is an error of its own.
-        while let Some(Ok(message)) = consumer.poll(Duration::from_secs(10)) {
-            values.push(serde_json::from_slice(message.payload().unwrap()).unwrap());
+        while let Some(Ok(message)) = consumer.poll(PATIENCE) {
+            messages.extend(Some(message.detach()).filter(&is_wanted));
         }
-        values
+        messages
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Site {
 }
 
 /// What a command said.
+#[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,

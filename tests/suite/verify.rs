@@ -25,7 +25,7 @@ async fn equal_sides_are_exit_code_0() {
     let site = loaded("equal").await;
     let (code, report) = site.json(&["verify"]).await;
     assert_eq!(code, Some(0), "{report}");
-    let table = |name: &str, rows: u64| json!({ "table": name, "rows": rows, "documents": rows, "different": 0, "missing": 0, "extra": 0, "error": null });
+    let table = |name: &str, rows: u64| json!({ "table": name, "rows": rows, "documents": rows, "different": 0, "missing": 0, "extra": 0, "parked": 0, "error": null });
     assert_eq!(
         report["tables"],
         json!([table("public.lines", 3_000), table("public.streamed", 1)])
@@ -58,7 +58,7 @@ async fn a_changed_a_missing_and_an_extra_document_are_found() {
     let (code, report) = site.json(&["verify"]).await;
     assert_eq!(code, Some(3), "{report}");
     let table = json!({
-        "table": "public.lines", "rows": 3_000, "documents": 3_000, "different": 2, "missing": 1, "extra": 1, "error": null
+        "table": "public.lines", "rows": 3_000, "documents": 3_000, "different": 2, "missing": 1, "extra": 1, "parked": 0, "error": null
     });
     assert_eq!(report["tables"][0], table);
     let examples = report["examples"].as_array().unwrap();

@@ -11,6 +11,7 @@ mod finding;
 mod log;
 mod log_reader;
 mod orders;
+mod record_reader;
 mod sink;
 mod source;
 mod tasks;
@@ -20,9 +21,13 @@ pub use fault::{Class, Classify, Fault};
 pub use finding::{Finding, Verdict};
 pub use log::{Accepted, Log, LogEntry, LogTail, Pace, Record, TopicSpec};
 pub use log_reader::{Bounds, LogReader, Partition, RowRecord};
-pub use orders::{Order, Orders, Skipped, SkippedChange, Unverified};
+pub use orders::{
+    Drifted, LetterAction, LetterChoice, LetterOrder, Order, Orders, ParkedTable, Skipped,
+    SkippedChange, Unverified,
+};
+pub use record_reader::{ForeignRecord, RecordReader};
 pub use sink::{Applied, Batch, OrderReader, RowEvent, Sink, Target};
 pub use source::{
-    SlotState, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable,
+    SlotState, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState, SourceTable, Spooled,
 };
 pub use tasks::Tasks;

@@ -34,6 +34,15 @@ pub trait Log: Send {
     /// Poison when the record is larger than the log takes; transient when the term has failed.
     fn send_row(&mut self, entry: u64, record: &Record<'_>) -> Result<Accepted, Fault>;
 
+    /// Whether the log takes a record of this size.
+    ///
+    /// # Errors
+    /// Poison when the record is larger than the log takes.
+    fn check_row(&self, record: &Record<'_>) -> Result<(), Fault>;
+
+    /// The largest record that a topic takes, as far as that is known: [`Record::bytes`].
+    fn largest_record_bytes(&self, topic: &TopicSpec) -> usize;
+
     /// Sends a commit log record as part of an entry, without waiting.
     ///
     /// # Errors
@@ -104,6 +113,21 @@ pub struct Record<'a> {
     pub timestamp: i64,
     /// Header names and values.
     pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// How long a header's lengths are at most on the wire.
+const HEADER_OVERHEAD_BYTES: usize = 10;
+
+// === impl Record ===
+
+impl Record<'_> {
+    /// How large it is: key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD_BYTES);
+        let payload = self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len);
+        payload + headers.sum::<usize>()
+    }
 }
 
 /// What became of a record that was sent.

@@ -112,6 +112,8 @@ pub struct RowRecord {
     pub columns: Bytes,
     /// The bytes of the header [`walferry_schema::header::UNCHANGED`].
     pub unchanged: Option<Bytes>,
+    /// The bytes of the header [`walferry_schema::header::OVERSIZE`].
+    pub oversize: Option<Bytes>,
     /// The bytes of the header [`walferry_schema::header::OLD_KEY`].
     pub old_key: Option<Bytes>,
     /// Whether the record has the header [`walferry_schema::header::NEW_KEY`].

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use walferry_schema::{CommitId, TableName};
 
 /// Everything that is asked of a pipeline.
@@ -13,10 +14,71 @@ pub struct Orders {
     pub skips: BTreeMap<CommitId, Order>,
     /// What was passed over, of which a table was not verified since.
     pub unverified: Vec<Unverified>,
+    /// The tables of which documents lack what DDL changed without sending it.
+    pub drifted: Vec<Drifted>,
+    /// What is to be done about dead letters, in the order in which it was asked.
+    pub letters: Vec<LetterOrder>,
+    /// The tables that have dead letters.
+    pub parked: Vec<ParkedTable>,
+}
+
+/// Something that is to be done about dead letters: once, after which the order is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterOrder {
+    /// Tells it from others.
+    pub id: String,
+    /// What is to be done.
+    pub action: LetterAction,
+    /// To which of them.
+    pub choice: LetterChoice,
+    /// Who asks for it.
+    pub order: Order,
+}
+
+/// What may be done about a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterAction {
+    /// Everything parked of its row is applied, as what it comes to in the end.
+    Retry,
+    /// Everything parked of its row is given up.
+    Discard,
+}
+
+/// Which dead letters are meant; those of a row always go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LetterChoice {
+    /// All of the pipeline.
+    All,
+    /// Those of a table, as `schema.table`.
+    Table(String),
+    /// Those of the row that this one is of.
+    Letter(String),
+}
+
+/// A table that has dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedTable {
+    /// The table, as `schema.table`.
+    pub table: String,
+    /// How many dead letters it has.
+    pub letters: u64,
+    /// Since when the oldest of them is there, milliseconds since 1970.
+    pub since: i64,
+}
+
+/// A table of which documents that did not change since lack what DDL changed without sending it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drifted {
+    /// The table.
+    pub table: TableName,
+    /// Since when at the latest, milliseconds since 1970.
+    pub since: i64,
+    /// What changed, in words.
+    pub differences: Vec<String>,
 }
 
 /// Who asks, when and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Order {
     /// A person or a program.
     pub by: String,

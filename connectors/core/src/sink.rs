@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
-use walferry_schema::{Image, Position, TableName, TableSpec};
+use walferry_schema::{Image, Oversize, Position, TableName, TableSpec};
 
-use crate::{Checkpoint, Fault, Orders, Skipped};
+use crate::{Checkpoint, Fault, LetterOrder, Orders, Skipped};
 
 /// A database that takes batches of row events together with a checkpoint, as one transaction.
 ///
@@ -76,6 +76,9 @@ pub trait Batch: Send + 'static {
     /// comes of it.
     fn skip(&mut self, skipped: Skipped);
 
+    /// Has the sink do something about its dead letters before it writes the batch.
+    fn carry_out(&mut self, order: LetterOrder);
+
     /// How many operations the batch will run, after folding.
     fn operations(&self) -> usize;
 
@@ -97,6 +100,10 @@ pub struct Target<'a> {
     pub staging: Option<u64>,
     /// The event's position, for errors.
     pub position: Position,
+    /// When the source committed the event, microseconds since 1970; none in a snapshot.
+    pub committed_at: Option<i64>,
+    /// What the new row of the event lacks because it is too large for the way here; its columns are absent.
+    pub oversize: Option<&'a Oversize>,
 }
 
 /// What happens to a row of the sink.
@@ -124,4 +131,8 @@ pub enum RowEvent<'a> {
 pub struct Applied {
     /// Operations that did not find what they expected and were mended from a full image (rule 16).
     pub repaired: u64,
+    /// Changes that became dead letters.
+    pub parked: u64,
+    /// Changes of rows whose dead letters were discarded, which need what those said.
+    pub dropped: u64,
 }

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use walferry_schema::{Change, Lsn, Relation, Row, ServerIdentity, TableName};
+use walferry_schema::envelope::Origin;
+use walferry_schema::{Change, Declared, Lsn, Relation, Row, ServerIdentity, TableName};
 
 use crate::Fault;
 
@@ -27,6 +28,17 @@ pub trait Source: Send {
     /// Tells which columns identify a table's rows for the whole generation: the relations that
     /// follow carry them as their keys, and a relation that lacks one of them is an error.
     fn set_keys(&mut self, keys: &[(TableName, Vec<String>)]);
+
+    /// How the columns of the table of this number are declared now; nothing where that is not known.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn declared(
+        &mut self,
+        _table: u32,
+    ) -> impl Future<Output = Result<Vec<Declared>, Fault>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// Drops the slot if it is there, makes it anew and exports its snapshot, which stays readable
     /// through [`next_chunk`](Self::next_chunk) until [`start`](Self::start).
@@ -59,6 +71,11 @@ pub trait Source: Send {
     /// # Errors
     /// As [`next`](Self::next).
     fn buffered(&mut self) -> Result<Option<SourceEvent>, Fault>;
+
+    /// What is kept here of transactions that have not committed yet; none when the server keeps them.
+    fn spooled(&self) -> Option<Spooled> {
+        None
+    }
 
     /// Tells the server that everything before `lsn` is safe downstream. Never falls: an `lsn`
     /// below an earlier one repeats that. Also the keepalive that answers the server's.
@@ -120,6 +137,15 @@ pub struct SnapshotStart {
     pub taken_at: i64,
 }
 
+/// Transactions in progress that a source keeps on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spooled {
+    /// How many.
+    pub transactions: u64,
+    /// What they take.
+    pub bytes: u64,
+}
+
 /// Some rows of one table of the snapshot.
 #[derive(Clone, Debug)]
 pub struct SnapshotChunk {
@@ -141,6 +167,8 @@ pub enum SourceEvent {
         /// Microseconds since 1970.
         committed_at: i64,
     },
+    /// The open transaction came here by replication; before its first change.
+    Origin(Origin),
     /// A change of the transaction.
     Change {
         /// LSN of the change's own WAL record.

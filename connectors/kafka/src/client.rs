@@ -1,7 +1,9 @@
 //! What all clients share: their log, and leaving the runtime's threads alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use rdkafka::admin::AdminClient;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
@@ -12,6 +14,10 @@ use tracing::{debug, info, warn};
 use crate::Error;
 use crate::error::is_passing;
 
+/// How long an answer about topics is waited for.
+pub(crate) const ANSWER: Duration = Duration::from_secs(20);
+
+pub(crate) type Admin = AdminClient<Context>;
 pub(crate) type Consumer = BaseConsumer<Context>;
 
 /// Sends what a librdkafka client says to `tracing`; an outage once, not at every try.
@@ -65,6 +71,8 @@ impl ClientContext for Context {
                     warn!(client, %error, reason, "kafka does not answer, waiting for it");
                 }
             }
+            // Whoever publishes offsets tells it, the others have no use for the group.
+            Some(Code::GroupAuthorizationFailed) => debug!(client, %error, reason, "no group"),
             _ => warn!(client, %error, reason, "kafka client error"),
         }
     }

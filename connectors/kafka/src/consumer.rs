@@ -8,8 +8,8 @@
 //! - After an error the reader is to be assigned anew.
 //! - Published offsets are the newest given, at most one request per `PUBLISH`.
 
-mod queue;
-mod reading;
+pub(crate) mod queue;
+pub(crate) mod reading;
 pub(crate) mod record;
 
 use std::collections::BTreeMap;

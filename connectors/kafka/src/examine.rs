@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use walferry_core::{Fault, Finding, TopicSpec};
 
-use crate::client::drop_beside;
-use crate::topics::{self, Admin, Cluster};
-use crate::{Error, Settings};
+use crate::client::{Admin, drop_beside};
+use crate::topics::{self, Cluster};
+use crate::{Error, Settings, access};
 
 /// Looks at the brokers, and at those of the topics that are there.
 pub async fn examine(settings: &Settings, topics: &[TopicSpec]) -> Vec<Finding> {
@@ -49,6 +49,7 @@ async fn look_with(
         }
     }
     findings.extend(topics::judge(admin, settings, &there).await?);
+    findings.extend(access::examine(admin, settings, topics, &there).await?);
     Ok(())
 }
 

@@ -5,11 +5,13 @@
 //! - Offsets are explicit everywhere; what is gone from Kafka is an error, never skipped.
 //! - No librdkafka call that can block runs on a thread of the runtime.
 
+mod access;
 mod client;
 mod consumer;
 mod diagnosis;
 mod error;
 mod examine;
+mod foreign;
 mod log_scan;
 mod partitioner;
 mod producer;
@@ -20,6 +22,7 @@ mod trail;
 pub use consumer::KafkaLogReader;
 pub use error::Error;
 pub use examine::examine;
+pub use foreign::KafkaRecordReader;
 pub use partitioner::partition_of;
 pub use producer::{Flow, KafkaLog};
 pub use settings::{Compression, Settings};

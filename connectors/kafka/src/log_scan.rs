@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use walferry_core::{Bounds, LogEntry, PartitionOffset};
@@ -248,7 +248,9 @@ fn is_of(message: &BorrowedMessage<'_>, name: &PartitionOffset) -> bool {
 
 /// Whether an error passes, so that the record is waited for.
 fn check_passing(name: &PartitionOffset, offset: i64, source: KafkaError) -> Result<(), Error> {
-    if source.rdkafka_error_code().is_some_and(is_passing) {
+    let code = source.rdkafka_error_code();
+    // Of the group nothing is wanted here.
+    if code == Some(Code::GroupAuthorizationFailed) || code.is_some_and(is_passing) {
         return Ok(());
     }
     Err(Error::Read {

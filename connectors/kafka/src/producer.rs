@@ -30,15 +30,13 @@ use walferry_schema::LogRecord;
 
 use crate::client::{Context, blocking, drop_beside};
 use crate::log_scan::LogScan;
-use crate::settings::{batch_bytes, create};
+use crate::settings::{BATCH_OVERHEAD_BYTES, batch_bytes, create};
 use crate::topics::Limits;
 use crate::{Error, Settings, partition_of, topics};
 use deliveries::{Deliveries, Opaque};
 pub use flow::Flow;
 use openings::{Openings, Turn};
 
-/// How long a header's lengths are at most on the wire.
-const HEADER_OVERHEAD_BYTES: usize = 10;
 /// How long a new term waits for its first connection; it goes on without.
 const CONNECT: Duration = Duration::from_millis(300);
 /// How long a new producer waits before it asks about metadata, each time after the answer before.
@@ -110,8 +108,15 @@ impl KafkaLog {
         self.term.as_ref().ok_or(Error::NotBegun)
     }
 
+    /// What the settings admit, or less where the topic takes only that.
+    fn largest_bytes(&self, topic: &str) -> usize {
+        let taken = self.limits.get(topic).copied().unwrap_or(usize::MAX);
+        let taken = taken.saturating_sub(BATCH_OVERHEAD_BYTES);
+        taken.min(self.settings.max_record_bytes)
+    }
+
     fn check_size(&self, topic: &str, bytes: usize) -> Result<(), Error> {
-        let limit = self.settings.max_record_bytes;
+        let limit = self.largest_bytes(topic);
         if bytes > limit {
             return Err(Error::TooLarge {
                 topic: topic.to_owned(),
@@ -171,7 +176,7 @@ impl KafkaLog {
     }
 
     fn send_row_record(&self, entry: u64, record: &Record<'_>) -> Result<Accepted, Error> {
-        self.check_size(&record.topic.name, record_bytes(record))?;
+        self.check_size(&record.topic.name, record.bytes())?;
         let term = self.term()?;
         let opaque = term.deliveries.add(entry)?;
         let outgoing = Outgoing {
@@ -221,6 +226,14 @@ impl Log for KafkaLog {
 
     fn send_row(&mut self, entry: u64, record: &Record<'_>) -> Result<Accepted, Fault> {
         Ok(self.send_row_record(entry, record)?)
+    }
+
+    fn check_row(&self, record: &Record<'_>) -> Result<(), Fault> {
+        Ok(self.check_size(&record.topic.name, record.bytes())?)
+    }
+
+    fn largest_record_bytes(&self, topic: &TopicSpec) -> usize {
+        self.largest_bytes(&topic.name)
     }
 
     fn send_log(&mut self, entry: u64, record: &[u8]) -> Result<Accepted, Fault> {
@@ -307,7 +320,7 @@ impl Term {
             _ => &self.prompt,
         };
         let openings = &producer.context().openings;
-        let turn = openings.turn(topic, partition, Instant::now());
+        let turn = openings.turn(topic, partition);
         if turn == Turn::Wait {
             self.deliveries.put_off(opaque);
             return Ok(Accepted::Full);
@@ -438,13 +451,6 @@ fn owned_headers(headers: &[(&str, &[u8])]) -> OwnedHeaders {
             value: Some(*value),
         })
     })
-}
-
-fn record_bytes(record: &Record<'_>) -> usize {
-    let headers = record.headers.iter();
-    let headers = headers.map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD_BYTES);
-    let payload = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-    payload + headers.sum::<usize>()
 }
 
 #[cfg(test)]

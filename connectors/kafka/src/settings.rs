@@ -124,6 +124,11 @@ impl Settings {
         format!("{}.commits", self.prefix)
     }
 
+    /// The topic of what is too large for the tables' topics: it is kept for good.
+    pub fn dead_letter(&self) -> String {
+        format!("{}.dead-letter", self.prefix)
+    }
+
     /// Whether librdkafka takes these settings; connects to nothing.
     ///
     /// # Errors

@@ -5,27 +5,23 @@
 //! - Retention counts from a record's arrival, so that old record timestamps delete nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tracing::{info, warn};
 use walferry_core::{Fault, Finding, TopicSpec};
 
-use crate::client::{Context, blocking, drop_beside};
+use crate::client::{ANSWER, Admin, Context, blocking, drop_beside};
 use crate::diagnosis::unanswered;
 use crate::error::is_denied;
 use crate::settings::{BATCH_OVERHEAD_BYTES, create};
-use crate::{Error, Settings};
+use crate::{Error, Settings, access};
 
-const ANSWER: Duration = Duration::from_secs(20);
 const READY: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
-
-pub(crate) type Admin = AdminClient<Context>;
 
 /// The `max.message.bytes` of topics, where that is known.
 pub(crate) type Limits = BTreeMap<Arc<str>, usize>;
@@ -118,6 +114,15 @@ pub(crate) async fn list(admin: &Arc<Admin>, settings: &Settings) -> Result<Clus
 // === impl Cluster ===
 
 impl Cluster {
+    /// All topics with their partitions.
+    pub(crate) fn specs(&self) -> Vec<TopicSpec> {
+        let spec = |(name, found): (&String, &Found)| TopicSpec {
+            name: name.as_str().into(),
+            partitions: i32::try_from(found.partitions).unwrap_or(i32::MAX),
+        };
+        self.topics.iter().map(spec).collect()
+    }
+
     pub(crate) fn has(&self, topic: &TopicSpec) -> bool {
         self.topics.contains_key(&*topic.name)
     }
@@ -200,20 +205,24 @@ async fn compare_all<'a>(
     let answers = answers.map_err(|error| Error::ask("the settings of topics", error))?;
     let compared = topics.iter().zip(answers).map(|(topic, answer)| {
         let judged = match answer {
+            // The client passes over why a topic's settings do not come.
+            Ok(config) if config.entries.is_empty() => Ok(unknown(topic, "not shown", settings)),
             Ok(config) => compare(topic, &config, settings),
-            // Not being allowed to look is no reason not to write.
-            Err(error) => Ok(Judged {
-                limit: None,
-                findings: vec![Finding::warn(
-                    subject(topic),
-                    format!("its settings are unknown: {error}"),
-                    "allow DescribeConfigs on it",
-                )],
-            }),
+            Err(error) => Ok(unknown(topic, error, settings)),
         };
         (*topic, judged)
     });
     Ok(compared.collect())
+}
+
+/// Not being allowed to look is no reason not to write.
+fn unknown(topic: &TopicSpec, why: impl fmt::Display, settings: &Settings) -> Judged {
+    let found = format!("its settings are unknown: {why}");
+    let remedy = access::allow(settings, "DescribeConfigs");
+    Judged {
+        limit: None,
+        findings: vec![Finding::warn(subject(topic), found, remedy)],
+    }
 }
 
 /// Refuses what loses records, and finds what is weaker.
@@ -244,8 +253,9 @@ fn compare(
             remedy,
         ));
     };
-    let wanted = retention_millis(settings);
-    if let Some(found) = retention.filter(|found| (0..wanted).contains(found)) {
+    let wanted = retention_millis(settings, topic);
+    let is_shorter = |found: &i64| *found >= 0 && (wanted < 0 || *found < wanted);
+    if let Some(found) = retention.filter(is_shorter) {
         weaker("retention.ms", found.to_string(), wanted.to_string());
     }
     if let (Some(found), Some(wanted)) = (replicas, settings.min_insync_replicas)
@@ -262,20 +272,24 @@ fn compare(
 
 async fn make(admin: &Admin, settings: &Settings, topics: &[&TopicSpec]) -> Result<(), Error> {
     let replication = settings.replication.unwrap_or(-1);
-    let retention = retention_millis(settings).to_string();
     let largest = (settings.max_record_bytes + BATCH_OVERHEAD_BYTES).to_string();
     let replicas = settings
         .min_insync_replicas
         .map(|replicas| replicas.to_string());
+    let retentions: Vec<_> = topics
+        .iter()
+        .map(|topic| retention_millis(settings, topic).to_string())
+        .collect();
     let new: Vec<_> = topics
         .iter()
-        .map(|topic| {
+        .zip(&retentions)
+        .map(|(topic, retention)| {
             let replication = TopicReplication::Fixed(replication);
             let new = NewTopic::new(&topic.name, topic.partitions, replication)
                 .set("cleanup.policy", "delete")
                 .set("message.timestamp.type", "LogAppendTime")
                 .set("max.message.bytes", &largest)
-                .set("retention.ms", &retention);
+                .set("retention.ms", retention);
             match &replicas {
                 Some(replicas) => new.set("min.insync.replicas", replicas),
                 None => new,
@@ -344,6 +358,10 @@ async fn wait_until_ready(
     }
 }
 
-fn retention_millis(settings: &Settings) -> i64 {
+/// How long a topic keeps its records; -1 for good, of those that nobody has dealt with.
+fn retention_millis(settings: &Settings, topic: &TopicSpec) -> i64 {
+    if *topic.name == *settings.dead_letter() {
+        return -1;
+    }
     i64::try_from(settings.retention.as_millis()).unwrap_or(i64::MAX)
 }

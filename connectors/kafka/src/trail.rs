@@ -16,7 +16,7 @@ pub struct RowMark {
     pub offset: i64,
     /// Whose it is and where it belongs.
     pub stamp: Stamp,
-    /// The record's key: JSON of the key's columns; none for a truncate.
+    /// The record's key without its schema: JSON of the key's columns; none for a truncate.
     pub key: Option<Bytes>,
     /// When the reader decoded the change, microseconds since 1970; none for a tombstone.
     pub decoded_at: Option<i64>,
@@ -72,10 +72,23 @@ fn mark(name: &PartitionOffset, message: &BorrowedMessage<'_>) -> Result<RowMark
     let record = record::read(name, message, &mut Columns::default())?;
     let value = record.value.as_deref().map(str::from_utf8);
     let decoded_at = value.and_then(Result::ok).and_then(envelope::decoded_at);
+    let key = record.key.map(|key| without_schema(key, &record.columns));
     Ok(RowMark {
         offset: record.offset,
         stamp: record.stamp,
-        key: record.key,
+        key,
         decoded_at,
     })
+}
+
+/// A key as it is without a schema. Whether it has one its columns say: a row may look like one.
+fn without_schema(key: Bytes, columns: &[u8]) -> Bytes {
+    if !key.starts_with(b"{\"schema\":") {
+        return key;
+    }
+    let modes = walferry_schema::Columns::from_bytes(columns).map(|columns| columns.modes);
+    match envelope::payload(&key, modes.unwrap_or_default()) {
+        Ok(payload) => key.slice_ref(payload),
+        Err(_) => key.clone(),
+    }
 }

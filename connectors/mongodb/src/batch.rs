@@ -10,16 +10,18 @@ mod rows;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use walferry_core::{Batch, Fault, RowEvent, Skipped, Target};
-use walferry_schema::{Image, Position, TableName};
+use bson::{Bson, Document};
+use walferry_core::{Batch, Fault, LetterOrder, RowEvent, Skipped, Target};
+use walferry_schema::{Image, Oversize, Phase, Position, TableName};
 
 use crate::bson_value::{self, Microseconds};
-use crate::document::{Encoder, Span};
+use crate::document::{Encoder, Span, field_name, show_id};
 use crate::naming::Naming;
+use crate::versions::{Met, Redefined};
 use crate::{Error, Policies, Result};
 
-pub(crate) use entry::{Action, Operation};
-pub(crate) use rows::{Rows, Step};
+pub(crate) use entry::{Action, Fate, Operation};
+pub(crate) use rows::{Missing, Parked, Rows, Step, merged};
 
 /// About what a segment takes beside its bytes.
 const SEGMENT_BYTES: usize = 256;
@@ -38,7 +40,28 @@ pub struct MongoBatch {
     index: HashMap<(TableName, Option<u64>), usize>,
     /// Which table a collection belongs to.
     owners: HashMap<Arc<str>, TableName>,
+    met: Met,
+    /// Whether what cannot be written is parked; otherwise it is refused.
+    is_parking: bool,
+    /// When the transactions were committed, microseconds since 1970, in the order in which they came.
+    commits: Vec<(Phase, i64)>,
+    orders: Vec<LetterOrder>,
 }
+
+/// What becomes of a batch.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// In the order in which they run.
+    pub(crate) segments: Vec<Segment>,
+    /// The versions of tables that the rows have.
+    pub(crate) met: Met,
+    pub(crate) commits: Commits,
+    pub(crate) orders: Vec<LetterOrder>,
+}
+
+/// When the transactions of a batch were committed, microseconds since 1970.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Commits(Vec<(Phase, i64)>);
 
 /// A part of a batch that runs after the one before it.
 #[derive(Debug)]
@@ -48,9 +71,31 @@ pub(crate) enum Segment {
     /// A row gets a new key.
     Move(Box<Move>),
     /// All documents of a collection go.
-    Truncate { collection: Arc<str> },
+    Truncate(Truncate),
     /// A transaction is kept instead of being applied.
     Skipped(Box<Skipped>),
+    /// Tables have other columns than before.
+    Redefined(Vec<Redefined>),
+    /// Fields of some documents go, by `_id`.
+    Unset(Box<Unset>),
+    /// Updates of what is recorded of dead letters.
+    Letters(Vec<Document>),
+}
+
+/// All documents of a collection go.
+#[derive(Debug)]
+pub(crate) struct Truncate {
+    pub(crate) collection: Arc<str>,
+    pub(crate) table: TableName,
+    pub(crate) generation: u64,
+}
+
+/// Fields of dropped columns, and some of the documents that have them.
+#[derive(Debug)]
+pub(crate) struct Unset {
+    pub(crate) collection: String,
+    pub(crate) ids: Vec<Bson>,
+    pub(crate) fields: Vec<String>,
 }
 
 /// A key change that needs the old document.
@@ -66,6 +111,11 @@ pub(crate) struct Move {
     /// The names of all fields of the new document, in order.
     pub(crate) fields: Vec<String>,
     pub(crate) encoder: Encoder,
+    pub(crate) fate: Fate,
+    /// Why it is parked.
+    pub(crate) reason: String,
+    /// What of the new row stands elsewhere.
+    pub(crate) missing: Option<Missing>,
 }
 
 // === impl MongoBatch ===
@@ -81,32 +131,109 @@ impl MongoBatch {
             open: Vec::new(),
             index: HashMap::new(),
             owners: HashMap::new(),
+            met: Met::default(),
+            is_parking: false,
+            commits: Vec::new(),
+            orders: Vec::new(),
         }
     }
 
-    /// The segments in the order in which they run.
-    pub(crate) fn into_segments(mut self) -> Vec<Segment> {
+    /// Parks what cannot be written, where `is_on`, instead of refusing it.
+    #[must_use]
+    pub(crate) fn parking(mut self, is_on: bool) -> Self {
+        self.is_parking = is_on;
+        self
+    }
+
+    pub(crate) fn into_parts(mut self) -> Parts {
         self.seal();
-        self.sealed
+        Parts {
+            segments: self.sealed,
+            met: self.met,
+            commits: Commits(self.commits),
+            orders: self.orders,
+        }
     }
 
     fn add(&mut self, target: &Target<'_>, event: RowEvent<'_>) -> Result<()> {
+        if let Some(oversize) = target.oversize
+            && !self.is_parking
+        {
+            return Err(self.too_large(target, &event, oversize));
+        }
         let position = target.position;
+        self.note_commit(target);
         match event {
-            RowEvent::Insert(image) => self.rows(target)?.push(Step::Insert, &image, position),
-            RowEvent::Update(image) => self.rows(target)?.push(Step::Update, &image, position),
-            RowEvent::Delete(image) => self.rows(target)?.push(Step::Delete, &image, position),
+            RowEvent::Insert(image) => self.add_row(target, Step::Insert, &image),
+            RowEvent::Update(image) => self.add_row(target, Step::Update, &image),
+            RowEvent::Delete(image) => self.add_row(target, Step::Delete, &image),
             RowEvent::Move { from, to } => {
-                if self.rows(target)?.push_move(&from, &to, position)? {
-                    return Ok(());
+                let rows = self.rows(target)?;
+                let is_new = rows.meets(to.columns);
+                if target.oversize.is_some() || !rows.push_move(&from, &to, position)? {
+                    self.add_move(target, &from, &to)?;
                 }
-                self.add_move(target, &from, &to)
-            }
-            RowEvent::Truncate => {
-                let collection = self.collection(target)?;
-                self.seal_with(Segment::Truncate { collection });
+                self.note(is_new, target, &to);
                 Ok(())
             }
+            RowEvent::Truncate => {
+                let truncate = Truncate {
+                    collection: self.collection(target)?,
+                    table: target.table.clone(),
+                    generation: position.generation,
+                };
+                self.seal_with(Segment::Truncate(truncate));
+                Ok(())
+            }
+        }
+    }
+
+    fn note_commit(&mut self, target: &Target<'_>) {
+        let phase = target.position.phase;
+        if let Some(at) = target.committed_at
+            && self.commits.last().is_none_or(|(last, _)| *last != phase)
+        {
+            self.commits.push((phase, at));
+        }
+    }
+
+    /// That a row is not here in whole, so that nothing right can be written.
+    fn too_large(&self, target: &Target<'_>, event: &RowEvent<'_>, oversize: &Oversize) -> Error {
+        let mut id = Vec::new();
+        let encoder = Encoder::new(target.table.clone(), self.policies);
+        let encoded = match event {
+            RowEvent::Insert(image) | RowEvent::Update(image) | RowEvent::Delete(image) => {
+                encoder.id(&mut id, image)
+            }
+            RowEvent::Move { to, .. } => encoder.id(&mut id, to),
+            RowEvent::Truncate => Ok(()),
+        };
+        if let Err(error) = encoded {
+            return error;
+        }
+        Error::Oversize {
+            table: target.table.clone(),
+            key: show_id(&id),
+            position: target.position,
+            oversize: Box::new(oversize.clone()),
+        }
+    }
+
+    fn add_row(&mut self, target: &Target<'_>, step: Step, image: &Image<'_>) -> Result<()> {
+        let rows = self.rows(target)?;
+        match target.oversize {
+            None => rows.push(step, image, target.position)?,
+            Some(it) => rows.push_oversize(step, image, target.position, missing(it))?,
+        }
+        let is_new = rows.meets(image.columns);
+        self.note(is_new, target, image);
+        Ok(())
+    }
+
+    fn note(&mut self, is_new: bool, target: &Target<'_>, image: &Image<'_>) {
+        if is_new {
+            let generation = target.position.generation;
+            self.met.note(generation, target.table, image.columns);
         }
     }
 
@@ -120,6 +247,9 @@ impl MongoBatch {
             elements: Vec::new(),
             fields: fields(to, self.policies),
             encoder: Encoder::new(target.table.clone(), self.policies),
+            fate: Fate::Write,
+            reason: String::new(),
+            missing: target.oversize.map(missing),
         };
         let mut keys: Vec<Span> = Vec::new();
         moved.encoder.id(&mut moved.from, from)?;
@@ -136,7 +266,10 @@ impl MongoBatch {
             at
         } else {
             let encoder = Encoder::new(target.table.clone(), self.policies);
-            let rows = Rows::new(self.collection(target)?, encoder);
+            let mut rows = Rows::new(self.collection(target)?, encoder);
+            if self.is_parking {
+                rows = rows.parking();
+            }
             self.open.push(rows);
             self.index.insert(key, self.open.len() - 1);
             self.open.len() - 1
@@ -195,6 +328,10 @@ impl Batch for MongoBatch {
         self.seal_with(Segment::Skipped(Box::new(skipped)));
     }
 
+    fn carry_out(&mut self, order: LetterOrder) {
+        self.orders.push(order);
+    }
+
     fn operations(&self) -> usize {
         self.sealed_operations + self.open.iter().map(Rows::operations).sum::<usize>()
     }
@@ -212,7 +349,11 @@ impl Segment {
         match self {
             Self::Rows(all) => all.iter().map(|rows| &rows.encoder).collect(),
             Self::Move(moved) => vec![&moved.encoder],
-            Self::Truncate { .. } | Self::Skipped(_) => Vec::new(),
+            Self::Truncate(_)
+            | Self::Skipped(_)
+            | Self::Redefined(_)
+            | Self::Unset(_)
+            | Self::Letters(_) => Vec::new(),
         }
     }
 
@@ -221,16 +362,20 @@ impl Segment {
         match self {
             Self::Rows(all) => all.iter().map(|rows| &*rows.collection).collect(),
             Self::Move(moved) => vec![&moved.collection],
-            Self::Truncate { collection } => vec![collection],
-            Self::Skipped(_) => Vec::new(),
+            Self::Truncate(truncate) => vec![&truncate.collection],
+            Self::Unset(unset) => vec![&unset.collection],
+            Self::Skipped(_) | Self::Redefined(_) | Self::Letters(_) => Vec::new(),
         }
     }
 
     pub(crate) fn operations(&self) -> usize {
         match self {
             Self::Rows(all) => all.iter().map(Rows::operations).sum(),
-            Self::Move(_) | Self::Truncate { .. } => 1,
+            Self::Move(_) | Self::Truncate(_) => 1,
+            Self::Letters(commands) => commands.len(),
             Self::Skipped(skipped) => 1 + skipped.changes.len(),
+            Self::Redefined(tables) => tables.len(),
+            Self::Unset(unset) => unset.ids.len(),
         }
     }
 
@@ -238,10 +383,28 @@ impl Segment {
         let bytes = match self {
             Self::Rows(all) => all.iter().map(Rows::bytes).sum(),
             Self::Move(moved) => moved.from.len() + moved.to.len() + moved.elements.len(),
-            Self::Truncate { .. } => 0,
+            Self::Truncate(_) | Self::Redefined(_) | Self::Unset(_) | Self::Letters(_) => 0,
             Self::Skipped(skipped) => skipped.changes.iter().map(|it| it.change.len()).sum(),
         };
         bytes + SEGMENT_BYTES
+    }
+}
+
+// === impl Commits ===
+
+impl Commits {
+    /// When the change at a position was committed.
+    pub(crate) fn at(&self, position: Position) -> Option<i64> {
+        let found = self.0.iter().find(|(phase, _)| *phase == position.phase);
+        found.map(|(_, at)| *at)
+    }
+}
+
+fn missing(oversize: &Oversize) -> Missing {
+    let fields = oversize.columns.iter();
+    Missing {
+        fields: fields.map(|it| field_name(it).into_owned()).collect(),
+        reference: oversize.place(),
     }
 }
 
@@ -249,9 +412,10 @@ impl Segment {
 fn fields(image: &Image<'_>, policies: Policies) -> Vec<String> {
     let mut fields = Vec::with_capacity(image.columns.len());
     for column in image.columns {
-        fields.push(column.name.to_string());
+        let name = field_name(&column.name).into_owned();
+        fields.push(name.clone());
         if policies.microseconds == Microseconds::Keep && bson_value::has_microseconds(column) {
-            fields.push(bson_value::microseconds_name(&column.name));
+            fields.push(bson_value::microseconds_name(&name));
         }
     }
     fields

@@ -1,10 +1,14 @@
 //! Rows to documents: one encoding for the stream and the batch load.
 //!
 //! - A document is `_id`, then every column in table order.
+//! - What MongoDB would not take as it stands in a field's name, a dot, a `$` before it, or the name `_id`, has its
+//!   full-width form there: `a．b`, `＄a`, `＿id`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bson::{Document, RawDocumentBuf, doc};
 use walferry_schema::{Column, Field, Image, TableName, Value};
 
 use crate::bson_value::element::{self, kind};
@@ -65,14 +69,9 @@ impl Encoder {
         let document = element::open(out);
         for key in keys {
             let column = &image.columns[key];
-            self.check_name(column)?;
-            bson_value::append_key(
-                out,
-                &column.name,
-                self.key_value(image, key)?,
-                self.policies,
-            )
-            .map_err(|overflow| self.overflow(column, overflow))?;
+            let name = self.field_name(image.columns, column)?;
+            bson_value::append_key(out, &name, self.key_value(image, key)?, self.policies)
+                .map_err(|overflow| self.overflow(column, overflow))?;
         }
         element::close(out, document);
         Ok(())
@@ -94,12 +93,13 @@ impl Encoder {
                 continue;
             };
             let at = out.len() - start;
-            self.column(out, column, value)?;
+            let name = self.field_name(image.columns, column)?;
+            self.column(out, &name, column, value)?;
             if column.key > 0 {
                 let end = out.len() - start;
                 keys.push(Span { start: at, end });
             }
-            self.microseconds(out, image.columns, column, value)?;
+            self.microseconds(out, image.columns, &name, column, value)?;
         }
         Ok(is_complete)
     }
@@ -114,11 +114,19 @@ impl Encoder {
         }
     }
 
-    fn column(&mut self, out: &mut Vec<u8>, column: &Column, value: &Value<'_>) -> Result<()> {
-        self.check_name(column)?;
-        let loss = bson_value::append(out, &column.name, value, self.policies)
+    fn column(
+        &mut self,
+        out: &mut Vec<u8>,
+        name: &str,
+        column: &Column,
+        value: &Value<'_>,
+    ) -> Result<()> {
+        let loss = bson_value::append(out, name, value, self.policies)
             .map_err(|overflow| self.overflow(column, overflow))?;
-        if loss == Loss::Microseconds && self.policies.microseconds == Microseconds::Truncate {
+        // Within an array or a composite there is no place to keep them.
+        let keeps = self.policies.microseconds == Microseconds::Keep
+            && bson_value::has_microseconds(column);
+        if loss == Loss::Microseconds && !keeps {
             if let Some(count) = self.truncated.get_mut(&column.name) {
                 *count += 1;
             } else {
@@ -132,6 +140,7 @@ impl Encoder {
         &self,
         out: &mut Vec<u8>,
         columns: &[Column],
+        name: &str,
         column: &Column,
         value: &Value<'_>,
     ) -> Result<()> {
@@ -140,14 +149,19 @@ impl Encoder {
         {
             return Ok(());
         }
-        let name = bson_value::microseconds_name(&column.name);
+        self.check_clash(columns, bson_value::microseconds_name(name))?;
+        bson_value::append_microseconds(out, name, value);
+        Ok(())
+    }
+
+    /// A field that walferry names itself must not be a column's.
+    fn check_clash(&self, columns: &[Column], name: String) -> Result<()> {
         if columns.iter().any(|other| *other.name == *name) {
             return Err(Error::ColumnClash {
                 table: self.table.clone(),
                 column: name,
             });
         }
-        bson_value::append_microseconds(out, &column.name, value);
         Ok(())
     }
 
@@ -161,18 +175,12 @@ impl Encoder {
         }
     }
 
-    fn check_name(&self, column: &Column) -> Result<()> {
-        let name = &*column.name;
-        // Every column of every row comes here: without branches, bytes are compared many at a time.
-        let is_hit = |byte: u8| matches!(byte, b'.' | 0);
-        let has_dot_or_nul = name.bytes().fold(false, |hit, byte| hit | is_hit(byte));
-        if name.is_empty() || name == "_id" || name.starts_with('$') || has_dot_or_nul {
-            return Err(Error::ColumnName {
-                table: self.table.clone(),
-                column: name.to_owned(),
-            });
+    fn field_name<'c>(&self, columns: &[Column], column: &'c Column) -> Result<Cow<'c, str>> {
+        let name = field_name(&column.name);
+        if let Cow::Owned(name) = &name {
+            self.check_clash(columns, name.clone())?;
         }
-        Ok(())
+        Ok(name)
     }
 
     fn overflow(&self, column: &Column, _: NumberTooLarge) -> Error {
@@ -204,6 +212,24 @@ impl Span {
     }
 }
 
+/// The field that holds a column.
+pub(crate) fn field_name(column: &str) -> Cow<'_, str> {
+    // Every column of every row comes here: without branches, bytes are compared many at a time.
+    let is_dot = |byte: u8| byte == b'.';
+    let has_dot = column.bytes().fold(false, |hit, byte| hit | is_dot(byte));
+    if !has_dot && column != "_id" && !column.starts_with('$') {
+        return Cow::Borrowed(column);
+    }
+    if column == "_id" {
+        return Cow::Owned("＿id".to_owned());
+    }
+    let name = column.replace('.', "．");
+    Cow::Owned(match name.strip_prefix('$') {
+        Some(rest) => format!("＄{rest}"),
+        None => name,
+    })
+}
+
 /// Appends `_id` (type byte and payload) as an element.
 pub(crate) fn append_id(out: &mut Vec<u8>, id: &[u8]) {
     append_id_as(out, "_id", id);
@@ -223,11 +249,26 @@ pub fn show_id(id: &[u8]) -> String {
     let document = element::open(&mut bytes);
     append_id(&mut bytes, id);
     element::close(&mut bytes, document);
-    let document = bson::RawDocumentBuf::from_bytes(bytes).ok();
+    let document = RawDocumentBuf::from_bytes(bytes).ok();
     let document = document.and_then(|raw| bson::Document::try_from(&*raw).ok());
     let text = document.and_then(|document| Some(document.get("_id")?.to_string()));
     text.unwrap_or_default()
         .chars()
         .take(SHOWN_CHARACTERS)
         .collect()
+}
+
+/// `{_id: …}` for the driver.
+pub(crate) fn id_filter(id: &[u8]) -> Result<Document> {
+    let mut bytes = Vec::new();
+    let document = element::open(&mut bytes);
+    append_id_as(&mut bytes, "_id", id);
+    element::close(&mut bytes, document);
+    let raw = RawDocumentBuf::from_bytes(bytes).ok();
+    let filter = raw.and_then(|raw| Document::try_from(&*raw).ok());
+    let filter = filter.map(|mut filter| doc! { "_id": filter.remove("_id") });
+    filter.ok_or(Error::Answer {
+        doing: "encoding a key",
+        field: "_id",
+    })
 }

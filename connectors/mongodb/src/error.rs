@@ -4,7 +4,7 @@ mod tls;
 
 use mongodb::error::ErrorKind;
 use walferry_core::{Class, Classify};
-use walferry_schema::{FORMAT, Position, TableName};
+use walferry_schema::{FORMAT, Oversize, Position, TableName};
 
 use tls::Trouble;
 
@@ -22,7 +22,7 @@ const LIMIT_CODES: [i32; 3] = [257, 290, 388];
 /// The server's code for what the user may not do.
 const UNAUTHORIZED: i32 = 13;
 /// Server codes for a document as such: it breaks a rule of the collection, a unique index, or the limit of 16 MiB.
-const DOCUMENT_CODES: [i32; 4] = [121, 11_000, 10_334, 17_419];
+pub(crate) const DOCUMENT_CODES: [i32; 5] = [121, 11_000, 10_334, 17_419, 17_420];
 /// What servers before 6.2 say when a transaction is too large for the cache.
 const EVICTED: &str = "rolled back for eviction";
 
@@ -281,6 +281,41 @@ pub enum Error {
         /// The document's size.
         bytes: usize,
     },
+    /// So many documents of one group cannot be written that it is not about them.
+    #[error(
+        "more than {limit} rows of one group cannot be written, which are too many to be about single rows: look for a \
+         rule or an index of the collection that the source does not have; the last: {last}"
+    )]
+    ManyUnwritable {
+        /// How many are parked at most.
+        limit: usize,
+        /// The last of them.
+        last: Box<Error>,
+    },
+    /// What a dead letter says is not there, or not all of it.
+    #[error(
+        "what the dead letter {letter} says is gone from _walferry.dead_letter_parts: discard it, or load the table \
+         anew with walferry run --new-snapshot"
+    )]
+    LetterLost {
+        /// The letter.
+        letter: String,
+    },
+    /// A row of which a part did not come for its size.
+    #[error(
+        "the row {key} of {table} at {position} came without {}",
+        came_without(oversize)
+    )]
+    Oversize {
+        /// The table.
+        table: TableName,
+        /// The document's key.
+        key: String,
+        /// The change.
+        position: Position,
+        /// What did not come, and why.
+        oversize: Box<Oversize>,
+    },
     /// A number that Decimal128 cannot hold.
     #[error(
         "the number in column {column} of {table} has more digits than Decimal128 holds: set \
@@ -292,21 +327,10 @@ pub enum Error {
         /// The column.
         column: String,
     },
-    /// A column that cannot be a field as it is called.
-    #[error(
-        "column {column} of {table} cannot be a field of a document: names with a dot, with a \
-         leading $, and _id are not supported; rename or leave out the column"
-    )]
-    ColumnName {
-        /// The table.
-        table: TableName,
-        /// The column.
-        column: String,
-    },
     /// Two fields of a document would have one name.
     #[error(
-        "column {column} of {table} has the name of the field that holds the microseconds of another \
-         column: rename it, or set microseconds = \"truncate\""
+        "column {column} of {table} has the name of a field that another column becomes, by its microseconds or by a \
+         character that MongoDB does not take: rename it, or set microseconds = \"truncate\""
     )]
     ColumnClash {
         /// The table.
@@ -454,6 +478,15 @@ impl Error {
         }
     }
 
+    /// Whether a document is what cannot be written, not the collection or the server.
+    pub(crate) fn is_of_document(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => DOCUMENT_CODES.contains(code),
+            Self::DocumentTooLarge { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the server ended a transaction because it took too long or too much.
     pub(crate) fn is_limit(&self) -> bool {
         let is_limit =
@@ -494,6 +527,8 @@ impl Classify for Error {
             Self::MissingDocument { .. }
             | Self::FieldLost { .. }
             | Self::DocumentTooLarge { .. }
+            | Self::ManyUnwritable { .. }
+            | Self::Oversize { .. }
             | Self::NumericOverflow { .. }
             | Self::KeyAbsent { .. }
             | Self::ColumnAbsent { .. } => Class::Poison,
@@ -501,6 +536,25 @@ impl Classify for Error {
             Self::Fenced { .. } => Class::Fenced,
             _ => Class::Fatal,
         }
+    }
+}
+
+/// What a row came without, where that is, and what to do.
+fn came_without(oversize: &Oversize) -> String {
+    let Oversize {
+        columns,
+        bytes,
+        parts,
+        error,
+        ..
+    } = oversize;
+    let columns = columns.join(", ");
+    let text = format!("{columns}, too large to be sent ({bytes} bytes): {error}");
+    match parts {
+        0 => text,
+        parts => format!(
+            "{text}, then run `walferry run --new-snapshot`; the dead-letter topic holds the record in {parts} parts"
+        ),
     }
 }
 

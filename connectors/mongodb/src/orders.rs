@@ -6,15 +6,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt as _;
 use walferry_core::{
-    Checkpoint, Fault, Order, OrderReader, Orders, Skipped, SkippedChange, Unverified,
+    Checkpoint, Fault, LetterAction, LetterChoice, LetterOrder, Order, OrderReader, Orders,
+    Skipped, SkippedChange, Unverified,
 };
 use walferry_schema::{CommitId, TableName};
 
 use crate::store::{Store, Written};
-use crate::{Error, Result, Settings, claim};
+use crate::{
+    DeadLetter, Error, ExtendedJson, Result, Settings, claim, dead_letters, order, versions,
+};
 
 const ORDERS: &str = "orders";
 const SKIPPED: &str = "skipped";
@@ -60,6 +64,22 @@ impl OrderBook {
         Ok(stored.and_then(|stored| stored.checkpoint))
     }
 
+    /// Takes over what another pipeline knows of its tables' columns, in place of what was known here.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be asked.
+    pub async fn take_over_tables(&self, from: &str) -> Result<()> {
+        versions::take_over(&self.store, from).await
+    }
+
+    /// Takes over another pipeline's dead letters.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be asked.
+    pub async fn take_over_letters(&self, from: &str) -> Result<()> {
+        dead_letters::take_over(&self.store, from).await
+    }
+
     /// What is asked of the pipeline.
     ///
     /// # Errors
@@ -76,7 +96,7 @@ impl OrderBook {
         if self.orders().await?.pause.is_some() {
             return Ok(false);
         }
-        let paused = doc! { "$set": { "pause": order_document(order) } };
+        let paused = doc! { "$set": { "pause": order::to_document(order) } };
         self.change(doc! {}, paused).await?;
         Ok(true)
     }
@@ -104,7 +124,7 @@ impl OrderBook {
             return Ok(false);
         }
         let mut skip = commit_document(commit);
-        skip.extend(order_document(order));
+        skip.extend(order::to_document(order));
         self.change(doc! {}, doc! { "$push": { "skips": skip } })
             .await?;
         Ok(true)
@@ -132,7 +152,7 @@ impl OrderBook {
         let skipped = self.store.own_database().collection::<Document>(SKIPPED);
         let find = skipped.find_one(doc! { "_id": id(&self.store.settings.pipeline, commit) });
         let found = self.store.in_time(find, READING).await?;
-        Ok(found.as_ref().map(order_of))
+        Ok(found.as_ref().map(order::of_document))
     }
 
     /// The server's clock, which tells when something was passed over: milliseconds since 1970.
@@ -152,20 +172,89 @@ impl OrderBook {
     }
 
     /// Notes that a table was found equal to its source by a comparison that began at `since`: what was
-    /// passed over before then is no longer missing in it. How many transactions this is news for.
+    /// passed over before then, or drifted, is no longer missing in it. How many transactions and drifts this is news for.
     ///
     /// # Errors
     /// When the server refuses or cannot be asked.
-    pub async fn verified(&self, table: &TableName, since: i64) -> Result<usize> {
-        let table = table.to_string();
+    pub async fn verified(&self, name: &TableName, since: i64) -> Result<usize> {
+        let table = name.to_string();
         let query = doc! {
             "pipeline": &self.store.settings.pipeline,
             "unverified": &table,
             "skipped_at": { "$lt": DateTime::from_millis(since) },
         };
-        let verified = doc! { "$pull": { "unverified": table } };
-        self.update(SKIPPED, doc! { "q": query, "u": verified, "multi": true })
-            .await
+        let pulled = doc! { "$pull": { "unverified": table } };
+        let settled = self
+            .update(SKIPPED, doc! { "q": query, "u": pulled, "multi": true })
+            .await?;
+        let since = DateTime::from_millis(since);
+        let drift = versions::verified(&self.store.settings.pipeline, name, since);
+        Ok(settled + self.update(versions::TABLES, drift).await?)
+    }
+
+    /// Asks the pipeline to do something about its dead letters.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be asked.
+    pub async fn ask_for(
+        &self,
+        action: LetterAction,
+        choice: LetterChoice,
+        order: &Order,
+    ) -> Result<()> {
+        let order = &LetterOrder {
+            id: ObjectId::new().to_hex(),
+            action,
+            choice,
+            order: order.clone(),
+        };
+        let asked = doc! { "$push": { "letters": dead_letters::order_document(order) } };
+        self.change(doc! {}, asked).await
+    }
+
+    /// Whether that is still asked.
+    pub(crate) async fn asks_for(&self, order: &LetterOrder) -> Result<bool> {
+        Ok(self
+            .orders()
+            .await?
+            .letters
+            .iter()
+            .any(|it| it.id == order.id))
+    }
+
+    /// Takes an order back that was carried out.
+    pub(crate) async fn done_with(&self, order: &LetterOrder) -> Result<()> {
+        let done = doc! { "$pull": { "letters": { "id": &order.id } } };
+        self.change(doc! {}, done).await
+    }
+
+    /// The dead letters, the oldest first; also those that are settled, where `with_settled`.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn dead_letters(&self, with_settled: bool) -> Result<Vec<DeadLetter>> {
+        let of = if with_settled {
+            doc! {}
+        } else {
+            doc! { "state": "parked" }
+        };
+        dead_letters::shown(&self.store, of).await
+    }
+
+    /// What a dead letter says; none of a deleted row, and when it stands no more.
+    ///
+    /// # Errors
+    /// When the server cannot be asked, or it is lost.
+    pub async fn dead_letter_content(&self, id: &str) -> Result<Option<ExtendedJson>> {
+        dead_letters::document(&self.store, id).await
+    }
+
+    /// The rows that have dead letters: tables, as `schema.table`, and `_id`s.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn parked_rows(&self) -> Result<BTreeSet<(String, Vec<u8>)>> {
+        dead_letters::rows(&self.store).await
     }
 
     /// Changes the pipeline's document, which comes into being with it.
@@ -186,7 +275,7 @@ impl OrderBook {
         let database = self.store.own_database();
         let answer = self.store.run(&database, command, WRITING).await?;
         let written = Written::from_answer(&answer, WRITING)?;
-        refused(&written, collection)?;
+        written.accepted(WRITING, collection)?;
         Ok(written.n)
     }
 }
@@ -202,18 +291,29 @@ async fn read(store: &Store) -> Result<Orders> {
     let pipeline = &store.settings.pipeline;
     let orders = store.own_database().collection::<Document>(ORDERS);
     let find = orders.find_one(doc! { "_id": pipeline });
+    let drifted = versions::drifted(store).await?;
+    let parked = dead_letters::counted(store).await?;
     let Some(asked) = store.in_time(find, READING).await? else {
-        return Ok(Orders::default());
+        return Ok(Orders {
+            drifted,
+            parked,
+            ..Orders::default()
+        });
     };
     let listed = asked.get_array("skips").map_or(&[][..], Vec::as_slice);
     let listed = listed.iter().filter_map(Bson::as_document);
+    let letters = asked.get_array("letters").map_or(&[][..], Vec::as_slice);
+    let letters = letters.iter().filter_map(Bson::as_document);
     let skips: BTreeMap<_, _> = listed
-        .filter_map(|skip| Some((commit_of(skip)?, order_of(skip))))
+        .filter_map(|skip| Some((commit_of(skip)?, order::of_document(skip))))
         .collect();
     Ok(Orders {
-        pause: asked.get_document("pause").ok().map(order_of),
+        pause: asked.get_document("pause").ok().map(order::of_document),
         skips,
         unverified: unverified(store).await?,
+        drifted,
+        letters: letters.filter_map(dead_letters::order_of).collect(),
+        parked,
     })
 }
 
@@ -240,7 +340,7 @@ pub(crate) fn keeping(pipeline: &str, skipped: &Skipped) -> Vec<(&'static str, D
         "pipeline": pipeline,
         "committed_at": skipped.committed_at.map(|micros| DateTime::from_millis(micros.div_euclid(1_000))),
     };
-    found.extend(order_document(&skipped.order));
+    found.extend(order::to_document(&skipped.order));
     let update = doc! {
         "$setOnInsert": found,
         "$currentDate": { "skipped_at": true },
@@ -276,19 +376,6 @@ pub(crate) fn keeping(pipeline: &str, skipped: &Skipped) -> Vec<(&'static str, D
     commands
 }
 
-/// An error when the server refused a part of a write.
-pub(crate) fn refused(written: &Written, collection: &str) -> Result<()> {
-    let Some(error) = written.errors.first() else {
-        return Ok(());
-    };
-    Err(Error::CollectionRefused {
-        doing: WRITING,
-        collection: format!("_walferry.{collection}"),
-        code: error.code,
-        message: error.message.clone(),
-    })
-}
-
 fn insert(documents: Vec<Document>) -> Document {
     doc! { "insert": CHANGES, "documents": documents }
 }
@@ -304,21 +391,6 @@ fn change_document(of: &Document, change: &SkippedChange) -> Document {
         document.insert("change", &change.change);
     }
     document
-}
-
-fn order_document(order: &Order) -> Document {
-    doc! { "by": &order.by, "at": DateTime::from_millis(order.at), "reason": order.reason.as_deref() }
-}
-
-fn order_of(document: &Document) -> Order {
-    let text = |name| document.get_str(name).ok().map(str::to_owned);
-    Order {
-        by: text("by").unwrap_or_default(),
-        at: document
-            .get_datetime("at")
-            .map_or(0, |at| at.timestamp_millis()),
-        reason: text("reason"),
-    }
 }
 
 /// The `_id` of what is kept of a transaction.
@@ -344,7 +416,7 @@ fn unverified_of(document: &Document) -> Option<Unverified> {
     let tables = tables.iter().filter_map(Bson::as_str);
     Some(Unverified {
         commit: commit_of(document.get_document("_id").ok()?)?,
-        order: order_of(document),
+        order: order::of_document(document),
         changes: document.get_i64("changes").ok()?.cast_unsigned(),
         tables: tables.map(str::to_owned).collect(),
     })

@@ -16,6 +16,8 @@ pub struct Settings {
     pub pipeline: String,
     /// What becomes of values without an exact form.
     pub policies: Policies,
+    /// Whether a change that MongoDB cannot take becomes a dead letter; otherwise it ends the sink.
+    pub parks: bool,
     /// At most this many operations in one command; MongoDB takes 100,000.
     pub max_command_operations: usize,
     /// At most this many bytes in one command, unless a single document is larger; MongoDB takes
@@ -41,6 +43,7 @@ impl Settings {
             database: database.into(),
             pipeline: pipeline.into(),
             policies: Policies::default(),
+            parks: false,
             // Larger ones are no faster, and each is held twice: here and as the driver's message.
             max_command_operations: 4_000,
             max_command_bytes: 4 * 1024 * 1024,

@@ -1,20 +1,36 @@
 //! The fenced, transactional sink.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::Document;
 
-use walferry_core::{Applied, Checkpoint, Fault, Sink};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use walferry_core::{
+    Applied, Checkpoint, Class, Classify as _, Fault, LetterAction, LetterOrder, PipelineState,
+    Sink,
+};
 use walferry_schema::{TableName, TableSpec};
 
-use crate::batch::{MongoBatch, Segment};
+use crate::batch::{Commits, MongoBatch, Parts, Rows, Segment};
 use crate::claim::Claim;
+use crate::dead_letters::Letter;
+use crate::document::Encoder;
+use crate::parked::{ParkedKeys, Standing};
+use crate::parking::Sifted;
+use crate::replay::Replay;
 use crate::staging::Staging;
 use crate::store::Store;
-use crate::transaction::Transaction;
+use crate::sweep::Sweep;
+use crate::transaction::{Outcome, Transaction};
+use crate::versions::{Redefined, Versions};
 use crate::writer::Writer;
-use crate::{Error, OrderBook, Result, Settings, position};
+use crate::{Error, Naming, OrderBook, Result, Settings, dead_letters, parking, position};
+
+/// How long the fields of dropped columns are unset at a time, while there is nothing else to do.
+const SWEEP: Duration = Duration::from_millis(250);
 
 /// Writes batches of row events, each with its checkpoint as one transaction.
 ///
@@ -25,6 +41,11 @@ pub struct MongoSink {
     writer: Writer,
     claim: Option<Claim>,
     truncated: BTreeMap<(TableName, Arc<str>), u64>,
+    versions: Versions,
+    /// What is looked through for fields of dropped columns.
+    sweep: Option<Sweep>,
+    /// The rows that lack changes.
+    parked: ParkedKeys,
 }
 
 // === impl MongoSink ===
@@ -41,6 +62,9 @@ impl MongoSink {
             writer: Writer::new(),
             claim: None,
             truncated: BTreeMap::new(),
+            versions: Versions::default(),
+            sweep: None,
+            parked: ParkedKeys::default(),
         })
     }
 
@@ -60,18 +84,256 @@ impl MongoSink {
         let before = self.claim.take();
         let (claim, stored) = Box::pin(Claim::take(&self.store, &self.writer, before)).await?;
         self.claim = Some(claim);
+        (self.versions, self.sweep) = (Versions::load(&self.store).await?, None);
+        self.parked = dead_letters::keys(&self.store).await?;
+        dead_letters::sweep(&self.store).await?;
         Ok(stored.checkpoint)
     }
 
     async fn write(&mut self, batch: MongoBatch, checkpoint: &Checkpoint) -> Result<Applied> {
-        let segments = batch.into_segments();
-        let applied = self.commit(&segments, position::fields(checkpoint)).await?;
+        let Parts {
+            mut segments,
+            met,
+            commits,
+            orders,
+        } = batch.into_parts();
+        let is_live = checkpoint.state == PipelineState::Live;
+        for order in orders.into_iter().filter(|_| is_live) {
+            Box::pin(self.carry_out(&order, checkpoint.generation)).await?;
+        }
+        let is_idle = segments.is_empty();
+        let policies = self.store.settings.policies;
+        let redefined = self.versions.redefined(met, policies);
+        if !redefined.is_empty() {
+            segments.push(Segment::Redefined(redefined.clone()));
+        }
+        let position = position::fields(checkpoint);
+        let (applied, segments) =
+            Box::pin(self.commit_sifted(segments, position, &commits)).await?;
         self.count_truncated(&segments);
+        self.learn(redefined);
+        if is_live {
+            Box::pin(self.sweep(checkpoint.generation, is_idle)).await?;
+        }
         Ok(applied)
+    }
+
+    /// Commits what can be written of a batch, the rest as dead letters.
+    async fn commit_sifted(
+        &mut self,
+        mut segments: Vec<Segment>,
+        position: Document,
+        commits: &Commits,
+    ) -> Result<(Applied, Vec<Segment>)> {
+        let (mut found, mut is_one_by_one) = (0, false);
+        loop {
+            let sifted = self.sift(segments, commits).await?;
+            let outcome = self.attempt(&sifted.segments, position.clone(), &mut is_one_by_one);
+            match Box::pin(outcome).await? {
+                Outcome::Applied(applied) => {
+                    let applied = Applied {
+                        parked: sifted.parked,
+                        dropped: sifted.dropped,
+                        ..applied
+                    };
+                    self.parked = sifted.keys;
+                    return Ok((applied, sifted.segments));
+                }
+                Outcome::Unwritable(it) if self.store.settings.parks => {
+                    warn!(error = %it.error, "parked: it becomes a dead letter");
+                    segments = sifted.segments;
+                    parking::park(&mut segments, &mut found, it)?;
+                    is_one_by_one = false;
+                }
+                Outcome::Unwritable(it) => return Err(it.error),
+            }
+        }
+    }
+
+    /// Takes out of a batch what cannot be written, having kept what it says.
+    async fn sift(&mut self, segments: Vec<Segment>, commits: &Commits) -> Result<Sifted> {
+        if !Sifted::is_needed(&segments, &self.parked) {
+            return Ok(Sifted::whole(segments));
+        }
+        let epoch = self.claim.as_ref().ok_or(Error::NotClaimed)?.epoch;
+        let of = (&*self.store.settings.pipeline, epoch);
+        let mut sifted = Sifted::of(segments, &self.parked, commits, of);
+        if !sifted.contents.is_empty() {
+            dead_letters::make_indexes(&self.store).await?;
+        }
+        for content in sifted.contents.drain(..) {
+            dead_letters::keep(&self.store, epoch, &content).await?;
+        }
+        Ok(sifted)
+    }
+
+    /// Does what operators ask about dead letters, each row's in a transaction of its own; the order is gone then.
+    async fn carry_out(&mut self, order: &LetterOrder, generation: u64) -> Result<()> {
+        let book = OrderBook::over(self.store.clone());
+        if !book.asks_for(order).await? {
+            return Ok(());
+        }
+        let standing = dead_letters::standing(&self.store, generation).await?;
+        for letters in parking::by_row(standing) {
+            if letters.iter().any(|letter| letter.is_of(&order.choice)) {
+                let settled = self.settle(&letters, order).await;
+                // Else it would end the next daemon too.
+                if settled
+                    .as_ref()
+                    .is_err_and(|it| it.class() != Class::Transient)
+                {
+                    book.done_with(order).await?;
+                }
+                settled?;
+            }
+        }
+        book.done_with(order).await
+    }
+
+    async fn settle(&mut self, letters: &[Letter], order: &LetterOrder) -> Result<()> {
+        let segment = match order.action {
+            LetterAction::Retry => match self.replay(letters).await? {
+                Ok(rows) => Some(Segment::Rows(vec![rows])),
+                Err(why) => return self.stays(letters, &why).await,
+            },
+            LetterAction::Discard => None,
+        };
+        let pipeline = &self.store.settings.pipeline;
+        let settled = Segment::Letters(vec![dead_letters::settling(pipeline, letters, order)]);
+        let segments: Vec<_> = segment.into_iter().chain([settled]).collect();
+        let mut is_one_by_one = false;
+        let attempt = self.attempt(&segments, Document::new(), &mut is_one_by_one);
+        if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
+            return self.stays(letters, &it.error.to_string()).await;
+        }
+        let keys = letters.iter().flat_map(|it| {
+            let keys = [Some(&it.key), it.from.as_ref()].into_iter().flatten();
+            keys.map(|key| (&it.table, it.position.generation, &**key))
+        });
+        for (table, generation, key) in keys {
+            self.parked.remove(table, generation, key);
+        }
+        if order.action == LetterAction::Discard {
+            for it in letters {
+                let generation = it.position.generation;
+                self.parked
+                    .insert(&it.table, generation, &it.key, Standing::GivenUp);
+            }
+        }
+        info!(letters = letters.len(), action = ?order.action, by = order.order.by, "settled dead letters");
+        dead_letters::drop_contents(&self.store, letters).await
+    }
+
+    /// What the dead letters of a row come to; why they cannot be applied.
+    async fn replay(&self, letters: &[Letter]) -> Result<Result<Rows, String>> {
+        let Some(last) = letters.last() else {
+            return Ok(Err("there is none".to_owned()));
+        };
+        let collection = Naming.collection(&last.table)?;
+        let mut replay = Replay::default();
+        let keys = letters
+            .iter()
+            .flat_map(|it| [Some(&it.key), it.from.as_ref()]);
+        for key in keys.flatten().collect::<HashSet<_>>() {
+            let document = self.store.document(&collection, key).await?;
+            replay.begin(key.clone(), document.as_ref().map(|it| it.as_bytes()));
+        }
+        for letter in letters {
+            let elements = match dead_letters::content(&self.store, letter).await {
+                Err(lost @ Error::LetterLost { .. }) => return Ok(Err(lost.to_string())),
+                elements => elements?,
+            };
+            if let Err(why) = replay.apply(letter, elements) {
+                return Ok(Err(why));
+            }
+        }
+        let policies = self.store.settings.policies;
+        let encoder = Encoder::new(last.table.clone(), policies);
+        let mut rows = Rows::new(collection.into(), encoder);
+        Ok(replay.finish().map(|documents| {
+            for (key, elements) in documents {
+                rows.put(&key, elements.as_deref(), last.position);
+            }
+            rows
+        }))
+    }
+
+    /// Notes why dead letters stay.
+    async fn stays(&mut self, letters: &[Letter], why: &str) -> Result<()> {
+        warn!(
+            letter = letters.first().map(|it| &*it.at),
+            why, "a dead letter stays"
+        );
+        let failing = dead_letters::failing(&self.store.settings.pipeline, letters, why);
+        self.commit(&[Segment::Letters(vec![failing])], Document::new())
+            .await?;
+        Ok(())
+    }
+
+    /// Notes tables that have other columns now, and tells of what the source did not send.
+    fn learn(&mut self, redefined: Vec<Redefined>) {
+        for it in redefined.iter().filter(|it| !it.drift.is_empty()) {
+            let table = &it.table.1;
+            warn!(
+                %table, differences = ?it.drift,
+                "drifted: documents that do not change lack what DDL changed; touch the rows (UPDATE), then walferry verify, \
+                 or walferry run --new-snapshot"
+            );
+        }
+        if !redefined.is_empty() {
+            self.sweep = None;
+        }
+        self.versions.learn(redefined);
+    }
+
+    /// Unsets the fields of dropped columns in some documents, more of them while there is nothing else to do.
+    async fn sweep(&mut self, generation: u64, is_idle: bool) -> Result<()> {
+        let begun = Instant::now();
+        while let Some((table, known)) = self.versions.to_unset(generation) {
+            let (table, known) = (table.clone(), known.clone());
+            let mut sweep = match self.sweep.take() {
+                Some(sweep) => sweep,
+                None => Sweep::new(&table.1, known.unset())?,
+            };
+            let unset = sweep.next(&self.store).await?;
+            if unset.ids.is_empty() {
+                info!(table = %table.1, fields = ?unset.fields, "dropped columns are unset");
+                let cleaned = Redefined {
+                    now: known.cleaned(),
+                    drift: Vec::new(),
+                    table,
+                };
+                let cleaned = vec![cleaned];
+                self.commit(&[Segment::Redefined(cleaned.clone())], Document::new())
+                    .await?;
+                self.versions.learn(cleaned);
+            } else {
+                self.commit(&[Segment::Unset(Box::new(unset))], Document::new())
+                    .await?;
+                self.sweep = Some(sweep);
+            }
+            if !is_idle || begun.elapsed() >= SWEEP {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Writes segments together with what becomes of the position document.
     async fn commit(&mut self, segments: &[Segment], position: Document) -> Result<Applied> {
+        match Box::pin(self.attempt(segments, position, &mut false)).await? {
+            Outcome::Applied(applied) => Ok(applied),
+            Outcome::Unwritable(it) => Err(it.error),
+        }
+    }
+
+    /// The same; nothing is written when a document cannot be.
+    async fn attempt(
+        &mut self,
+        segments: &[Segment],
+        position: Document,
+        is_one_by_one: &mut bool,
+    ) -> Result<Outcome> {
         // The claim comes back only when its state is certain.
         let mut claim = self.claim.take().ok_or(Error::NotClaimed)?;
         let mut transaction = Transaction {
@@ -79,11 +341,15 @@ impl MongoSink {
             claim: &mut claim,
             segments,
             position,
+            is_one_by_one: *is_one_by_one,
         };
-        let applied = Box::pin(transaction.run()).await?;
-        claim.seq += 1;
+        let outcome = Box::pin(transaction.run()).await?;
+        *is_one_by_one = transaction.is_one_by_one;
+        if matches!(outcome, Outcome::Applied(_)) {
+            claim.seq += 1;
+        }
         self.claim = Some(claim);
-        Ok(applied)
+        Ok(outcome)
     }
 
     /// Makes staging collections; only those that are recorded under the claim are ever renamed.
@@ -123,7 +389,8 @@ impl Sink for MongoSink {
     }
 
     fn batch(&self) -> MongoBatch {
-        MongoBatch::new(self.store.settings.policies)
+        let settings = &self.store.settings;
+        MongoBatch::new(settings.policies).parking(settings.parks)
     }
 
     async fn apply(
@@ -131,7 +398,7 @@ impl Sink for MongoSink {
         batch: MongoBatch,
         checkpoint: &Checkpoint,
     ) -> Result<Applied, Fault> {
-        Ok(self.write(batch, checkpoint).await?)
+        Ok(Box::pin(self.write(batch, checkpoint)).await?)
     }
 
     async fn stage(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {
@@ -145,7 +412,10 @@ impl Sink for MongoSink {
 
     async fn swap(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {
         let staging = Box::pin(self.staging()).await?;
-        Ok(Box::pin(staging.swap(generation, tables)).await?)
+        Box::pin(staging.swap(generation, tables)).await?;
+        self.versions.forget(&self.store, generation).await?;
+        self.parked.forget(generation);
+        Ok(dead_letters::forget(&self.store, generation).await?)
     }
 
     fn order_reader(&self) -> OrderBook {

@@ -1,5 +1,7 @@
 //! Why an attempt at a transaction ends without a commit.
 
+use std::sync::Arc;
+
 use crate::Error;
 
 /// Why an attempt ended without a commit.
@@ -8,11 +10,49 @@ pub(crate) enum Stop {
     NoMatch,
     /// Documents are not as the batch expects them.
     Mismatch,
+    /// A document cannot be written.
+    Unwritable(Box<Unwritable>),
+    /// One of several documents cannot be written, and the server does not say which.
+    Unclear,
     /// Anything else.
     Failed(Error),
 }
 
+/// A document that cannot be written.
+#[derive(Debug)]
+pub(crate) struct Unwritable {
+    /// The place of its segment.
+    pub(crate) segment: usize,
+    /// The collection; a segment may have several.
+    pub(crate) collection: Arc<str>,
+    pub(crate) id: Vec<u8>,
+    pub(crate) error: Error,
+}
+
 // === impl Stop ===
+
+impl Stop {
+    /// What an error says of the write of a document.
+    pub(crate) fn of_document(collection: &Arc<str>, id: &[u8], error: Error) -> Self {
+        if !error.is_of_document() {
+            return Self::Failed(error);
+        }
+        Self::Unwritable(Box::new(Unwritable {
+            segment: 0,
+            collection: collection.clone(),
+            id: id.to_vec(),
+            error,
+        }))
+    }
+
+    /// The same, met in the segment at a place.
+    pub(crate) fn in_segment(mut self, at: usize) -> Self {
+        if let Self::Unwritable(unwritable) = &mut self {
+            unwritable.segment = at;
+        }
+        self
+    }
+}
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {

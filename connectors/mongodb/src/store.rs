@@ -8,6 +8,7 @@ use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::{Client, ClientSession, Database};
 
 use crate::command::Limits;
+use crate::document::id_filter;
 use crate::{Error, Result, Settings};
 
 /// Where positions and loads are recorded.
@@ -114,6 +115,17 @@ impl Store {
         Written::from_answer(&answer, doing)
     }
 
+    /// The document with an `_id` (type byte and payload); none when there is none.
+    pub(crate) async fn document(
+        &self,
+        collection: &str,
+        id: &[u8],
+    ) -> Result<Option<RawDocumentBuf>> {
+        let documents = self.database().collection::<RawDocumentBuf>(collection);
+        let find = documents.find_one(id_filter(id)?);
+        self.in_time(find, "reading a document").await
+    }
+
     /// Awaits the driver, but not for ever: it has no time limit of its own for an answer.
     pub(crate) async fn in_time<T>(
         &self,
@@ -145,6 +157,19 @@ impl Store {
 // === impl Written ===
 
 impl Written {
+    /// That every statement on a collection was carried out.
+    pub(crate) fn accepted(&self, doing: &'static str, collection: &str) -> Result<()> {
+        let Some(error) = self.errors.first() else {
+            return Ok(());
+        };
+        Err(Error::CollectionRefused {
+            doing,
+            collection: collection.to_owned(),
+            code: error.code,
+            message: error.message.clone(),
+        })
+    }
+
     pub(crate) fn from_answer(answer: &Document, doing: &'static str) -> Result<Self> {
         let n = answer.get("n").and_then(number);
         let n = n.ok_or(Error::Answer { doing, field: "n" })?;

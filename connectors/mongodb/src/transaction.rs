@@ -12,21 +12,23 @@
 use std::time::Duration;
 
 use bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::Database;
 use mongodb::error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use walferry_core::{Applied, Skipped};
 
-use crate::batch::{Move, Rows, Segment};
+use crate::batch::{Fate, Move, Rows, Segment, Unset};
 use crate::claim::Claim;
 use crate::command::{Command, Kind};
-use crate::document::append_id;
+use crate::document::{append_id, id_filter};
 use crate::position;
-use crate::stop::Stop;
+use crate::stop::{Stop, Unwritable};
 use crate::store::{Store, Written};
+use crate::versions::Redefined;
 use crate::writes::{self, Group, Mode};
-use crate::{Error, Result, orders};
+use crate::{Error, Result, dead_letters, orders, versions};
 
 const MAX_ATTEMPTS: u32 = 10;
 /// So many attempts in a row may run into the server's limits.
@@ -46,20 +48,31 @@ pub(crate) struct Transaction<'a> {
     pub(crate) segments: &'a [Segment],
     /// What becomes of the position document, beside its sequence.
     pub(crate) position: Document,
+    /// Whether every operation is a command of its own, so that an error tells whose it is.
+    pub(crate) is_one_by_one: bool,
+}
+
+/// What came of a transaction.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is committed.
+    Applied(Applied),
+    /// Nothing was written: a document cannot be.
+    Unwritable(Unwritable),
 }
 
 // === impl Transaction ===
 
 impl Transaction<'_> {
     /// Writes everything once.
-    pub(crate) async fn run(&mut self) -> Result<Applied> {
+    pub(crate) async fn run(&mut self) -> Result<Outcome> {
         let mut mode = Mode::Plain;
         let (mut attempts, mut limited) = (0, 0);
         loop {
             attempts += 1;
             let begun = Instant::now();
             let stop = match self.attempt(mode).await {
-                Ok(applied) => return Ok(applied),
+                Ok(applied) => return Ok(Outcome::Applied(applied)),
                 Err(stop) => stop,
             };
             self.abort().await;
@@ -69,8 +82,16 @@ impl Transaction<'_> {
                     mode = Mode::Repair;
                     continue;
                 }
-                Stop::NoMatch if self.is_committed().await? => return Ok(Applied::default()),
-                Stop::Mismatch | Stop::NoMatch => Error::NotClaimed,
+                Stop::Unclear if !self.is_one_by_one => {
+                    debug!("one of several documents cannot be written: finding out which");
+                    self.is_one_by_one = true;
+                    continue;
+                }
+                Stop::Unwritable(unwritable) => return Ok(Outcome::Unwritable(*unwritable)),
+                Stop::NoMatch if self.is_committed().await? => {
+                    return Ok(Outcome::Applied(Applied::default()));
+                }
+                Stop::Mismatch | Stop::NoMatch | Stop::Unclear => Error::NotClaimed,
                 Stop::Failed(error) if !error.is_limit() && !error.is_worth_retrying() => {
                     return Err(error);
                 }
@@ -102,16 +123,31 @@ impl Transaction<'_> {
         self.store.in_time(start, "starting a transaction").await?;
         self.fence().await?;
         let mut repaired = 0;
-        for segment in self.segments {
-            repaired += match segment {
-                Segment::Rows(all) => self.rows(all, mode).await?,
-                Segment::Move(moved) => self.move_row(moved, mode).await?,
-                Segment::Truncate { collection } => self.truncate(collection).await?,
-                Segment::Skipped(skipped) => self.keep(skipped).await?,
-            };
+        for (at, segment) in self.segments.iter().enumerate() {
+            let written = self.segment(segment, mode).await;
+            repaired += written.map_err(|stop| stop.in_segment(at))?;
         }
         self.commit().await?;
-        Ok(Applied { repaired })
+        Ok(Applied {
+            repaired,
+            ..Applied::default()
+        })
+    }
+
+    async fn segment(&mut self, segment: &Segment, mode: Mode) -> Result<u64, Stop> {
+        match segment {
+            Segment::Rows(all) => self.rows(all, mode).await,
+            Segment::Move(moved) => match moved.fate {
+                Fate::Write => self.move_row(moved, mode).await,
+                Fate::Park => Ok(0),
+                Fate::Drop => self.drop_row(moved).await,
+            },
+            Segment::Truncate(truncate) => self.truncate(&truncate.collection).await,
+            Segment::Skipped(skipped) => self.keep(skipped).await,
+            Segment::Redefined(tables) => self.redefine(tables).await,
+            Segment::Unset(unset) => self.unset(unset).await,
+            Segment::Letters(commands) => self.note_letters(commands).await,
+        }
     }
 
     /// A batch without rows: one write is a transaction by itself.
@@ -140,11 +176,7 @@ impl Transaction<'_> {
         let command = self.position_update();
         let database = self.store.own_database();
         let doing = "writing the position";
-        let run = database
-            .run_command(command)
-            .session(&mut self.claim.session);
-        let answer = self.store.in_time(run, doing).await?;
-        check_match(&Written::from_answer(&answer, doing)?)
+        check_match(&self.execute(&database, command, doing).await?)
     }
 
     fn position_update(&self) -> Document {
@@ -206,6 +238,7 @@ impl Transaction<'_> {
         for rows in all {
             for group in Group::IN_ORDER {
                 let mut writes = writes::Writes::new(self.store, rows, group, mode);
+                writes.is_one_by_one = self.is_one_by_one;
                 repaired += writes.run(&mut self.claim.session).await?;
             }
         }
@@ -215,14 +248,14 @@ impl Transaction<'_> {
     /// Deletes the old document and inserts the new one with the fields that only the old one has.
     async fn move_row(&mut self, moved: &Move, mode: Mode) -> Result<u64, Stop> {
         let old = self.find(moved).await?.ok_or_else(|| moved.missing())?;
-        let document = moved.document(&old)?;
+        let document = moved.document(&old).map_err(|error| moved.stop(error))?;
         let mut delete = Command::new(Kind::Delete, &moved.collection);
         delete.add(|out| writes::delete_statement(out, &moved.from));
         let deleted = self
             .write(delete, "deleting a document whose key changed")
             .await?;
         if let Some(error) = deleted.errors.first() {
-            return Err(moved.refused(&moved.from, error).into());
+            return Err(moved.stop(moved.refused(&moved.from, error)));
         }
         if deleted.n != 1 {
             return Err(moved.missing().into());
@@ -242,18 +275,43 @@ impl Transaction<'_> {
                 out.extend_from_slice(&document);
             }
         });
-        let written = self
-            .write(insert, "inserting a document whose key changed")
-            .await?;
+        let doing = "inserting a document whose key changed";
+        let written = self.write(insert, doing).await.map_err(|stop| match stop {
+            Stop::Failed(error) => moved.stop(error),
+            other => other,
+        })?;
         if let Some(error) = written.errors.first() {
             let is_duplicate = error.code == writes::DUPLICATE_KEY && !is_repair;
             return Err(if is_duplicate {
                 Stop::Mismatch
             } else {
-                moved.refused(&moved.to, error).into()
+                moved.stop(moved.refused(&moved.to, error))
             });
         }
         Ok(u64::from(is_repair && written.upserted == 0))
+    }
+
+    /// Removes what is left of a row that was given up.
+    async fn drop_row(&mut self, moved: &Move) -> Result<u64, Stop> {
+        let mut delete = Command::new(Kind::Delete, &moved.collection);
+        delete.add(|out| writes::delete_statement(out, &moved.from));
+        let doing = "deleting a document that was given up";
+        let deleted = self.write(delete, doing).await?;
+        match deleted.errors.first() {
+            Some(error) => Err(moved.refused(&moved.from, error).into()),
+            None => Ok(0),
+        }
+    }
+
+    /// Notes what became of changes that cannot be written.
+    async fn note_letters(&mut self, commands: &[Document]) -> Result<u64, Stop> {
+        let doing = "noting dead letters";
+        let database = self.store.own_database();
+        for command in commands {
+            let written = self.execute(&database, command.clone(), doing).await?;
+            written.accepted(doing, dead_letters::LETTERS)?;
+        }
+        Ok(0)
     }
 
     async fn find(&mut self, moved: &Move) -> Result<Option<RawDocumentBuf>> {
@@ -261,7 +319,7 @@ impl Transaction<'_> {
             .store
             .database()
             .collection::<RawDocumentBuf>(&moved.collection);
-        let filter = writes::id_filter(&moved.from)?;
+        let filter = id_filter(&moved.from)?;
         let find = collection.find_one(filter).session(&mut self.claim.session);
         self.store
             .in_time(find, "reading a document whose key changed")
@@ -290,17 +348,58 @@ impl Transaction<'_> {
         let doing = "keeping what is passed over";
         let database = self.store.own_database();
         for (collection, command) in orders::keeping(&self.store.settings.pipeline, skipped) {
-            let run = database
-                .run_command(command)
-                .session(&mut self.claim.session);
-            let answer = self.store.in_time(run, doing).await?;
-            let written = Written::from_answer(&answer, doing)?;
-            orders::refused(&written, collection)?;
+            let written = self.execute(&database, command, doing).await?;
+            written.accepted(doing, collection)?;
             if written.n == 0 {
                 return Err(Stop::Failed(Error::OrderWithdrawn));
             }
         }
         Ok(0)
+    }
+
+    /// Notes the columns of tables.
+    async fn redefine(&mut self, tables: &[Redefined]) -> Result<u64, Stop> {
+        let doing = "noting the columns of a table";
+        let database = self.store.own_database();
+        for table in tables {
+            let command = table.command(&self.store.settings.pipeline);
+            let written = self.execute(&database, command, doing).await?;
+            written.accepted(doing, versions::TABLES)?;
+        }
+        Ok(0)
+    }
+
+    /// Removes the fields of dropped columns.
+    async fn unset(&mut self, unset: &Unset) -> Result<u64, Stop> {
+        let doing = "unsetting dropped columns";
+        let fields: Document = unset
+            .fields
+            .iter()
+            .map(|it| (it.clone(), "".into()))
+            .collect();
+        let has = |field: &String| doc! { field.as_str(): { "$exists": true } };
+        let any: Vec<_> = unset.fields.iter().map(has).collect();
+        let query = doc! { "_id": { "$in": &unset.ids }, "$or": any };
+        let update = doc! { "q": query, "u": { "$unset": fields }, "multi": true };
+        let command = doc! { "update": &unset.collection, "updates": [update] };
+        let database = self.store.database();
+        let written = self.execute(&database, command, doing).await?;
+        written.accepted(doing, &unset.collection)?;
+        Ok(0)
+    }
+
+    /// Runs a write command as part of the transaction.
+    async fn execute(
+        &mut self,
+        database: &Database,
+        command: Document,
+        doing: &'static str,
+    ) -> Result<Written, Stop> {
+        let run = database
+            .run_command(command)
+            .session(&mut self.claim.session);
+        let answer = self.store.in_time(run, doing).await?;
+        Ok(Written::from_answer(&answer, doing)?)
     }
 
     async fn write(&mut self, command: Command, doing: &'static str) -> Result<Written, Stop> {
@@ -340,7 +439,7 @@ impl Transaction<'_> {
     }
 
     fn too_long(&self, attempts: u32, error: Error) -> Error {
-        let is_truncate = |segment: &&Segment| matches!(segment, Segment::Truncate { .. });
+        let is_truncate = |segment: &&Segment| matches!(segment, Segment::Truncate(_));
         let (emptied, others): (Vec<_>, Vec<_>) = self.segments.iter().partition(is_truncate);
         let mut collections = Vec::new();
         for name in emptied

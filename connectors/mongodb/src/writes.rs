@@ -1,12 +1,12 @@
 //! The operations on one collection as commands, and what their counts mean (protocol rule 16).
 
-use bson::{Document, doc};
 use mongodb::ClientSession;
 
 use crate::batch::{Action, Move, Operation, Rows};
 use crate::bson_value::element::{self, Elements};
 use crate::command::{Command, Kind};
-use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, append_id, append_id_as, show_id};
+use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, append_id, show_id};
+use crate::error::DOCUMENT_CODES;
 use crate::stop::Stop;
 use crate::store::{Store, WriteError, Written};
 use crate::{Error, Result};
@@ -45,6 +45,8 @@ pub(crate) struct Writes<'a> {
     rows: &'a Rows,
     group: Group,
     mode: Mode,
+    /// Whether every operation is a command of its own.
+    pub(crate) is_one_by_one: bool,
 }
 
 // === impl Group ===
@@ -101,6 +103,7 @@ impl<'a> Writes<'a> {
             rows,
             group,
             mode,
+            is_one_by_one: false,
         }
     }
 
@@ -123,7 +126,10 @@ impl<'a> Writes<'a> {
 
     /// A command with as many operations as fit.
     fn command(&self, operations: &[Operation<'_>]) -> (Command, usize) {
-        let limits = self.store.limits();
+        let mut limits = self.store.limits();
+        if self.is_one_by_one {
+            limits.operations = 1;
+        }
         let mut command = Command::new(self.group.kind(), &self.rows.collection);
         for operation in operations {
             if command.is_full(limits, self.statement_bytes(operation)) {
@@ -171,8 +177,8 @@ impl<'a> Writes<'a> {
             .write(Some(&mut *session), command, self.group.doing())
             .await;
         let written = match written {
-            Err(Error::Server { source, .. }) if is_duplicate(&source) => {
-                self.duplicate(&source, sent)?
+            Err(Error::Server { source, .. }) if is_of_document(&source) => {
+                return Err(self.refused_as_a_whole(&source, sent));
             }
             written => written?,
         };
@@ -190,17 +196,18 @@ impl<'a> Writes<'a> {
         }
     }
 
-    fn duplicate(
-        &self,
-        source: &mongodb::error::Error,
-        sent: &[Operation<'_>],
-    ) -> Result<Written, Stop> {
+    /// A document was refused as an error of the command, which does not say which it was.
+    fn refused_as_a_whole(&self, source: &mongodb::error::Error, sent: &[Operation<'_>]) -> Stop {
         let error = WriteError {
             index: 0,
-            code: DUPLICATE_KEY,
+            code: crate::error::code(source).unwrap_or_default(),
             message: source.kind.to_string(),
         };
-        Err(self.refused(&error, sent))
+        let is_mismatch = error.code == DUPLICATE_KEY && self.mode == Mode::Plain;
+        if sent.len() > 1 && !is_mismatch {
+            return Stop::Unclear;
+        }
+        self.refused(&error, sent)
     }
 
     fn refused(&self, error: &WriteError, sent: &[Operation<'_>]) -> Stop {
@@ -210,13 +217,14 @@ impl<'a> Writes<'a> {
         let Some(operation) = sent.get(error.index).or(sent.first()) else {
             return Stop::Mismatch;
         };
-        Stop::Failed(Error::Refused {
+        let refused = Error::Refused {
             table: self.rows.encoder.table.clone(),
             key: show_id(operation.id),
             position: operation.position(),
             code: error.code,
             message: error.message.clone(),
-        })
+        };
+        Stop::of_document(&self.rows.collection, operation.id, refused)
     }
 
     /// Names a document that an update did not find, by halves.
@@ -283,6 +291,21 @@ impl Move {
         }
     }
 
+    /// What an error of the change means for the transaction: one of its document is told by the new key.
+    pub(crate) fn stop(&self, error: Error) -> Stop {
+        let error = match error {
+            Error::Server { source, .. } if is_of_document(&source) => Error::Refused {
+                table: self.table.clone(),
+                key: show_id(&self.to),
+                position: self.position,
+                code: crate::error::code(&source).unwrap_or_default(),
+                message: source.kind.to_string(),
+            },
+            error => error,
+        };
+        Stop::of_document(&self.collection, &self.to, error)
+    }
+
     fn lacks(&self, field: &str) -> Error {
         Error::FieldLost {
             table: self.table.clone(),
@@ -322,6 +345,12 @@ pub(crate) fn checked(written: Result<Written>) -> Result<Written, Stop> {
         }
         written => Ok(written?),
     }
+}
+
+/// Whether a command failed for what one of its documents is.
+fn is_of_document(error: &mongodb::error::Error) -> bool {
+    let code = crate::error::code(error);
+    code.is_some_and(|code| DOCUMENT_CODES.contains(&code))
 }
 
 fn is_duplicate(error: &mongodb::error::Error) -> bool {
@@ -365,19 +394,4 @@ fn query(out: &mut Vec<u8>, id: &[u8]) {
     let query = element::open_document(out, "q");
     append_id(out, id);
     element::close(out, query);
-}
-
-/// `{_id: …}` for the driver.
-pub(crate) fn id_filter(id: &[u8]) -> Result<Document> {
-    let mut bytes = Vec::new();
-    let document = element::open(&mut bytes);
-    append_id_as(&mut bytes, "_id", id);
-    element::close(&mut bytes, document);
-    let raw = bson::RawDocumentBuf::from_bytes(bytes).ok();
-    let filter = raw.and_then(|raw| Document::try_from(&*raw).ok());
-    let filter = filter.map(|mut filter| doc! { "_id": filter.remove("_id") });
-    filter.ok_or(Error::Answer {
-        doing: "encoding a key",
-        field: "_id",
-    })
 }

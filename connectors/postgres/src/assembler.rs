@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use walferry_core::SourceEvent;
-use walferry_schema::{
-    Change, Column, Lsn, Relation, ReplicaIdentity, Row, RowOp, TableName, Type,
-};
+use walferry_schema::envelope::Origin;
+use walferry_schema::{Cell, Change, Lsn, Relation, ReplicaIdentity, Row, RowOp, TableName, Value};
 
-use crate::catalog::{Catalog, name_without_asking};
+use crate::catalog::{Catalog, type_without_asking};
 use crate::error::{Error, Result};
 use crate::key::{self, Keys};
+use crate::large::with_key;
 use crate::pgoutput::{Message, RelationColumn, RelationMessage};
 
 /// The state of one stream.
@@ -84,7 +84,20 @@ impl Assembler {
                     content,
                 }))
             }
-            Message::Relation(_) | Message::Type { .. } | Message::Origin { .. } => Ok(None),
+            Message::Origin { commit_lsn, name } => {
+                if self.transaction.is_none() {
+                    return Err(Error::Order {
+                        lsn,
+                        what: "an origin outside a transaction",
+                    });
+                }
+                Ok(Some(SourceEvent::Origin(Origin {
+                    name: name.into(),
+                    // A transaction that is sent in progress has none yet.
+                    lsn: Some(commit_lsn).filter(|lsn| *lsn > Lsn::ZERO),
+                })))
+            }
+            Message::Relation(_) | Message::Type { .. } => Ok(None),
         }
     }
 
@@ -94,6 +107,21 @@ impl Assembler {
         if known.is_none_or(|known| **known != relation) {
             self.relations.insert(relation.oid, Arc::new(relation));
         }
+    }
+
+    /// Whether the composites in a row have the parts that their types have as far as is known.
+    pub(crate) fn fits(&self, oid: u32, row: &Row) -> bool {
+        let Some(relation) = self.relations.get(&oid) else {
+            return true;
+        };
+        let cells = relation.columns.iter().zip(row.cells());
+        let mut composites = cells.filter(|(column, _)| column.kind.has_composite());
+        composites.all(|(column, cell)| match cell {
+            Cell::Text(text) => {
+                Value::from_text(&column.kind, text).is_ok_and(|value| value.is_whole(&column.kind))
+            }
+            Cell::Null | Cell::Unchanged | Cell::Large(_) => true,
+        })
     }
 
     fn begin(&mut self, lsn: Lsn, commit_lsn: Lsn) -> Result<()> {
@@ -127,6 +155,7 @@ impl Assembler {
     fn row(&mut self, lsn: Lsn, oid: u32, op: RowOp) -> Result<Option<SourceEvent>> {
         let ordinal = self.count(lsn, 1)?;
         let relation = self.relation(lsn, oid)?;
+        let op = with_key(op, &relation).map_err(Error::io("reading the key of a spooled row"))?;
         let rows = match &op {
             RowOp::Insert { new } => [Some(new), None],
             RowOp::Update { old, new } => [Some(new), old.as_ref()],
@@ -188,7 +217,7 @@ fn fits(lsn: Lsn, relation: &Relation, row: &Row) -> Result<()> {
     })
 }
 
-/// The version of a table that a message describes; `None` when the catalog must learn the names of its types first.
+/// The version of a table that a message describes; `None` when the catalog must learn its types first.
 ///
 /// A table without a recorded key is not captured: nothing is asked for it.
 ///
@@ -205,16 +234,11 @@ pub(crate) fn relation(
     let key = keys.get(&name);
     let column = |column: &RelationColumn| {
         let (oid, modifier) = (column.type_oid, column.type_modifier);
-        let type_name = match key {
-            Some(_) => catalog.type_name(oid, modifier)?,
-            None => name_without_asking(oid, modifier),
+        let column_type = match key {
+            Some(_) => catalog.column_type(oid, modifier)?,
+            None => type_without_asking(oid, modifier),
         };
-        Some(Column {
-            name: column.name.as_str().into(),
-            kind: Type::from_name(&type_name),
-            type_name,
-            key: 0,
-        })
+        Some(column_type.column(&column.name))
     };
     let Some(mut columns) = message
         .columns

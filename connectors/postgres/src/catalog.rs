@@ -1,13 +1,12 @@
-//! What a Relation message cannot say: the names of types that are not built in, and keys.
+//! What a Relation message cannot say: types that are not built in, and keys.
 //!
-//! - Built-in types are named without asking the server.
-//! - A domain is named as its base type.
+//! - Built-in types are known without asking the server.
+//! - A domain is its base type.
 
+mod column_type;
+mod declared;
 mod describe;
 mod type_name;
-
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
@@ -16,23 +15,11 @@ use walferry_schema::TableName;
 
 use crate::error::{Error, Result};
 
-pub(crate) use describe::{Description, describe};
+pub(crate) use column_type::{ColumnType, ColumnTypes, column_types};
+pub(crate) use declared::declared;
+pub(crate) use describe::{Description, Extent, all_columns, describe};
 
-/// How types of which nothing is known any more are called.
-const UNKNOWN: &str = "unknown";
 const LISTING: &str = "listing the publication's tables";
-
-/// For each type asked for its base type, and the modifier that the last domain on the way gives it.
-const BASE_TYPES: &str = "
-with recursive chain as (
-    select t.oid as asked, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typtypmod, -1 as modifier
-    from pg_catalog.pg_type t where t.oid = any($1)
-    union all
-    select c.asked, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typtypmod, c.typtypmod
-    from chain c join pg_catalog.pg_type t on t.oid = c.typbasetype where c.typtype = 'd'
-)
-select c.asked, c.oid, n.nspname::text, c.typname::text, c.modifier
-from chain c join pg_catalog.pg_namespace n on n.oid = c.typnamespace where c.typtype <> 'd'";
 
 /// The index that identifies rows, `i`, of the table `c`: the replica identity's where one is chosen, else the primary
 /// key's. Its key columns in key order; INCLUDE columns are none.
@@ -45,77 +32,55 @@ array(select a.attname::text
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
     where k.place <= i.indnkeyatts order by k.place)";
 
-/// Types' names by their object ids.
-pub(crate) type TypeNames = HashMap<u32, Arc<str>>;
-
-/// The names of types, asked for once per object id.
+/// The types of columns, asked for once per object id.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     /// Types that are not built in.
-    names: TypeNames,
+    types: ColumnTypes,
 }
 
 // === impl Catalog ===
 
 impl Catalog {
-    /// The type's name with its modifier; `None` when the server must be asked first, see [`Self::learn`].
-    pub(crate) fn type_name(&self, oid: u32, modifier: i32) -> Option<Arc<str>> {
-        type_name::built_in(oid, modifier).or_else(|| self.names.get(&oid).cloned())
+    /// A type; `None` when the server must be asked first, see [`Self::learn`].
+    pub(crate) fn column_type(&self, oid: u32, modifier: i32) -> Option<ColumnType> {
+        ColumnType::built_in(oid, modifier, None).or_else(|| self.types.get(&oid).cloned())
     }
 
-    /// Asks for those of the types whose names are not known yet.
+    /// Asks for those of the types that are not known yet.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing is learned until the server has answered.
     pub(crate) async fn learn(&mut self, client: &Client, types: &[(u32, i32)]) -> Result<()> {
         let unknown = self.unknown(types);
         if !unknown.is_empty() {
-            self.add(type_names(client, unknown).await?);
+            self.add(column_types(client, unknown).await?);
         }
         Ok(())
     }
 
-    /// Those of the types that [`type_names`] must be asked for.
+    /// Those of the types that [`column_types`] must be asked for.
     pub(crate) fn unknown(&self, types: &[(u32, i32)]) -> Vec<u32> {
         let unknown = types
             .iter()
-            .filter(|(oid, modifier)| self.type_name(*oid, *modifier).is_none());
+            .filter(|(oid, modifier)| self.column_type(*oid, *modifier).is_none());
         unknown.map(|(oid, _)| *oid).collect()
     }
 
     /// Learns what was asked for.
-    pub(crate) fn add(&mut self, names: TypeNames) {
-        self.names.extend(names);
+    pub(crate) fn add(&mut self, types: ColumnTypes) {
+        self.types.extend(types);
     }
-}
 
-/// Asks the server for the names of types: all of those given.
-pub(crate) async fn type_names(client: &Client, types: Vec<u32>) -> Result<TypeNames> {
-    let rows = client
-        .query_typed(BASE_TYPES, &[(&types, Type::OID_ARRAY)])
-        .await;
-    let mut names = TypeNames::new();
-    for row in rows.map_err(Error::sql("asking for the names of types"))? {
-        let (asked, oid, modifier) = (row.get(0), row.get(1), row.get(4));
-        let name = type_name::built_in(oid, modifier)
-            .unwrap_or_else(|| type_name::user_defined(row.get(2), row.get(3)));
-        names.insert(asked, name);
+    /// Asks again the next time: the type may have changed.
+    pub(crate) fn forget(&mut self, oid: u32) {
+        self.types.remove(&oid);
     }
-    for oid in types {
-        names.entry(oid).or_insert_with(|| {
-            tracing::warn!(
-                oid,
-                "a type of the stream does not exist any more: its values are taken as text"
-            );
-            UNKNOWN.into()
-        });
-    }
-    Ok(names)
 }
 
 /// The type of a column that nobody will read.
-pub(crate) fn name_without_asking(oid: u32, modifier: i32) -> Arc<str> {
-    type_name::built_in(oid, modifier).unwrap_or_else(|| UNKNOWN.into())
+pub(crate) fn type_without_asking(oid: u32, modifier: i32) -> ColumnType {
+    ColumnType::without_asking(oid, modifier)
 }
 
 /// The publication's tables with their keys, in name order.

@@ -8,8 +8,15 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub(crate) mod error;
+mod spooled;
+
 use bytes::{Bytes, BytesMut};
 use walferry_schema::{Row, RowBuilder};
+
+use crate::large::{LargeRows, SpooledFrame};
+pub use error::CopyTextError;
+pub(crate) use spooled::SpooledError;
 
 const NULL: &[u8] = b"\\N";
 
@@ -19,25 +26,6 @@ pub struct CopyTextDecoder {
     columns: usize,
     /// The beginning of a line whose end has not come yet.
     begun: BytesMut,
-}
-
-/// Bytes that are no row in COPY's text format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CopyTextError {
-    /// The line has more or fewer cells than the query has columns.
-    #[error("a line has {found} cells for {expected} columns")]
-    CellCount {
-        /// Cells.
-        found: usize,
-        /// Columns.
-        expected: usize,
-    },
-    /// A cell ends within an escape.
-    #[error("a cell ends in a backslash")]
-    DanglingBackslash,
-    /// The data ends within a line.
-    #[error("the data ends within a line")]
-    Truncated,
 }
 
 // === impl CopyTextDecoder ===
@@ -64,6 +52,18 @@ impl CopyTextDecoder {
         }
         self.begun.extend_from_slice(&rest);
         Ok(())
+    }
+
+    /// The row of a message in a file, which is one line.
+    pub(crate) fn decode_spooled(
+        &self,
+        file: &SpooledFrame,
+        large_rows: &LargeRows,
+    ) -> Result<Row, SpooledError> {
+        if !self.begun.is_empty() {
+            return Err(CopyTextError::SecondLine.into());
+        }
+        spooled::decode_spooled(file, self.columns, large_rows)
     }
 
     /// Checks that no line was left unfinished.
@@ -199,7 +199,7 @@ mod tests {
     fn texts(row: &Row) -> Vec<Option<Vec<u8>>> {
         let text = |cell| match cell {
             Cell::Text(text) => Some(text.to_vec()),
-            Cell::Null | Cell::Unchanged => None,
+            Cell::Null | Cell::Unchanged | Cell::Large(_) => None,
         };
         row.cells().map(text).collect()
     }

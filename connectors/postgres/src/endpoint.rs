@@ -20,18 +20,21 @@ const DEFAULT_PORT: u16 = 5432;
 /// What fixes the text forms of values, alike on every connection that rows come from, and keeps the server from ending
 /// long work. `row_security = off` turns rows that a policy would hide into an error. The server gives up a client whose
 /// host is gone after 25 seconds, so that its locks and its slot are free again.
-pub(crate) const SESSION: [(&str, &str); 14] = [
+pub(crate) const SESSION: [(&str, &str); 16] = [
     ("DateStyle", "ISO"),
     ("IntervalStyle", "iso_8601"),
     ("TimeZone", "UTC"),
     ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
     ("client_encoding", "UTF8"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("row_security", "off"),
+    // A role may have been told to hear no warnings; one of them says that changes are left out.
+    ("client_min_messages", "warning"),
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
@@ -107,9 +110,10 @@ impl Endpoint {
         if let Some(password) = &self.password {
             config.password(password);
         }
+        // What the client sets itself, and what is set once the connection is there.
         let settings = SESSION
             .iter()
-            .filter(|(name, _)| *name != "client_encoding");
+            .filter(|(name, _)| !matches!(*name, "client_encoding" | "lc_monetary"));
         let ours = settings.map(|(name, value)| format!("-c {name}={value}"));
         let options: Vec<_> = self.options.iter().cloned().chain(ours).collect();
         config

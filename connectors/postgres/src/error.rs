@@ -10,8 +10,9 @@ use std::time::Duration;
 use walferry_core::{Class, Classify};
 use walferry_schema::{Lsn, TableName};
 
-use crate::copy_text::CopyTextError;
-use crate::link::FrameError;
+use crate::copy_text::error::CopyTextError;
+use crate::large::LargeRows;
+use crate::link::buffer::FrameError;
 use crate::pgoutput::DecodeError;
 
 pub use server::ServerError;
@@ -190,11 +191,26 @@ pub enum Error {
         /// The server's answer.
         source: Box<ServerError>,
     },
+    /// The server passes over changes, since the publication is not there where it reads.
+    #[error("reading the replication stream: {source}")]
+    PublicationSkipped {
+        /// The server's warning.
+        source: Box<ServerError>,
+    },
     /// The slot is not there.
     #[error("the replication slot {slot:?} does not exist: begin a new generation with a snapshot")]
     SlotMissing {
         /// Its name.
         slot: String,
+    },
+    /// The server knows no slots that outlive a failover.
+    #[error(
+        "source.failover needs PostgreSQL 17 or newer, and the server is PostgreSQL {version}: take the key out of the \
+         configuration"
+    )]
+    NoFailoverSlots {
+        /// The server's major version.
+        version: u32,
     },
     /// Somebody else reads the slot.
     #[error(
@@ -270,6 +286,44 @@ pub enum Error {
         /// How long.
         after: Duration,
     },
+    /// Transactions in progress cannot be kept.
+    #[error(
+        "{doing} in {}: name a directory that can be written by source.spool, or take source.streaming out of the \
+         configuration",
+        directory.display()
+    )]
+    Spool {
+        /// What was being done.
+        doing: &'static str,
+        /// The directory.
+        directory: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Transactions in progress have filled the disk.
+    #[error(
+        "no space is left in {} for transactions in progress: make room, name another directory by source.spool, or \
+         have PostgreSQL keep them with source.streaming = false",
+        directory.display()
+    )]
+    SpoolNoSpace {
+        /// The directory.
+        directory: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Transactions in progress are larger than they may be.
+    #[error(
+        "transactions in progress take more than {limit_bytes} bytes in {}: raise source.spool_limit, or have PostgreSQL \
+         keep them, with source.streaming = false or a larger logical_decoding_work_mem",
+        directory.display()
+    )]
+    SpoolFull {
+        /// The directory.
+        directory: PathBuf,
+        /// How much they may take.
+        limit_bytes: u64,
+    },
     /// A call came before the one that it needs.
     #[error("{0}")]
     Misuse(&'static str),
@@ -291,6 +345,17 @@ pub enum Error {
         doing: &'static str,
         /// What is wrong.
         what: String,
+    },
+    /// What is too large for memory cannot be written to a file, or read again.
+    #[error(
+        "spooling a large row in {}: see that the directory can be written to and has room, or choose another by source.spool",
+        directory.display()
+    )]
+    SpoolRow {
+        /// The directory.
+        directory: PathBuf,
+        /// The system's answer.
+        source: io::Error,
     },
     /// A frame of the stream cannot be decoded.
     #[error("decoding the change at {lsn}")]
@@ -373,6 +438,17 @@ pub enum Error {
         /// The publication.
         publication: String,
     },
+    /// A streamed table left the publication.
+    #[error(
+        "the table {table} was dropped, renamed or removed from publication {publication:?} while it was streamed, or its \
+         entry there was changed, so changes of it may have been missed: begin a new generation with a snapshot"
+    )]
+    TableLeft {
+        /// The table.
+        table: TableName,
+        /// The publication.
+        publication: String,
+    },
     /// A table was rewritten or emptied while its snapshot began.
     #[error(
         "the table {table} was rewritten or truncated while the snapshot was taken: the snapshot starts over"
@@ -411,6 +487,7 @@ impl Error {
         match self {
             Self::Login { source, .. }
             | Self::PublicationTooYoung { source, .. }
+            | Self::PublicationSkipped { source }
             | Self::Server { source, .. } => Some(&source.sqlstate),
             _ => None,
         }
@@ -426,6 +503,12 @@ impl Error {
             },
             None => Self::Sql { doing, source },
         }
+    }
+
+    /// Wraps what the system says of a large row's file.
+    pub(crate) fn spool_row(large_rows: &LargeRows) -> impl FnOnce(io::Error) -> Self {
+        let directory = large_rows.directory.to_path_buf();
+        move |source| Self::SpoolRow { directory, source }
     }
 
     /// Wraps what the system says with what was being done.
@@ -444,6 +527,7 @@ impl Classify for Error {
             | Self::Io { .. }
             | Self::Closed { .. }
             | Self::Silent { .. }
+            | Self::SpoolRow { .. }
             | Self::SlotActive { is_ours: true, .. }
             | Self::GuardLost { .. }
             | Self::TableRewritten { .. }

@@ -8,8 +8,9 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-mod buffer;
+pub(crate) mod buffer;
 mod login;
+mod spooler;
 
 use std::io;
 
@@ -23,8 +24,13 @@ pub(crate) use login::Kind;
 
 use crate::endpoint::HostPort;
 use crate::error::{Error, Result, ServerError};
+use crate::large::LargeRows;
 use crate::transport::Stream;
 use buffer::ReadBuffer;
+use spooler::Spooler;
+
+/// The SQLSTATE of the warning that a publication does not exist at a point of the log, and its changes are skipped.
+const PUBLICATION_SKIPPED: &str = "55000";
 
 /// A row of a simple command's reply, all values as text.
 pub(crate) type TextRow = Vec<Option<String>>;
@@ -33,6 +39,8 @@ pub(crate) type TextRow = Vec<Option<String>>;
 pub(crate) struct Link {
     stream: Stream,
     read: ReadBuffer,
+    /// Of a link whose COPY data may be too large for memory.
+    spooler: Option<Spooler>,
     write: BytesMut,
     host: HostPort,
     server_version: u32,
@@ -46,10 +54,16 @@ impl Link {
         Self {
             stream,
             read,
+            spooler: None,
             write,
             host,
             server_version: 0,
         }
+    }
+
+    /// From now on, puts COPY data that is too large for memory into files.
+    pub(crate) fn spool(&mut self, large_rows: LargeRows) {
+        self.spooler = Some(Spooler::new(large_rows));
     }
 
     /// The server that answered.
@@ -57,20 +71,32 @@ impl Link {
         &self.host
     }
 
+    /// The server's major version.
+    pub(crate) fn server_version(&self) -> u32 {
+        self.server_version
+    }
+
     /// The next message if all of it is here. Parameter changes are passed over, notices logged.
     ///
     /// # Errors
-    /// When the server reports an error, or the bytes are no message.
+    /// When the server reports an error or that it leaves out changes, or the bytes are no message.
     pub(crate) fn received(&mut self, doing: &'static str) -> Result<Option<Frame>> {
-        while let Some(frame) = self.read.next_frame()? {
+        while let Some(frame) = self.next_frame()? {
             match frame.tag {
                 b'E' => return Err(refused(doing, &frame)),
-                b'N' => tracing::debug!(notice = %server_error(&frame), "notice from PostgreSQL"),
+                b'N' => heeded(server_error(&frame))?,
                 b'S' => self.parameter(&frame),
                 _ => return Ok(Some(frame)),
             }
         }
         Ok(None)
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        match &mut self.spooler {
+            Some(spooler) => spooler.next_frame(&mut self.read),
+            None => Ok(self.read.next_frame()?),
+        }
     }
 
     /// Reads what has arrived, waiting for at least one byte: how many bytes came.
@@ -196,6 +222,19 @@ pub(crate) fn refused(doing: &'static str, frame: &Frame) -> Error {
     }
 }
 
+/// Logs a notice.
+///
+/// # Errors
+/// When it says that changes are left out: since 18 a missing publication is no error of the server's any more.
+fn heeded(notice: ServerError) -> Result<()> {
+    if notice.sqlstate == PUBLICATION_SKIPPED {
+        let source = Box::new(notice);
+        return Err(Error::PublicationSkipped { source });
+    }
+    tracing::debug!(%notice, "notice from PostgreSQL");
+    Ok(())
+}
+
 /// The fields of an `ErrorResponse` or `NoticeResponse`: a letter, a text, a zero, each.
 fn server_error(frame: &Frame) -> ServerError {
     let mut error = ServerError::default();
@@ -249,6 +288,7 @@ mod tests {
         Frame {
             tag: b'E',
             body: Bytes::copy_from_slice(body),
+            spooled: None,
         }
     }
 
@@ -260,6 +300,19 @@ mod tests {
             ("55006", "slot is active")
         );
         assert_eq!((error.hint.as_deref(), error.detail), (Some("wait"), None));
+    }
+
+    #[test]
+    fn the_warning_that_a_publication_is_skipped_is_an_error_and_others_are_not() {
+        let warned = |sqlstate: &str| {
+            heeded(ServerError {
+                sqlstate: sqlstate.to_owned(),
+                ..ServerError::default()
+            })
+        };
+        let skipped = warned("55000");
+        assert!(matches!(skipped, Err(Error::PublicationSkipped { .. })));
+        assert!(warned("01000").is_ok());
     }
 
     #[test]

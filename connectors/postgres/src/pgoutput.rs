@@ -8,11 +8,14 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod cursor;
+mod spooled;
 
 use bytes::Bytes;
 use walferry_schema::{Lsn, Row, RowBuilder};
 
 use cursor::Cursor;
+
+pub(crate) use spooled::{SpooledError, decode_spooled};
 
 /// Microseconds from 1970, where walferry counts from, to 2000, where PostgreSQL does.
 const EPOCH_2000_MICROS: i64 = 946_684_800_000_000;
@@ -38,6 +41,8 @@ pub enum Message {
     },
     /// Where the transaction came from by replication.
     Origin {
+        /// LSN of the commit there, zero when it is not known.
+        commit_lsn: Lsn,
         /// The origin's name.
         name: String,
     },
@@ -205,8 +210,8 @@ fn commit(cursor: &mut Cursor<'_>) -> Result<Message, DecodeError> {
 }
 
 fn origin(cursor: &mut Cursor<'_>) -> Result<Message, DecodeError> {
-    let _commit_lsn = cursor.lsn()?;
     Ok(Message::Origin {
+        commit_lsn: cursor.lsn()?,
         name: cursor.string()?,
     })
 }

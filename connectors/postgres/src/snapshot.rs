@@ -6,6 +6,7 @@
 
 pub(crate) mod chunks;
 mod copier;
+mod left_out;
 mod listing;
 
 use std::sync::Arc;
@@ -14,14 +15,16 @@ use tokio_postgres::Client;
 use walferry_core::Tasks;
 use walferry_schema::{Lsn, Relation, TableName};
 
-use crate::catalog::{self, Catalog, Description};
+use crate::catalog::{self, Catalog, Description, Extent};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::identifier::{quoted, table};
 use crate::key::{self, Keys};
+use crate::large::LargeRows;
 use crate::sql;
 
 pub use copier::Copier;
+pub use left_out::LeftOutColumn;
 pub use listing::ListedTable;
 
 /// Repeatable read: one snapshot for all statements.
@@ -36,7 +39,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// # use walferry_postgres::SnapshotReader;
 /// # use walferry_schema::TableName;
 /// let mut reader = SnapshotReader::export("postgres://walferry@localhost/shop", &tasks).await?;
-/// let orders = reader.describe(&TableName::new("public", "orders")).await?;
+/// let orders = reader.describe(&TableName::new("public", "orders"), "shop_publication").await?;
 /// for range in orders.ranges(32 << 20) {
 ///     // Each of these can run in a task of its own.
 ///     let mut copier = reader.copier().await?;
@@ -54,6 +57,8 @@ pub struct SnapshotReader {
     snapshot: String,
     taken_at: i64,
     catalog: Catalog,
+    /// Which rows its copiers put into files; none where every row is wanted whole.
+    large_rows: Option<LargeRows>,
 }
 
 /// A table of a snapshot, ready to be copied.
@@ -87,9 +92,18 @@ impl SnapshotReader {
         Self::begin(endpoint, tasks, None).await
     }
 
-    /// Joins a snapshot that another connection exported and still holds.
-    pub(crate) async fn import(endpoint: Endpoint, tasks: &Tasks, snapshot: &str) -> Result<Self> {
-        Self::begin(endpoint, tasks, Some(snapshot)).await
+    /// Joins a snapshot that another connection exported and still holds; large rows are spooled.
+    pub(crate) async fn import(
+        endpoint: Endpoint,
+        tasks: &Tasks,
+        snapshot: &str,
+        large_rows: LargeRows,
+    ) -> Result<Self> {
+        let joined = Self::begin(endpoint, tasks, Some(snapshot)).await?;
+        Ok(Self {
+            large_rows: Some(large_rows),
+            ..joined
+        })
     }
 
     async fn begin(endpoint: Endpoint, tasks: &Tasks, snapshot: Option<&str>) -> Result<Self> {
@@ -124,6 +138,7 @@ impl SnapshotReader {
             snapshot,
             taken_at,
             catalog,
+            large_rows: None,
         })
     }
 
@@ -133,12 +148,13 @@ impl SnapshotReader {
     }
 
     /// The table as of the snapshot, its primary key numbered (or the index chosen as replica identity); locks it.
-    /// Generated columns are left out, as the stream leaves them out.
+    /// Generated columns are there when the publication's streams carry them, from PostgreSQL 18 on, and otherwise left
+    /// out as those leave them out.
     ///
     /// # Errors
     /// Fatal when it does not exist or may not be read; transient when it was rewritten since the snapshot.
-    pub async fn describe(&mut self, name: &TableName) -> Result<SnapshotTable> {
-        let mut described = self.description(name, None).await?;
+    pub async fn describe(&mut self, name: &TableName, publication: &str) -> Result<SnapshotTable> {
+        let mut described = self.description(name, Extent::Whole(publication)).await?;
         let key = std::mem::take(&mut described.key);
         snapshot_table(described, name, &key, Lsn::ZERO)
     }
@@ -151,7 +167,9 @@ impl SnapshotReader {
         keys: &Keys,
         lsn: Lsn,
     ) -> Result<SnapshotTable> {
-        let mut described = self.description(name, Some(publication)).await?;
+        let mut described = self
+            .description(name, Extent::Published(publication))
+            .await?;
         let own_key = std::mem::take(&mut described.key);
         snapshot_table(described, name, keys.get(name).unwrap_or(&own_key), lsn)
     }
@@ -172,14 +190,10 @@ impl SnapshotReader {
     /// # Errors
     /// Transient when the server cannot be reached or has no room.
     pub async fn copier(&self) -> Result<Copier> {
-        Copier::connect(&self.endpoint, &self.snapshot).await
+        Copier::connect(&self.endpoint, &self.snapshot, self.large_rows.clone()).await
     }
 
-    async fn description(
-        &mut self,
-        name: &TableName,
-        publication: Option<&str>,
-    ) -> Result<Description> {
+    async fn description(&mut self, name: &TableName, extent: Extent<'_>) -> Result<Description> {
         let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", table(name));
         let locked = self.client.batch_execute(&lock).await;
         locked.map_err(Error::sql(format!("locking the table {name}")))?;
@@ -188,7 +202,7 @@ impl SnapshotReader {
             self.server_version,
             &mut self.catalog,
             name,
-            publication,
+            extent,
         )
         .await
     }
@@ -200,6 +214,11 @@ impl SnapshotTable {
     /// The table's version: the columns of its rows.
     pub fn relation(&self) -> &Arc<Relation> {
         &self.relation
+    }
+
+    /// The publication's condition on rows; those for which it is not true are not in the snapshot.
+    pub fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
     }
 
     /// The bytes of the table's blocks; 0 where they are unknown.

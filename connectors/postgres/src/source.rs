@@ -5,30 +5,33 @@
 //! - No event is lost when a call is dropped: what was received stays in the stream's buffer or in the state here.
 //! - A question to the catalog goes on when the call that waits for it is dropped.
 
+mod decoding;
 mod guard;
 mod learning;
+mod membership;
 mod slot;
 
 use walferry_core::{
     Class, Classify, Fault, SnapshotChunk, SnapshotStart, Source, SourceEvent, SourceState,
-    SourceTable, Tasks,
+    SourceTable, Spooled, Tasks,
 };
-use walferry_schema::{Lsn, TableName};
+use walferry_schema::{Declared, Lsn, TableName};
 
-use crate::assembler::{self, Assembler};
-use crate::catalog::{self, Catalog};
+use crate::catalog;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::key::Keys;
 use crate::link::{Kind, Link};
-use crate::pgoutput::{self, Message, RelationMessage};
 use crate::settings::Settings;
 use crate::snapshot::SnapshotReader;
 use crate::snapshot::chunks::{ChunkLimits, SnapshotChunks};
 use crate::sql::Sql;
-use crate::stream::{ReplicationStream, StreamFrame};
+use crate::stream::ReplicationStream;
+use crate::stream::frame::StreamFrame;
+use crate::streaming::Spool;
+use decoding::Decoding;
 use guard::Guard;
-use learning::Learning;
+use membership::Membership;
 
 /// A PostgreSQL database with a logical replication slot of the plugin `pgoutput`.
 pub struct ReplicationSource {
@@ -45,18 +48,9 @@ pub struct ReplicationSource {
     link: Option<Link>,
     snapshot: Option<SnapshotChunks>,
     stream: Option<ReplicationStream>,
+    /// Whether the streamed tables stay where they are; kept from term to term.
+    membership: Option<Membership>,
     decoding: Decoding,
-}
-
-/// What decoding remembers of one stream.
-#[derive(Default)]
-struct Decoding {
-    assembler: Assembler,
-    catalog: Catalog,
-    /// A relation whose types' names the catalog must learn; nothing is decoded before.
-    pending: Option<(Lsn, RelationMessage)>,
-    /// The catalog is being asked.
-    learning: Option<Learning>,
 }
 
 // === impl ReplicationSource ===
@@ -81,6 +75,7 @@ impl ReplicationSource {
             link: None,
             snapshot: None,
             stream: None,
+            membership: None,
             decoding,
         })
     }
@@ -90,7 +85,8 @@ impl ReplicationSource {
         if let Some(link) = self.link.take() {
             return Ok(link);
         }
-        let link = Link::connect(&self.endpoint, Kind::Replication).await?;
+        let mut link = Link::connect(&self.endpoint, Kind::Replication).await?;
+        link.spool(self.settings.large_rows());
         self.sql = Sql::new(self.endpoint.at(link.host()), self.tasks.clone());
         Ok(link)
     }
@@ -136,15 +132,22 @@ impl ReplicationSource {
             slot,
             publication,
             slot_wait,
+            failover,
             ..
         } = &self.settings;
+        if *failover {
+            slot::check_failover(&link)?;
+        }
         let removed = slot::remove(&mut link, slot, *slot_wait).await;
         removed.map_err(|error| self.judged(error))?;
         // From here on, also when making it does not end well.
         self.has_owned = true;
-        let made = slot::create(&mut link, slot).await?;
+        self.membership = None;
+        let made = slot::create(&mut link, slot, *failover).await?;
         let endpoint = self.endpoint.at(link.host());
-        let mut reader = SnapshotReader::import(endpoint, &self.tasks, &made.snapshot).await?;
+        let large_rows = self.settings.large_rows();
+        let reader = SnapshotReader::import(endpoint, &self.tasks, &made.snapshot, large_rows);
+        let mut reader = reader.await?;
         let mut described = Vec::with_capacity(tables.len());
         for table in tables {
             let table =
@@ -163,6 +166,7 @@ impl ReplicationSource {
             rows: self.settings.chunk_rows.max(1),
             bytes: self.settings.chunk_bytes.max(1),
         };
+        self.note_membership().await?;
         self.snapshot = Some(SnapshotChunks::start(
             reader,
             described,
@@ -177,15 +181,21 @@ impl ReplicationSource {
     async fn start_now(&mut self) -> Result<Lsn> {
         (self.stream, self.snapshot) = (None, None);
         self.check_guard()?;
-        let link = self.take_link().await?;
+        let mut link = self.take_link().await?;
         self.decoding = Decoding::default();
         let Settings {
             slot,
             publication,
             slot_wait,
+            failover,
             ..
         } = &self.settings;
-        let owned = slot::own(link, slot, publication, *slot_wait).await;
+        if *failover {
+            let kept = slot::keep_over_failover(&mut link, slot, *slot_wait).await;
+            kept.map_err(|error| self.judged(error))?;
+        }
+        let spool = self.settings.streaming().map(Spool::open).transpose()?;
+        let owned = slot::own(link, &self.settings).await;
         // When the connection broke, the server may have heard us.
         let may_own = owned
             .as_ref()
@@ -195,8 +205,22 @@ impl ReplicationSource {
         self.has_owned |= may_own;
         let stream = owned?;
         let confirmed = slot::confirmed_lsn(self.sql.client().await?, slot, publication).await?;
-        self.stream = Some(stream);
+        if self.membership.is_none() {
+            self.note_membership().await?;
+        }
+        self.stream = Some(stream.with_spool(spool));
         Ok(confirmed)
+    }
+
+    async fn declared_now(&mut self, table: u32) -> Result<Vec<Declared>> {
+        catalog::declared(self.sql.client().await?, table).await
+    }
+
+    async fn note_membership(&mut self) -> Result<()> {
+        let client = self.sql.client().await?;
+        let noted = Membership::note(client, &self.settings.publication, &self.tasks);
+        self.membership = Some(noted.await?);
+        Ok(())
     }
 
     /// Whether the lock, once taken, is still ours.
@@ -229,6 +253,9 @@ impl ReplicationSource {
     fn decode(&mut self) -> Result<Option<SourceEvent>> {
         let stream = self.stream.as_mut().ok_or(NOT_STARTED)?;
         while self.decoding.describe(&self.keys)? {
+            if let Some(event) = self.decoding.resume()? {
+                return Ok(Some(event));
+            }
             match stream
                 .received()
                 .map_err(|error| self.settings.explained(error))?
@@ -242,6 +269,13 @@ impl ReplicationSource {
                         return Ok(Some(event));
                     }
                 }
+                Some(StreamFrame::Spooled { lsn, message }) => {
+                    let large_rows = self.settings.large_rows();
+                    let event = self.decoding.accept_spooled(lsn, message, &large_rows)?;
+                    if event.is_some() {
+                        return Ok(event);
+                    }
+                }
             }
         }
         Ok(None)
@@ -252,38 +286,12 @@ impl ReplicationSource {
             if let Some(event) = self.decode()? {
                 return Ok(event);
             }
-            if self.decoding.pending.is_some() {
-                self.learn().await?;
+            if self.decoding.is_waiting() {
+                self.decoding.learn(&mut self.sql, &self.tasks).await?;
             } else {
                 self.stream.as_mut().ok_or(NOT_STARTED)?.wait().await?;
             }
         }
-    }
-
-    /// Asks the catalog for what the waiting relation needs.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: the question goes on, and the next call waits for its answer.
-    async fn learn(&mut self) -> Result<()> {
-        let Decoding {
-            catalog,
-            pending: Some((_, message)),
-            learning,
-            ..
-        } = &mut self.decoding
-        else {
-            return Ok(());
-        };
-        let question = learning.get_or_insert_with(|| {
-            let unknown = catalog.unknown(&assembler::types(message));
-            Learning::start(&mut self.sql, unknown, &self.tasks)
-        });
-        let learned = question.finished().await;
-        *learning = None;
-        let (sql, names) = learned?;
-        self.sql = sql;
-        catalog.add(names?);
-        Ok(())
     }
 }
 
@@ -306,6 +314,10 @@ impl Source for ReplicationSource {
     /// A table that is not named here comes without a key, and no name of a type is asked for it.
     fn set_keys(&mut self, keys: &[(TableName, Vec<String>)]) {
         self.keys = keys.iter().cloned().collect();
+    }
+
+    async fn declared(&mut self, table: u32) -> Result<Vec<Declared>, Fault> {
+        Ok(Box::pin(self.declared_now(table)).await?)
     }
 
     async fn create_slot(&mut self, tables: &[TableName]) -> Result<SnapshotStart, Fault> {
@@ -332,9 +344,16 @@ impl Source for ReplicationSource {
         Ok(self.decode()?)
     }
 
+    fn spooled(&self) -> Option<Spooled> {
+        self.stream.as_ref().and_then(ReplicationStream::spooled)
+    }
+
     /// Looks after the lock too: the engine calls this every second.
     async fn confirm(&mut self, lsn: Lsn) -> Result<(), Fault> {
         self.check_guard()?;
+        if let (Some(membership), Some(guard)) = (&mut self.membership, &self.guard) {
+            membership.check(guard.client(), &self.keys).await?;
+        }
         let stream = self
             .stream
             .as_mut()
@@ -352,46 +371,20 @@ impl Source for ReplicationSource {
     }
 }
 
-// === impl Decoding ===
-
-impl Decoding {
-    /// Takes the relation that waits, if the names of its types are known: whether none waits any more.
-    fn describe(&mut self, keys: &Keys) -> Result<bool> {
-        let Some((lsn, message)) = &self.pending else {
-            return Ok(true);
-        };
-        let Some(relation) = assembler::relation(*lsn, message, keys, &self.catalog)? else {
-            return Ok(false);
-        };
-        self.assembler.describe(relation);
-        self.pending = None;
-        Ok(true)
-    }
-
-    fn accept(&mut self, lsn: Lsn, message: bytes::Bytes) -> Result<Option<SourceEvent>> {
-        let message = pgoutput::decode(message).map_err(|source| Error::Decode { lsn, source })?;
-        if let Message::Relation(relation) = message {
-            self.pending = Some((lsn, relation));
-            return Ok(None);
-        }
-        self.assembler.accept(lsn, message)
-    }
-}
-
 // === impl Settings ===
 
 impl Settings {
     /// A slot's history may begin before its publication.
     fn explained(&self, error: Error) -> Error {
-        match error {
-            Error::Server { source, .. } if source.sqlstate == "42704" => {
-                Error::PublicationTooYoung {
-                    name: self.publication.clone(),
-                    slot: self.slot.clone(),
-                    source,
-                }
-            }
-            other => other,
+        let source = match error {
+            Error::PublicationSkipped { source } => source,
+            Error::Server { source, .. } if source.sqlstate == "42704" => source,
+            other => return other,
+        };
+        Error::PublicationTooYoung {
+            name: self.publication.clone(),
+            slot: self.slot.clone(),
+            source,
         }
     }
 }

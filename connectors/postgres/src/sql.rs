@@ -7,6 +7,8 @@ use crate::endpoint::{Endpoint, HostPort, IS_READ_ONLY};
 use crate::error::{Error, Result};
 use crate::transport::{self, Login, Stream};
 
+/// Set once the connection is there, so that the database's own can be asked for.
+pub(crate) const MONEY_AS_IN_C: &str = "SET lc_monetary = 'C'";
 const CONNECTING: &str = "connecting to PostgreSQL";
 /// The first version with `transaction_timeout`; others refuse the name at start-up.
 const HAS_TRANSACTION_TIMEOUT: u32 = 17;
@@ -83,10 +85,14 @@ impl Login for SqlLogin<'_> {
                 tracing::debug!(%error, "an SQL connection ended");
             }
         });
-        if server_version >= HAS_TRANSACTION_TIMEOUT {
-            let unlimited = client.batch_execute("SET transaction_timeout = 0").await;
-            unlimited.map_err(Error::sql(CONNECTING))?;
-        }
+        let unlimited = if server_version >= HAS_TRANSACTION_TIMEOUT {
+            "; SET transaction_timeout = 0"
+        } else {
+            ""
+        };
+        let settings = format!("{MONEY_AS_IN_C}{unlimited}");
+        let set = client.batch_execute(&settings).await;
+        set.map_err(Error::sql(CONNECTING))?;
         if endpoint.is_choosy() {
             let answer = client.query_typed_one(IS_READ_ONLY, &[]).await;
             let answer = answer.map_err(Error::sql(CONNECTING))?;

@@ -2,9 +2,11 @@
 //!
 //! - The confirmed LSN never falls.
 //! - A server that does not answer is noticed.
+//! - What is in progress is kept aside until it commits, so that frames come as in protocol version 1.
 //!
 //! Source: <https://www.postgresql.org/docs/current/protocol-replication.html>
 
+pub(crate) mod frame;
 mod pace;
 
 use std::time::{Duration, SystemTime};
@@ -12,11 +14,16 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use postgres_protocol::message::frontend::{self, CopyData};
 use tokio::time::Instant;
+use walferry_core::Spooled;
 use walferry_schema::Lsn;
 
 use crate::error::{Error, Result};
 use crate::identifier::{quoted, replication_literal};
+use crate::large::SpooledFrame;
 use crate::link::Link;
+use crate::settings::Settings;
+use crate::streaming::Spool;
+use frame::{DATA_HEADER_BYTES, StreamFrame};
 use pace::Pace;
 
 const STREAMING: &str = "reading the replication stream";
@@ -28,6 +35,8 @@ const ASK_AFTER: Duration = Duration::from_secs(40);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long an orderly end may take; in the middle of a transaction the server sends all of it first.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// PostgreSQL 18 also tells so of subtransactions of which it has sent nothing, whatever the protocol version.
+const STREAM_ABORT: u8 = b'A';
 /// Microseconds from 1970 to 2000.
 const EPOCH_2000_MICROS: u128 = 946_684_800_000_000;
 
@@ -37,14 +46,8 @@ pub(crate) struct ReplicationStream {
     confirmed: Lsn,
     silence: Option<Silence>,
     pace: Pace,
-}
-
-/// What the server sends while streaming.
-pub(crate) enum StreamFrame {
-    /// A message of the output plugin.
-    Data { lsn: Lsn, message: Bytes },
-    /// The server is alive and has decoded up to an LSN.
-    Keepalive { lsn: Lsn, wants_reply: bool },
+    /// None when the server sends transactions at their commit.
+    spool: Option<Spool>,
 }
 
 struct Silence {
@@ -56,17 +59,17 @@ struct Silence {
 
 impl ReplicationStream {
     /// Owns the slot and starts the stream where the slot stands; gives the link back when the server refuses.
-    pub(crate) async fn start(
-        mut link: Link,
-        slot: &str,
-        publication: &str,
-    ) -> Result<Self, (Link, Error)> {
+    pub(crate) async fn start(mut link: Link, settings: &Settings) -> Result<Self, (Link, Error)> {
         // The list is parsed as identifiers, inside a string.
-        let publications = replication_literal(&quoted(publication));
+        let publications = replication_literal(&quoted(&settings.publication));
+        let protocol = match settings.streaming {
+            None => "proto_version '1'",
+            Some(_) => "proto_version '2', streaming 'on'",
+        };
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL 0/0 \
-             (proto_version '1', publication_names {publications}, messages 'true')",
-            quoted(slot)
+             ({protocol}, publication_names {publications}, messages 'true')",
+            quoted(&settings.slot)
         );
         match begin(&mut link, &command).await {
             Ok(()) => Ok(Self {
@@ -74,18 +77,59 @@ impl ReplicationStream {
                 confirmed: Lsn::ZERO,
                 silence: None,
                 pace: Pace::default(),
+                spool: None,
             }),
             Err(error) => Err((link, error)),
         }
     }
 
+    /// The same with a place for transactions in progress.
+    pub(crate) fn with_spool(self, spool: Option<Spool>) -> Self {
+        Self { spool, ..self }
+    }
+
+    /// How much of transactions in progress is kept; none when the server keeps them.
+    pub(crate) fn spooled(&self) -> Option<Spooled> {
+        self.spool.as_ref().map(Spool::spooled)
+    }
+
     /// The next frame if it is here.
     pub(crate) fn received(&mut self) -> Result<Option<StreamFrame>> {
+        loop {
+            if let Some(spool) = &mut self.spool
+                && let Some(frame) = spool.replayed()?
+            {
+                return Ok(Some(frame));
+            }
+            let sent = self.sent()?;
+            match (sent, &mut self.spool) {
+                (Some(StreamFrame::Data { lsn, message }), Some(spool)) => {
+                    if let Some(frame) = spool.accept(lsn, message)? {
+                        return Ok(Some(frame));
+                    }
+                }
+                (Some(StreamFrame::Spooled { lsn, message }), Some(spool)) => {
+                    if let Some(frame) = spool.accept_large(lsn, message)? {
+                        return Ok(Some(frame));
+                    }
+                }
+                (Some(StreamFrame::Data { message, .. }), None)
+                    if message.first() == Some(&STREAM_ABORT) => {}
+                (sent, _) => return Ok(sent),
+            }
+        }
+    }
+
+    /// The next frame of the server's, if it is here.
+    fn sent(&mut self) -> Result<Option<StreamFrame>> {
         let Some(frame) = self.link.received(STREAMING)? else {
             return Ok(None);
         };
         match frame.tag {
-            b'd' => stream_frame(frame.body).map(Some),
+            b'd' => match frame.spooled {
+                Some(file) => spooled_frame(file).map(Some),
+                None => stream_frame(frame.body).map(Some),
+            },
             // The server ends the stream by itself only when it shuts down.
             b'c' | b'C' => Err(Error::Closed { doing: STREAMING }),
             tag => Err(Error::Unexpected {
@@ -220,6 +264,16 @@ fn stream_frame(mut body: Bytes) -> Result<StreamFrame> {
             doing: STREAMING,
             what: format!("a frame of type {other:#04x}"),
         }),
+    }
+}
+
+fn spooled_frame(file: SpooledFrame) -> Result<StreamFrame> {
+    let unreadable = Error::io("reading a spooled row of the replication stream");
+    let mut header = [0; DATA_HEADER_BYTES];
+    file.read_at(0, &mut header).map_err(unreadable)?;
+    match stream_frame(Bytes::copy_from_slice(&header))? {
+        StreamFrame::Data { lsn, .. } => Ok(StreamFrame::Spooled { lsn, message: file }),
+        other => Ok(other),
     }
 }
 

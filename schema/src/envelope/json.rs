@@ -3,19 +3,26 @@
 //! - Strings: short escapes or `\u00XX` for control characters, everything else as UTF-8.
 //! - Floats: Java's `Double.toString` (`1.0E7`, `1.0`, `9.99E-4`); those that are not finite as
 //!   strings.
-//! - A `timestamptz` has exactly the digits of its declared precision.
+//! - A `timestamptz` has exactly the digits of its declared precision, a `timetz` those that it needs.
+//! - Bits are a little-endian number, as Debezium has them.
+
+use std::borrow::Cow;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE};
 
+use super::decimal;
 use crate::value::calendar;
-use crate::{Date, Instant, Value};
+use crate::{
+    Array, BinaryMode, Date, DecimalMode, HstoreMode, Instant, Interval, IntervalMode, Modes,
+    TimePrecision, TimeTz, TimeZoneMode, Type, Value, time_text,
+};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER_HEX: &[u8; 16] = b"0123456789abcdef";
 
-pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
+pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>, kind: &Type, modes: Modes) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -23,9 +30,21 @@ pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Int4(number) => integer(out, *number),
         Value::Int8(number) => integer(out, *number),
         Value::Float(number) => float(out, *number),
-        Value::Numeric(text) | Value::Text(text) | Value::Json(text) => string(out, text),
-        Value::Bytes(bytes) => base64(out, bytes),
+        Value::Text(text) | Value::Json(text) => string(out, text),
+        Value::Numeric(text) => match modes.decimal {
+            DecimalMode::String => string(out, text),
+            DecimalMode::Precise => precise(out, text, kind),
+            DecimalMode::Double => float(out, text.parse().unwrap_or(f64::NAN)),
+        },
+        Value::Bytes(bytes) => {
+            out.push(b'"');
+            binary_digits(out, bytes, modes.binary);
+            out.push(b'"');
+        }
         Value::Uuid(bytes) => uuid(out, bytes),
+        Value::Date(Date::Days(days)) if modes.time_precision == TimePrecision::Isostring => {
+            iso_day(out, *days);
+        }
         Value::Date(Date::Days(days)) => integer(out, *days),
         Value::Date(Date::Infinity) => string(out, "infinity"),
         Value::Date(Date::NegInfinity) => string(out, "-infinity"),
@@ -35,11 +54,172 @@ pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Timestamp(Instant::NegInfinity, _) | Value::TimestampTz(Instant::NegInfinity, _) => {
             string(out, "-infinity");
         }
-        Value::Timestamp(Instant::Micros(micros), 0..=3) => integer(out, micros.div_euclid(1_000)),
-        Value::Timestamp(Instant::Micros(micros), _) => integer(out, *micros),
-        Value::TimestampTz(Instant::Micros(micros), precision) => {
-            iso_instant(out, *micros, *precision);
+        Value::Timestamp(Instant::At { days, micros }, _)
+            if modes.time_precision == TimePrecision::Isostring =>
+        {
+            iso_timestamp(out, *days, *micros);
         }
+        Value::Timestamp(Instant::At { days, micros }, precision) => {
+            let micros = Instant::micros(*days, *micros);
+            count(out, micros, *precision, modes.time_precision);
+        }
+        Value::TimestampTz(Instant::At { days, micros }, precision) => {
+            iso_instant(out, *days, *micros, *precision);
+        }
+        Value::Time(micros, _) if modes.time_precision == TimePrecision::Isostring => {
+            string(out, &format!("{}Z", time_text(*micros)));
+        }
+        Value::Time(micros, precision) => {
+            count(out, (*micros).into(), *precision, modes.time_precision);
+        }
+        Value::Interval(it) => interval(out, *it, modes.interval),
+        Value::TimeTz(time) => time_tz(out, *time, modes.time_zone),
+        Value::Bits(bits) => bit_string(out, bits),
+        Value::Point(x, y) => point(out, *x, *y),
+        Value::Hstore(entries) if modes.hstore == HstoreMode::Map => object(out, entries),
+        Value::Hstore(entries) => hstore(out, entries),
+        Value::Array(array) => elements(out, array, kind.innermost(), modes),
+        Value::Literal(literal) => string(out, &literal.text),
+    }
+}
+
+fn elements(out: &mut Vec<u8>, array: &Array<'_>, kind: &Type, modes: Modes) {
+    if let Some(text) = &array.text {
+        return string(out, text);
+    }
+    let mut separator = b'[';
+    for element in &array.elements {
+        out.push(std::mem::replace(&mut separator, b','));
+        value(out, element, kind, modes);
+    }
+    out.extend_from_slice(if array.elements.is_empty() {
+        b"[]"
+    } else {
+        b"]"
+    });
+}
+
+/// A JSON object as a string.
+fn hstore(out: &mut Vec<u8>, entries: &[(Cow<'_, str>, Option<Cow<'_, str>>)]) {
+    let mut json = Vec::new();
+    object(&mut json, entries);
+    string(out, &String::from_utf8_lossy(&json));
+}
+
+fn object(out: &mut Vec<u8>, entries: &[(Cow<'_, str>, Option<Cow<'_, str>>)]) {
+    let mut separator = b'{';
+    for (key, text) in entries {
+        out.push(std::mem::replace(&mut separator, b','));
+        string(out, key);
+        out.push(b':');
+        match text {
+            Some(text) => string(out, text),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    out.extend_from_slice(if entries.is_empty() { b"{}" } else { b"}" });
+}
+
+/// The unscaled number's bytes; beside the scale where the type does not declare one.
+fn precise(out: &mut Vec<u8>, text: &str, kind: &Type) {
+    let declared = match kind {
+        Type::Money(digits) => Some(i16::from(*digits)),
+        Type::Numeric(declared) => declared.map(|(_, scale)| scale),
+        _ => None,
+    };
+    let Some((bytes, scale)) = decimal::unscaled(text, declared) else {
+        return string(out, text);
+    };
+    if declared.is_some() {
+        return base64(out, &bytes, &STANDARD);
+    }
+    out.extend_from_slice(b"{\"scale\":");
+    integer(out, scale);
+    out.extend_from_slice(b",\"value\":");
+    base64(out, &bytes, &STANDARD);
+    out.push(b'}');
+}
+
+fn iso_timestamp(out: &mut Vec<u8>, days: i32, micros: i64) {
+    out.push(b'"');
+    iso_date(out, days);
+    out.extend_from_slice(format!("T{}Z\"", time_text(micros)).as_bytes());
+}
+
+/// A number of milliseconds, microseconds or nanoseconds.
+fn count(out: &mut Vec<u8>, micros: i128, precision: u8, mode: TimePrecision) {
+    match (mode, precision) {
+        (TimePrecision::Adaptive, 0..=3) | (TimePrecision::Connect, _) => {
+            integer(out, micros.div_euclid(1_000));
+        }
+        (TimePrecision::Nanoseconds, _) => integer(out, micros * 1_000),
+        _ => integer(out, micros),
+    }
+}
+
+/// `"2024-02-29Z"`
+fn iso_day(out: &mut Vec<u8>, days: i32) {
+    out.push(b'"');
+    iso_date(out, days);
+    out.extend_from_slice(b"Z\"");
+}
+
+fn iso_date(out: &mut Vec<u8>, days: i32) {
+    let (year, month, day) = calendar::civil(days.into());
+    iso_year(out, year);
+    for number in [month, day] {
+        out.extend_from_slice(&[b'-', digit(number / 10), digit(number)]);
+    }
+}
+
+/// What has no such form is PostgreSQL's text.
+fn interval(out: &mut Vec<u8>, interval: Interval, mode: IntervalMode) {
+    if mode == IntervalMode::Numeric
+        && let Some(micros) = interval.as_micros()
+    {
+        return integer(out, micros);
+    }
+    let text = interval.with_every_part();
+    string(out, &text.unwrap_or_else(|| interval.to_string()));
+}
+
+/// One bit is a boolean; more are a number, the lowest byte first.
+fn bit_string(out: &mut Vec<u8>, bits: &str) {
+    if bits.len() == 1 {
+        return out.extend_from_slice(if bits == "1" { b"true" } else { b"false" });
+    }
+    let byte = |bits: &[u8]| {
+        let bit = |byte: u8, bit: &u8| byte << 1 | (bit & 1);
+        bits.iter().fold(0, bit)
+    };
+    let bytes: Vec<u8> = bits.as_bytes().rchunks(8).map(byte).collect();
+    base64(out, &bytes, &STANDARD);
+}
+
+fn point(out: &mut Vec<u8>, x: f64, y: f64) {
+    // Little-endian, and the number of the type.
+    let mut wkb = vec![1, 1, 0, 0, 0];
+    wkb.extend_from_slice(&x.to_le_bytes());
+    wkb.extend_from_slice(&y.to_le_bytes());
+    out.extend_from_slice(b"{\"x\":");
+    float(out, x);
+    out.extend_from_slice(b",\"y\":");
+    float(out, y);
+    out.extend_from_slice(b",\"wkb\":");
+    base64(out, &wkb, &STANDARD);
+    out.extend_from_slice(b",\"srid\":null}");
+}
+
+/// `"12:34:56.12+02:00"`, `"10:34:56.12Z"`.
+fn time_tz(out: &mut Vec<u8>, time: TimeTz, mode: TimeZoneMode) {
+    let time = match mode {
+        TimeZoneMode::Offset => time,
+        TimeZoneMode::Utc => time.in_utc(),
+    };
+    let text = time.to_string();
+    match text.strip_suffix("+00:00") {
+        Some(utc) => string(out, &format!("{utc}Z")),
+        None => string(out, &text),
     }
 }
 
@@ -49,7 +229,13 @@ pub(super) fn integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
 
 pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut rest = text.as_bytes();
+    escaped(out, text.as_bytes());
+    out.push(b'"');
+}
+
+/// What stands between the quotes of a string; also of a part of a text.
+pub(super) fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
     loop {
         let (plain, special) = rest.split_at(plain_len(rest));
         out.extend_from_slice(plain);
@@ -59,7 +245,6 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
         escape(out, byte);
         rest = after;
     }
-    out.push(b'"');
 }
 
 /// How many of the first bytes stand in a JSON string as they are.
@@ -101,13 +286,30 @@ fn hex(digits: &[u8; 16], byte: u8) -> [u8; 2] {
     ]
 }
 
-fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+/// What stands between the quotes of a string; also of a part of the bytes, three or a multiple of it.
+pub(super) fn binary_digits(out: &mut Vec<u8>, bytes: &[u8], mode: BinaryMode) {
+    match mode {
+        BinaryMode::Base64 => base64_digits(out, bytes, &STANDARD),
+        BinaryMode::Base64UrlSafe => base64_digits(out, bytes, &URL_SAFE),
+        BinaryMode::Hex => {
+            for &byte in bytes {
+                out.extend_from_slice(&hex(LOWER_HEX, byte));
+            }
+        }
+    }
+}
+
+fn base64(out: &mut Vec<u8>, bytes: &[u8], engine: &GeneralPurpose) {
     out.push(b'"');
+    base64_digits(out, bytes, engine);
+    out.push(b'"');
+}
+
+fn base64_digits(out: &mut Vec<u8>, bytes: &[u8], engine: &GeneralPurpose) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let written = STANDARD.encode_slice(bytes, &mut out[start..]);
+    let written = engine.encode_slice(bytes, &mut out[start..]);
     out.truncate(start + written.expect("base64 with padding has four characters for three bytes"));
-    out.push(b'"');
 }
 
 fn uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
@@ -176,16 +378,11 @@ fn scientific(out: &mut Vec<u8>, shortest: &str) {
     integer(out, exponent + shift);
 }
 
-fn iso_instant(out: &mut Vec<u8>, micros: i64, precision: u8) {
-    const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
-    let (year, month, day) = calendar::civil(micros.div_euclid(MICROS_PER_DAY));
-    let time = micros.rem_euclid(MICROS_PER_DAY);
+fn iso_instant(out: &mut Vec<u8>, days: i32, time: i64, precision: u8) {
     let seconds = time / MICROS_PER_SECOND;
     out.push(b'"');
-    iso_year(out, year);
+    iso_date(out, days);
     let parts = [
-        (b'-', month),
-        (b'-', day),
         (b'T', seconds / 3_600),
         (b':', seconds / 60 % 60),
         (b':', seconds % 60),

@@ -1,14 +1,15 @@
-//! The members of a flat JSON object, read where they stand.
+//! The members of a JSON object, read where they stand.
 //!
 //! - Strings without escapes are borrowed.
 //! - Any text ends in members or an error; the JSON of an object never errs here, but for lone
-//!   surrogates.
+//!   surrogates and nesting of more than 128 levels.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::borrow::Cow;
 
 use serde::de::Error as _;
+use serde_json::value::RawValue;
 
 use super::json::plain_len;
 
@@ -19,7 +20,7 @@ pub(super) enum Token<'a> {
     String(Cow<'a, str>),
     /// A number, `true`, `false` or `null`.
     Literal(&'a str),
-    /// An array or object, from its bracket to the end of the text; nothing may be read after it.
+    /// An array or object.
     Nested(&'a str),
 }
 
@@ -70,12 +71,22 @@ impl<'a> Members<'a> {
         self.rest = self.rest.trim_ascii_start();
         match self.rest.as_bytes().first() {
             Some(b'"') => return self.string().map(Token::String),
-            Some(b'{' | b'[') => return Ok(Token::Nested(self.rest)),
+            Some(b'{' | b'[') => return self.nested().map(Token::Nested),
             _ => {}
         }
         let is_end = |byte: u8| matches!(byte, b',' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
         let end = self.rest.bytes().position(is_end).ok_or_else(malformed)?;
         self.split(end).map(Token::Literal)
+    }
+
+    fn nested(&mut self) -> Result<&'a str, serde_json::Error> {
+        let mut values = serde_json::Deserializer::from_str(self.rest).into_iter::<&RawValue>();
+        let value = values.next().ok_or_else(malformed)??;
+        self.rest = self
+            .rest
+            .get(values.byte_offset()..)
+            .ok_or_else(malformed)?;
+        Ok(value.get())
     }
 
     fn string(&mut self) -> Result<Cow<'a, str>, serde_json::Error> {
@@ -137,6 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_nested_ends_where_its_brackets_do() {
+        let members = all(r#"{"a": [1, "]}", [{"x\"": "["}]], "b":{"c":{}},"d" : []}"#);
+        let expected = [
+            ("a".into(), Token::Nested(r#"[1, "]}", [{"x\"": "["}]]"#)),
+            ("b".into(), Token::Nested(r#"{"c":{}}"#)),
+            ("d".into(), Token::Nested("[]")),
+        ];
+        assert_eq!(members.ok().as_deref(), Some(expected.as_slice()));
+        assert!(all(r#"{"a": [1, 2}"#).is_err());
+    }
+
+    #[test]
     fn a_string_without_escapes_is_borrowed() {
         let members = all(r#"{"é":"☃"}"#).expect("an object");
         assert!(matches!(
@@ -167,7 +190,7 @@ mod tests {
         fn any_text_ends_in_members_or_an_error(text in "[{}\\[\\]\":,\\\\au0d8 1\u{1}é]{0,24}|\\PC*") {
             if let Ok(mut members) = Members::of(&text) {
                 for _ in 0..text.len() {
-                    if !matches!(members.next(), Ok(Some((_, Token::String(_) | Token::Literal(_))))) {
+                    if !matches!(members.next(), Ok(Some(_))) {
                         return Ok(());
                     }
                 }

@@ -1,9 +1,14 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{Field, Relation, ReplicaIdentity, RowBuilder, TableName, Type, Value};
+use crate::{
+    Attribute, BinaryMode, DecimalMode, Field, HstoreMode, IntervalMode, Modes, Relation,
+    ReplicaIdentity, RowBuilder, SchemaMode, TableName, TimePrecision, TimeZoneMode,
+    TransactionIdMode, Type, Value,
+};
 
 mod properties;
+mod whole;
 
 fn column(name: &str, kind: Type, key: u16) -> Column {
     Column {
@@ -29,10 +34,21 @@ fn template() -> Template {
         version: "3.6.3.Final".into(),
         name: "dbz".into(),
         database: "postgres".into(),
+        modes: MODES,
     }
 }
 
-const META: Meta = Meta {
+const MODES: Modes = Modes {
+    decimal: DecimalMode::String,
+    time_precision: TimePrecision::Adaptive,
+    interval: IntervalMode::String,
+    hstore: HstoreMode::Json,
+    binary: BinaryMode::Base64,
+    time_zone: TimeZoneMode::Offset,
+    transaction_id: TransactionIdMode::Commit,
+    schemas: SchemaMode::None,
+};
+const META: Meta<'static> = Meta {
     op: Op::Create,
     snapshot: SnapshotMark::False,
     committed_at: 1_795_199_044_423_359,
@@ -44,21 +60,41 @@ const META: Meta = Meta {
         total_order: 2,
         data_collection_order: 1,
     }),
+    origin: None,
     processed_at: 1_795_199_044_720_504_981,
 };
 
-fn written(relation: &Relation, meta: &Meta, before: Before<'_>, after: Option<&Row>) -> String {
+fn written(
+    relation: &Relation,
+    meta: &Meta<'_>,
+    before: Before<'_>,
+    after: Option<&Row>,
+) -> String {
+    written_as(MODES, relation, meta, before, after)
+}
+
+fn written_as(
+    modes: Modes,
+    relation: &Relation,
+    meta: &Meta<'_>,
+    before: Before<'_>,
+    after: Option<&Row>,
+) -> String {
+    let template = Template {
+        modes,
+        ..template()
+    };
     let mut out = Vec::new();
-    write_value(&mut out, &template(), relation, meta, before, after)
-        .expect("texts of their types");
+    write_value(&mut out, &template, relation, meta, before, after).expect("texts of their types");
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
 /// The JSON of one value, through a whole row.
-fn json_of(kind: Type, text: &str) -> String {
-    let relation = relation([column("v", kind, 1)]);
+fn json_of(kind: &Type, text: &str) -> String {
+    let relation = relation([column("v", kind.clone(), 1)]);
     let mut out = Vec::new();
-    write_key(&mut out, &relation, &Row::from_texts(&[Some(text)])).expect("text of its type");
+    write_key(&mut out, &relation, MODES, &Row::from_texts(&[Some(text)]))
+        .expect("text of its type");
     let out = String::from_utf8(out).expect("JSON is UTF-8");
     out.strip_prefix("{\"v\":")
         .and_then(|out| out.strip_suffix('}'))
@@ -115,6 +151,71 @@ fn a_snapshot_row_has_no_transaction_and_no_last_commit() {
 }
 
 #[test]
+fn a_replicated_transaction_names_its_origin() {
+    let relation = relation([column("id", Type::Int4, 1)]);
+    for (lsn, shown) in [(Some(Lsn(26_000_000)), "26000000"), (None, "null")] {
+        let origin = Origin {
+            name: "böhm \"1\"".into(),
+            lsn,
+        };
+        let meta = Meta {
+            origin: Some(&origin),
+            ..META
+        };
+        let row = Row::from_texts(&[Some("1")]);
+        let json = written(&relation, &meta, Before::None, Some(&row));
+        let expected = format!(r#""xmin":null,"origin":"böhm \"1\"","origin_lsn":{shown}}},"#);
+        assert!(json.contains(&expected), "{json}");
+    }
+}
+
+fn written_message(meta: &Meta<'_>) -> (String, String) {
+    let message = LogicalMessage {
+        prefix: "fo\"o",
+        content: b"bar\xff",
+    };
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    write_message_key(&mut key, MODES, &message);
+    write_message(&mut value, &template(), meta, &message);
+    let text = |bytes| String::from_utf8(bytes).expect("JSON is UTF-8");
+    (text(key), text(value))
+}
+
+#[test]
+fn a_logical_message_is_written_as_debezium_writes_it() {
+    let (key, value) = written_message(&META);
+    assert_eq!(key, r#"{"prefix":"fo\"o"}"#);
+    let expected = concat!(
+        r#"{"op":"m","ts_ms":1795199044720,"#,
+        r#""source":{"version":"3.6.3.Final","connector":"postgresql","name":"dbz","#,
+        r#""ts_ms":1795199044423,"snapshot":"false","db":"postgres","#,
+        r#""sequence":"[\"26360184\",\"26360320\"]","#,
+        r#""ts_us":1795199044423359,"ts_ns":1795199044423359000,"#,
+        r#""schema":"","table":"","txId":842,"lsn":26360320,"#,
+        r#""xmin":null,"origin":null,"origin_lsn":null},"#,
+        r#""transaction":{"id":"842:26360600","total_order":2,"data_collection_order":1},"#,
+        r#""message":{"prefix":"fo\"o","content":"YmFy/w=="}}"#,
+    );
+    assert_eq!(value, expected);
+    let envelope = Envelope::from_bytes(value.as_bytes()).expect("an envelope");
+    assert_eq!(envelope.op, Op::Message);
+}
+
+#[test]
+fn a_logical_message_outside_a_transaction_names_none() {
+    let meta = Meta {
+        transaction: None,
+        ..META
+    };
+    let (_, value) = written_message(&meta);
+    assert!(value.contains(r#""txId":null,"lsn":26360320"#), "{value}");
+    assert!(
+        value.contains(r#""transaction":null,"message":{"#),
+        "{value}"
+    );
+}
+
+#[test]
 fn a_truncate_shows_no_row() {
     let relation = relation([column("id", Type::Int4, 1)]);
     let json = written(
@@ -167,6 +268,7 @@ fn a_key_is_in_key_order() {
     write_key(
         &mut out,
         &relation,
+        MODES,
         &Row::from_texts(&[Some("x"), Some("7")]),
     )
     .expect("a key");
@@ -177,7 +279,13 @@ fn a_key_is_in_key_order() {
 fn a_table_without_a_key_has_no_key_bytes() {
     let mut out = Vec::new();
     let row = Row::from_texts(&[Some("x")]);
-    write_key(&mut out, &relation([column("a", Type::Text, 0)]), &row).expect("no key");
+    write_key(
+        &mut out,
+        &relation([column("a", Type::Text, 0)]),
+        MODES,
+        &row,
+    )
+    .expect("no key");
     assert!(out.is_empty());
 }
 
@@ -206,7 +314,8 @@ fn an_unchanged_column_is_absent_and_named() {
         None
     );
     let envelope = Envelope::from_bytes(json.as_bytes()).expect("an envelope");
-    let image = read_image(&relation.columns, envelope.after.expect("a row")).expect("an image");
+    let image =
+        read_image(&relation.columns, MODES, envelope.after.expect("a row")).expect("an image");
     assert_eq!(
         image.fields,
         [Field::Absent, Field::Present(Value::Int4(5)), Field::Absent]
@@ -218,7 +327,12 @@ fn an_unchanged_key_column_is_an_error_of_the_key() {
     let relation = relation([column("id", Type::Text, 1)]);
     let mut row = RowBuilder::with_capacity(1);
     row.unchanged();
-    let error = write_key(&mut Vec::new(), &relation, &row.build(bytes::Bytes::new()));
+    let error = write_key(
+        &mut Vec::new(),
+        &relation,
+        MODES,
+        &row.build(bytes::Bytes::new()),
+    );
     assert!(matches!(error, Err(EnvelopeError::UnchangedKey(column)) if column == "id"));
 }
 
@@ -229,8 +343,8 @@ fn values_have_their_documented_forms() {
         (Type::Int2, "-32768", "-32768"),
         (Type::Int8, "-9223372036854775808", "-9223372036854775808"),
         (Type::Oid, "4294967295", "4294967295"),
-        (Type::Numeric, "123.4500", "\"123.4500\""),
-        (Type::Numeric, "NaN", "\"NaN\""),
+        (Type::Numeric(None), "123.4500", "\"123.4500\""),
+        (Type::Numeric(None), "NaN", "\"NaN\""),
         (Type::Bytea, "\\x", "\"\""),
         (Type::Bytea, "\\x00ff", "\"AP8=\""),
         (Type::Json, "{\"a\": 1}", r#""{\"a\": 1}""#),
@@ -278,7 +392,7 @@ fn values_have_their_documented_forms() {
         (Type::TimestampTz(0), "-infinity", "\"-infinity\""),
     ];
     for (kind, text, json) in forms {
-        assert_eq!(json_of(kind, text), json, "{kind:?} {text}");
+        assert_eq!(json_of(&kind, text), json, "{kind:?} {text}");
     }
 }
 
@@ -304,9 +418,9 @@ fn floats_are_written_as_java_writes_them() {
         ("-Infinity", "\"-Infinity\""),
     ];
     for (text, json) in forms {
-        assert_eq!(json_of(Type::Float8, text), json, "{text}");
+        assert_eq!(json_of(&Type::Float8, text), json, "{text}");
     }
-    assert_eq!(json_of(Type::Float4, "3.4028235e+38"), "3.4028235E38");
+    assert_eq!(json_of(&Type::Float4, "3.4028235e+38"), "3.4028235E38");
 }
 
 #[test]
@@ -317,7 +431,7 @@ fn only_what_json_must_escape_is_escaped() {
         r#""plain text of more than sixteen bytes \"\\/\b\t\n\f\r\u0000\u001F"#,
         "\u{7f}é☃😀\u{2028}\""
     );
-    assert_eq!(json_of(Type::Text, text), json);
+    assert_eq!(json_of(&Type::Text, text), json);
 }
 
 #[test]
@@ -327,7 +441,7 @@ fn an_image_is_read_by_name_whatever_the_order() {
         column("b", Type::Text, 0),
         column("c", Type::Bool, 0),
     ];
-    let image = read_image(&columns, r#" { "c" : true , "a" : 1 } "#).expect("an image");
+    let image = read_image(&columns, MODES, r#" { "c" : true , "a" : 1 } "#).expect("an image");
     let expected = [
         Field::Present(Value::Int4(1)),
         Field::Absent,
@@ -338,9 +452,145 @@ fn an_image_is_read_by_name_whatever_the_order() {
 }
 
 #[test]
+fn values_with_parts_have_the_documented_forms() {
+    let pair = Type::Composite(
+        [("a", Type::Int4), ("b", Type::Text)]
+            .map(|(name, kind)| Attribute {
+                name: name.into(),
+                kind,
+            })
+            .into(),
+    );
+    let forms = [
+        (Type::Money(2), "-$1,234.56", r#""-1234.56""#),
+        (Type::Time(3), "12:34:56.789", "45296789"),
+        (Type::Time(6), "12:34:56.123456", "45296123456"),
+        (Type::Time(6), "24:00:00", "86400000000"),
+        (Type::TimeTz, "10:34:56.12+00", r#""10:34:56.12Z""#),
+        (Type::TimeTz, "12:34:56-05:30", r#""12:34:56-05:30""#),
+        (
+            Type::Interval,
+            "P1Y2M3DT4H5M6.789S",
+            r#""P1Y2M3DT4H5M6.789S""#,
+        ),
+        (Type::Bit(1), "1", "true"),
+        (Type::Bit(8), "10000001", r#""gQ==""#),
+        (Type::Bit(12), "100000000001", r#""AQg=""#),
+        (
+            Type::Point,
+            "(1,2)",
+            r#"{"x":1.0,"y":2.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAABA","srid":null}"#,
+        ),
+        (
+            Type::Hstore,
+            r#""k1"=>"v1", "k2"=>NULL"#,
+            r#""{\"k1\":\"v1\",\"k2\":null}""#,
+        ),
+        (Type::array_of(Type::Int4), "{1,NULL,3}", "[1,null,3]"),
+        (Type::array_of(Type::Int4), "{{1,2},{3,4}}", "[[1,2],[3,4]]"),
+        (Type::array_of(Type::Int4), "{}", "[]"),
+        (
+            Type::array_of(Type::Int4),
+            "[0:1]={1,2}",
+            r#""[0:1]={1,2}""#,
+        ),
+        (
+            Type::array_of(Type::Text),
+            r#"{a,NULL,"c,d","NULL"}"#,
+            r#"["a",null,"c,d","NULL"]"#,
+        ),
+        (
+            Type::array_of(pair.clone()),
+            r#"{"(1,\"a,b\")"}"#,
+            r#"["(1,\"a,b\")"]"#,
+        ),
+        (
+            Type::Range(Type::Numeric(None).into()),
+            "(1.5,)",
+            r#""(1.5,)""#,
+        ),
+        (pair, "(,x)", r#""(,x)""#),
+    ];
+    for (kind, text, json) in forms {
+        assert_eq!(json_of(&kind, text), json);
+    }
+}
+
+#[test]
+fn a_number_whose_bytes_read_as_infinity_in_base64_is_itself() {
+    let modes = Modes {
+        decimal: DecimalMode::Precise,
+        ..MODES
+    };
+    for (kind, text) in [
+        (Type::Numeric(Some((16, 2))), "378982984692.34"),
+        (Type::Numeric(None), "378982984692.34"),
+        (Type::Numeric(Some((16, 2))), "NaN"),
+        (Type::Numeric(None), "-Infinity"),
+    ] {
+        let relation = relation([column("v", kind, 0)]);
+        let row = Row::from_texts(&[Some(text)]);
+        let json = written_as(modes, &relation, &META, Before::None, Some(&row));
+        let envelope = Envelope::from_bytes(json.as_bytes()).expect("an envelope");
+        let image = read_image(&relation.columns, modes, envelope.after.expect("a row"));
+        let fields = image.expect("an image").fields;
+        assert_eq!(fields, [Field::Present(Value::Numeric(text.into()))]);
+    }
+}
+
+#[test]
+fn a_key_is_exact_whatever_the_forms_of_other_columns_lose() {
+    let modes = Modes {
+        decimal: DecimalMode::Double,
+        time_precision: TimePrecision::Connect,
+        ..Modes::debezium()
+    };
+    let keys = [
+        (Type::Numeric(None), "9007199254740993"),
+        (Type::Timestamp(6), "2024-01-01 00:00:00.000001"),
+        (Type::TimeTz, "12:00:00+02"),
+        (Type::Interval, "P1M"),
+    ];
+    for (kind, text) in keys {
+        let relation = relation([column("k", kind.clone(), 1)]);
+        let row = Row::from_texts(&[Some(text)]);
+        let expected = Field::Present(Value::from_text(&kind, text.as_bytes()).expect("a value"));
+        let mut key = Vec::new();
+        write_key(&mut key, &relation, modes, &row).expect("a key");
+        let image = read_key(&relation.columns, modes, &key).expect("an image");
+        assert_eq!(image.fields[0], expected);
+        let json = written_as(modes, &relation, &META, Before::None, Some(&row));
+        let envelope = Envelope::from_bytes(json.as_bytes()).expect("an envelope");
+        let image = read_image(&relation.columns, modes, envelope.after.expect("a row"));
+        assert_eq!(image.expect("an image").fields, [expected]);
+    }
+}
+
+#[test]
+fn what_was_written_as_postgresqls_text_before_is_still_read() {
+    let forms = [
+        (Type::Money(2), "$1,234.56"),
+        (Type::Time(6), "12:34:56.5"),
+        (Type::TimeTz, "12:34:56+02"),
+        (Type::Interval, "P1DT2H"),
+        (Type::Bit(1), "1"),
+        (Type::Bit(4), "1010"),
+        (Type::Point, "(1,2)"),
+        (Type::Hstore, "\"a\"=>\"1\""),
+    ];
+    for (kind, text) in forms {
+        let columns = [column("v", kind.clone(), 0)];
+        let row = format!("{{\"v\":{}}}", serde_json::Value::from(text));
+        let image = read_image(&columns, MODES, &row).expect("an image");
+        let expected = Value::from_text(&kind, text.as_bytes()).expect("a value");
+        assert_eq!(image.fields, [Field::Present(expected)]);
+    }
+}
+
+#[test]
 fn a_member_that_is_no_column_is_named() {
     let columns = [column("a", Type::Int4, 1)];
-    let error = read_image(&columns, r#"{"a":1,"b\u0022":[2]}"#);
+    let error = read_image(&columns, MODES, r#"{"a":1,"b\u0022":[2]}"#);
     assert!(matches!(error, Err(EnvelopeError::UnknownColumn(name)) if name == "b\""));
 }
 
@@ -352,8 +602,8 @@ fn a_value_of_another_form_names_its_column() {
         (Type::Int4, "\"1\""),
         (Type::Int4, "1.0"),
         (Type::Float8, "\"1.0\""),
-        (Type::Numeric, "1.0"),
-        (Type::Numeric, "\"MDk=\""),
+        (Type::Numeric(None), "1.0"),
+        (Type::Numeric(None), "\"MDk=\""),
         (Type::Text, "1"),
         (Type::Text, "{\"x\":1}"),
         (Type::Bytea, "\"AP8\""),
@@ -362,11 +612,19 @@ fn a_value_of_another_form_names_its_column() {
         (Type::TimestampTz(6), "1709210096123456"),
         (Type::TimestampTz(6), "\"2024-02-29 10:34:56+00\""),
         (Type::Json, "[1]"),
+        (Type::Time(6), "86400000001"),
+        (Type::Bit(1), "\"AQ==\""),
+        (Type::Bit(12), "\"gQ==\""),
+        (Type::Bit(12), "\"AfA=\""),
+        (Type::Point, "{\"x\":1.0}"),
+        (Type::Hstore, "\"{\\\"a\\\":1}\""),
+        (Type::array_of(Type::Int4), "[1,\"2\"]"),
+        (Type::Range(Type::Int4.into()), "\"[1,2\""),
     ];
     for (kind, json) in forms {
         let row = format!("{{\"v\":{json}}}");
-        let columns = [column("v", kind, 0)];
-        let error = read_image(&columns, &row).err();
+        let columns = [column("v", kind.clone(), 0)];
+        let error = read_image(&columns, MODES, &row).err();
         let is_named = matches!(&error, Some(EnvelopeError::Value { column, .. }) if column == "v");
         assert!(is_named, "{kind:?} {json}: {error:?}");
     }
@@ -378,7 +636,7 @@ fn an_envelope_needs_an_operation_that_is_known() {
         "",
         "null",
         "{}",
-        r#"{"op":"m"}"#,
+        r#"{"op":"x"}"#,
         r#"{"op":1}"#,
         r#"{"op":"c"} x"#,
     ] {
@@ -419,7 +677,7 @@ fn a_text_that_looks_like_an_envelope_is_not_taken_for_it() {
     let envelope = Envelope::as_written(&json).expect("an envelope as it is written");
     assert_eq!(envelope.op, META.op);
     for read in [envelope.before, envelope.after] {
-        let image = read_image(&relation.columns, read.expect("a row")).expect("an image");
+        let image = read_image(&relation.columns, MODES, read.expect("a row")).expect("an image");
         assert_eq!(image.fields[1], Field::Present(Value::Text(looks.into())));
     }
     let inner = r#"{"op":"c","x":{"op":"d","ts_ms":1,"ts_us":2,"ts_ns":3}}"#;

@@ -80,7 +80,11 @@ pub(crate) fn is_numeric(text: &[u8]) -> bool {
 
 /// A `bytea` in the hex form, `\x00ff10`.
 pub(super) fn bytea(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix(b"\\x")?;
+    hex(text.strip_prefix(b"\\x")?)
+}
+
+/// Bytes of two hexadecimal digits each.
+pub(crate) fn hex(digits: &[u8]) -> Option<Vec<u8>> {
     let (pairs, rest) = digits.as_chunks();
     if !rest.is_empty() {
         return None;
@@ -102,6 +106,37 @@ pub(crate) fn uuid(text: &[u8]) -> Option<[u8; 16]> {
         rest = after;
     }
     Some(uuid)
+}
+
+/// The amount of a `money` that the locale C shows in hundredths, `-$1,234.56`, and that has so many digits in its
+/// fraction: `-1234.56`, or of a yen `-123456`.
+pub(super) fn money(text: &[u8], digits: u8) -> Option<String> {
+    let (sign, text) = match text.strip_prefix(b"-") {
+        Some(text) => ("-", text),
+        None => ("", text),
+    };
+    let amount = std::str::from_utf8(text.strip_prefix(b"$")?).ok()?;
+    let (whole, hundredths) = amount.split_once('.')?;
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    let units = whole.replace(',', "") + hundredths;
+    if hundredths.len() != 2 || !is_digits(&units) {
+        return None;
+    }
+    let digits = usize::from(digits);
+    let units = format!(
+        "{:0>width$}",
+        units.trim_start_matches('0'),
+        width = digits.saturating_add(1)
+    );
+    let (whole, fraction) = units.split_at_checked(units.len().saturating_sub(digits))?;
+    let point = if fraction.is_empty() { "" } else { "." };
+    Some(format!("{sign}{whole}{point}{fraction}"))
+}
+
+/// Whether these are so many zeros and ones.
+pub(crate) fn is_bits(text: &[u8], length: u32) -> bool {
+    usize::try_from(length).is_ok_and(|length| text.len() == length)
+        && text.iter().all(|byte| matches!(byte, b'0' | b'1'))
 }
 
 pub(super) fn digit(byte: u8) -> Option<u8> {

@@ -1,13 +1,15 @@
-//! The texts of dates and timestamps, PostgreSQL's and the envelope's ISO 8601.
+//! The texts of dates, times and timestamps, PostgreSQL's and the envelope's ISO 8601.
 //!
-//! - A day that the calendar does not have, and a time outside 00:00:00–23:59:59.999999, is refused.
+//! - A day that the calendar does not have, and a time outside 00:00:00–23:59:59.999999, is refused; a
+//!   time of day may be 24:00:00.
 //! - Digits below the declared precision are refused: nothing here rounds.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::{Date, Instant, calendar, text};
+use super::{Date, Instant, TimeTz, calendar, text};
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
+pub(crate) const MICROS_PER_DAY: i64 = 86_400_000_000;
+const MICROSECONDS: u8 = 6;
 
 /// `2024-02-29`, `0044-03-15 BC`, `infinity`.
 pub(super) fn date(text: &[u8]) -> Option<Date> {
@@ -36,6 +38,33 @@ pub(super) fn timestamp(text: &[u8], precision: u8, zone: &[u8]) -> Option<Insta
     scan.literal(zone)?;
     scan.end()?;
     instant(days, time)
+}
+
+/// Microseconds since midnight: `12:34:56.123456`, `24:00:00`.
+pub(crate) fn time(text: &[u8], precision: u8) -> Option<i64> {
+    let mut scan = Scan { rest: text };
+    let micros = scan.time_of_day(precision)?;
+    scan.end()?;
+    Some(micros)
+}
+
+/// `12:34:56.12+02`, `12:34:56.12+05:30:15`, and of the envelope `10:34:56.12Z`.
+pub(crate) fn time_tz(text: &[u8]) -> Option<TimeTz> {
+    let mut scan = Scan { rest: text };
+    let micros = scan.time_of_day(MICROSECONDS)?;
+    let offset = scan.offset()?;
+    scan.end()?;
+    Some(TimeTz { micros, offset })
+}
+
+/// `2024-02-29Z`, `-0043-03-15Z`
+pub(crate) fn iso_day(text: &[u8]) -> Option<Date> {
+    let mut scan = Scan { rest: text };
+    let year = scan.iso_year()?;
+    let days = scan.days_of(year)?;
+    scan.literal(b"Z")?;
+    scan.end()?;
+    Some(Date::Days(i32::try_from(days).ok()?))
 }
 
 /// `2024-02-29T12:34:56.123456Z`, `+10000-01-01T00:00:00Z`, `-0043-03-15T12:00:00Z`, `infinity`.
@@ -69,10 +98,9 @@ fn strip_bc(text: &[u8]) -> (&[u8], bool) {
     }
 }
 
-fn instant(days: i64, time: i64) -> Option<Instant> {
-    Some(Instant::Micros(
-        days.checked_mul(MICROS_PER_DAY)?.checked_add(time)?,
-    ))
+fn instant(days: i64, micros: i64) -> Option<Instant> {
+    let days = i32::try_from(days).ok()?;
+    Some(Instant::At { days, micros })
 }
 
 /// What of the text is still to be read.
@@ -156,6 +184,40 @@ impl Scan<'_> {
             .checked_add(minute.checked_mul(60)?)?;
         let micros = seconds.checked_add(second)?.checked_mul(1_000_000)?;
         micros.checked_add(self.fraction(precision)?)
+    }
+
+    /// As [`Self::time`], or midnight at the day's end.
+    fn time_of_day(&mut self, precision: u8) -> Option<i64> {
+        if let Some(rest) = self.rest.strip_prefix(b"24:00:00") {
+            self.rest = rest;
+            return Some(MICROS_PER_DAY);
+        }
+        self.time(precision)
+    }
+
+    /// Seconds east of UTC: `+02`, `-05:30`, `+05:30:15`, `Z`.
+    fn offset(&mut self) -> Option<i32> {
+        if self.literal(b"Z").is_some() {
+            return Some(0);
+        }
+        let is_west = self.literal(b"-").is_some();
+        if !is_west {
+            self.literal(b"+")?;
+        }
+        let mut seconds = self.two_digits()?.checked_mul(3_600)?;
+        for unit in [60_i64, 1] {
+            if self.literal(b":").is_none() {
+                break;
+            }
+            let number = self.two_digits().filter(|&number| number < 60)?;
+            seconds = seconds.checked_add(number.checked_mul(unit)?)?;
+        }
+        let seconds = i32::try_from(seconds).ok()?;
+        if is_west {
+            seconds.checked_neg()
+        } else {
+            Some(seconds)
+        }
     }
 
     /// Microseconds of a second: nothing, or a point and one to six digits.

@@ -37,6 +37,25 @@ async fn nothing_is_applied_while_the_pipeline_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_status_says_since_when_nothing_came_but_not_while_nothing_is_taken() {
+    let (rig, _sink) = Rig::live().await;
+    let quiet = || rig.status.borrow().quiet_since.map(|it| it.elapsed());
+    tokio::time::advance(Duration::from_mins(1)).await;
+    settle().await;
+    assert!(quiet() >= Some(Duration::from_mins(1)), "{:?}", quiet());
+    rig.server.commit(&[insert(3)]);
+    settle().await;
+    rig.assert_mirrored();
+    assert!(quiet() < Some(Duration::from_secs(2)), "{:?}", quiet());
+    rig.database.order(paused());
+    looked().await;
+    assert_eq!(quiet(), None);
+    rig.database.order(Orders::default());
+    looked().await;
+    assert!(quiet() < Some(Duration::from_secs(5)), "{:?}", quiet());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pause_holds_for_the_next_process() {
     let (rig, sink) = Rig::live().await;
     rig.stop.cancel();

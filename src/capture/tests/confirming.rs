@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use walferry_core::fakes::{FakeChange, FakeServer, Place};
 
-use super::{Rig, insert, pass, rested, rows_of, settle};
+use super::{Rig, insert, options, pass, rested, rows_of, settle};
+use crate::capture::CaptureOptions;
 
 #[tokio::test(start_paused = true)]
 async fn rule_7_confirmed_is_never_beyond_acknowledged_in_any_order() {
@@ -114,6 +115,26 @@ async fn rule_7_heartbeats_are_at_most_one_every_few_seconds() {
     }
     let beats = rig.heartbeats().len();
     assert!((9..=12).contains(&beats), "{beats}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_on_its_own_is_heard_of_while_nothing_happens_unless_kafka_stands_still() {
+    let rig = Rig::streaming().await;
+    let alone = CaptureOptions {
+        is_alone: true,
+        ..options()
+    };
+    let mut capture = rig.capture_as(alone, false);
+    let _term = rig.tasks.spawn(async move { capture.run_term().await });
+    settle().await;
+    let (start, before) = (rig.confirmed(), rig.heartbeats().len());
+    pass(60).await;
+    let beats = rig.heartbeats().len() - before;
+    assert!((9..=12).contains(&beats), "{beats}");
+    assert_eq!(rig.confirmed(), start);
+    rig.kafka.hold();
+    pass(60).await;
+    assert_eq!(rig.kafka.held(), [Place::Log]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -52,19 +52,6 @@ async fn rule_6_a_failed_delivery_while_stopping_confirms_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_6_a_record_that_is_too_large_is_named_by_its_table() {
-    let rig = Rig::streaming().await;
-    rig.kafka.set_largest_bytes(2_000);
-    rig.server
-        .commit(&[FakeChange::insert("a", 1, &"x".repeat(2_000))]);
-    let error = rig.error().await;
-    assert!(matches!(error, CaptureError::Record { .. }), "{error}");
-    assert!(error.to_string().contains("public.a"), "{error}");
-    assert_eq!(error.class(), Class::Poison);
-    assert!(rig.commits().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
 async fn rule_4_rows_and_commits_are_known_by_the_commit_lsn() {
     let rig = Rig::streaming().await;
     let _term = rig.start();

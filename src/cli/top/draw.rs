@@ -299,7 +299,7 @@ impl View {
     fn state(&self, state: State) -> Style {
         let colour = match state {
             State::Live => Color::Green,
-            State::Retrying => Color::Red,
+            State::Retrying | State::Fenced => Color::Red,
             State::Starting | State::Snapshot | State::Swapping | State::Paused => Color::Yellow,
         };
         self.coloured(colour).add_modifier(Modifier::BOLD)

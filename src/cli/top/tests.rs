@@ -49,7 +49,10 @@ fn live() -> Status {
             confirmed_lsn: Lsn(0x1_2300),
             transactions: 40,
             changes: 1_200,
+            oversize_rows: 0,
             changes_per_second: 250.4,
+            spooled_transactions: None,
+            spooled_bytes: None,
         }),
         sink: Some(SinkStatus {
             generation: 1,
@@ -59,6 +62,8 @@ fn live() -> Status {
             rows_per_second: 248.6,
             groups: 100,
             repaired: 0,
+            parked: 0,
+            dropped: 0,
             latency: Latency {
                 count: 100,
                 sum_seconds: 1.0,
@@ -70,6 +75,8 @@ fn live() -> Status {
         paused: None,
         skips: Vec::new(),
         skipped: Vec::new(),
+        drifted: Vec::new(),
+        dead_letters: Vec::new(),
         reloaded: None,
     }
 }
@@ -89,6 +96,7 @@ fn trouble() -> Trouble {
         remedy: "see that MongoDB is up".to_owned(),
         attempts: 3,
         at: 1_795_199_030,
+        is_fenced: false,
     }
 }
 

@@ -16,6 +16,10 @@ const STOPPED: Duration = Duration::from_mins(1);
 const CLUSTER_ID: &str = "d2FsZmVycnktdGVzdHMtMQ";
 /// Where the server's own start is logged; everything else only from warnings on.
 const LOGGED: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info";
+/// The controller's listener is plain as well.
+const ACLS: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+";
 const STARTED: &str = "Kafka Server started";
 
 /// How a [`Kafka`] differs from the default one.
@@ -25,6 +29,8 @@ pub struct KafkaOptions {
     pub is_for_load: bool,
     /// More listeners, with TLS; none by default.
     pub tls: Option<KafkaTls>,
+    /// Whether users may only do what ACLs allow; whoever comes by the plain listener may do everything.
+    pub has_acls: bool,
 }
 
 /// Two listeners beside the plain one: with TLS and a client's certificate, and with TLS and SASL.
@@ -113,6 +119,20 @@ impl Kafka {
     /// The same of the listener with TLS and SASL.
     pub fn sasl_brokers(&self) -> String {
         format!("localhost:{}", self.ports.sasl)
+    }
+
+    /// What `kafka-acls.sh` runs, without arguments.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn acls(&self) -> Result<Command> {
+        let mut acls = java(&self.jars);
+        let class_path = [tools::kafka_acls()?.join("*"), self.jars.join("*")];
+        let class_path = class_path.map(|it| it.display().to_string()).join(":");
+        acls.env("CLASSPATH", class_path);
+        acls.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        acls.arg("org.apache.kafka.tools.AclCommand");
+        Ok(acls)
     }
 
     /// The process id.
@@ -265,6 +285,9 @@ fn write_config(path: &Path, ports: Ports, options: &KafkaOptions, data: &Path) 
         listeners = format!("{listeners},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}");
         advertised = format!("{advertised},SSL://localhost:{tls},SASL_SSL://localhost:{sasl}");
         more = options.config();
+    }
+    if options.has_acls {
+        more.push_str(ACLS);
     }
     let data = data.display();
     let text = format!(

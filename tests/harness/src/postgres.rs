@@ -66,7 +66,7 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not come up.
     pub async fn start_with(root: &Path, options: PostgresOptions) -> Result<Self> {
-        let bin = tools::postgres_bin()?;
+        let bin = enterable(tools::postgres_bin()?).await?;
         let directory = Directory::create(&root.join("postgres"))?;
         let elsewhere = if is_enterable(directory.path()) {
             None
@@ -244,6 +244,24 @@ fn spawn(bin: &Path, data: &Path, settings: &[String], log: &Path) -> Result<Pro
     Process::spawn_postgres(user(), &command, log)
 }
 
+/// The programs where the user that PostgreSQL runs as can reach them: copied when root fetched them into its own home.
+async fn enterable(bin: PathBuf) -> Result<PathBuf> {
+    let bin = bin.canonicalize().unwrap_or(bin);
+    let Some(home) = bin.parent().filter(|home| !is_enterable(home)) else {
+        return Ok(bin);
+    };
+    let name = home.file_name().unwrap_or_default().to_string_lossy();
+    let run = Some(run_directory()).filter(|run| is_enterable(run));
+    let place = run.unwrap_or_else(std::env::temp_dir);
+    let copy = place.join(format!("walferry-{name}"));
+    if !copy.exists() {
+        let making = place.join(crate::unique(&format!("walferry-{name}-new")));
+        copy_tree(home, &making).await?;
+        rename_unless_there(&making, &copy);
+    }
+    Ok(copy.join("bin"))
+}
+
 /// A new cluster, copied from a template that the first start of this version makes: ten times faster than initdb.
 async fn create_cluster(bin: &Path, data: &Path) -> Result<()> {
     let templates = run_directory();
@@ -262,20 +280,21 @@ async fn create_cluster(bin: &Path, data: &Path) -> Result<()> {
             crate::unique("new")
         ));
         initdb(bin, &making).await?;
-        // Another process may have been faster: then ours goes.
-        if std::fs::rename(&making, &template).is_err() {
-            let _ = std::fs::remove_dir_all(&making);
-        }
+        rename_unless_there(&making, &template);
     }
-    process::run(
-        None,
-        Command::new("cp")
-            .arg("-a")
-            .arg("--")
-            .arg(template)
-            .arg(data),
-    )
-    .await
+    copy_tree(&template, data).await
+}
+
+async fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    process::run(None, copy.arg("-a").arg("--").arg(from).arg(to)).await
+}
+
+/// Another process may have been faster: then what we made goes.
+fn rename_unless_there(made: &Path, name: &Path) {
+    if std::fs::rename(made, name).is_err() {
+        let _ = std::fs::remove_dir_all(made);
+    }
 }
 
 async fn initdb(bin: &Path, data: &Path) -> Result<()> {

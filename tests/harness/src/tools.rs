@@ -10,31 +10,45 @@ pub fn project_root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// The directory of PostgreSQL's programs: `PG_BIN`, else the newest of Debian's.
+/// Where the versions of Debian's packages are.
+const DEBIAN: &str = "/usr/lib/postgresql";
+const POSTGRES: &str = "PG_BIN, WALFERRY_POSTGRES, .tools/postgres*, /usr/lib/postgresql/*/bin";
+
+/// The directory of the PostgreSQL server's programs: `PG_BIN`, else of the major version that `WALFERRY_POSTGRES` asks
+/// for, else the newest of Debian's.
 pub(crate) fn postgres_bin() -> Result<PathBuf> {
-    let installed = || newest_postgres(Path::new("/usr/lib/postgresql"));
-    let bin = std::env::var_os("PG_BIN")
-        .map(PathBuf::from)
-        .or_else(installed);
-    existing(
-        bin.map(|b| b.join("initdb")),
-        "PostgreSQL",
-        "PG_BIN, /usr/lib/postgresql/*/bin",
-    )
-    .map(|initdb| initdb.with_file_name(""))
+    let bin = match (
+        std::env::var_os("PG_BIN"),
+        std::env::var("WALFERRY_POSTGRES"),
+    ) {
+        (Some(bin), _) => Some(PathBuf::from(bin)),
+        (None, Ok(version)) => postgres_of(&version),
+        (None, Err(_)) => newest_postgres(Path::new(DEBIAN)),
+    };
+    existing(bin.map(|b| b.join("initdb")), "PostgreSQL", POSTGRES)
+        .map(|initdb| initdb.with_file_name(""))
 }
 
-/// One of PostgreSQL's own programs, as `pgbench`.
+/// One of PostgreSQL's own programs, as `pgbench`: the server's, else Debian's newest, since what `make test-matrix`
+/// fetches is servers only.
 ///
 /// # Errors
 /// When PostgreSQL is not installed, or without this program.
 pub fn postgres_program(name: &str) -> Result<PathBuf> {
-    let program = postgres_bin()?.join(name);
-    existing(
-        Some(program),
-        "a program of PostgreSQL",
-        "PG_BIN, /usr/lib/postgresql/*/bin",
-    )
+    let of_server = postgres_bin()?.join(name);
+    let program = if of_server.exists() {
+        Some(of_server)
+    } else {
+        newest_postgres(Path::new(DEBIAN)).map(|bin| bin.join(name))
+    };
+    existing(program, "a program of PostgreSQL", POSTGRES)
+}
+
+/// A major version: one that `make test-matrix` fetched, else Debian's.
+fn postgres_of(version: &str) -> Option<PathBuf> {
+    let fetched = project_root().join(format!(".tools/postgres{version}/bin"));
+    let debian = Path::new(DEBIAN).join(version).join("bin");
+    [fetched, debian].into_iter().find(|bin| bin.exists())
 }
 
 /// The directory of Kafka's jars: `JARS`, else `.tools/kafka`.
@@ -42,6 +56,12 @@ pub(crate) fn kafka_jars() -> Result<PathBuf> {
     let jars =
         std::env::var_os("JARS").map_or_else(|| project_root().join(".tools/kafka"), PathBuf::from);
     existing(Some(jars), "Kafka", "JARS, .tools/kafka")
+}
+
+/// The directory of the jar behind `kafka-acls.sh`.
+pub(crate) fn kafka_acls() -> Result<PathBuf> {
+    let jar = project_root().join(".tools/acls");
+    existing(Some(jar), "kafka-acls.sh", ".tools/acls")
 }
 
 /// The mongod program: `MONGOD`, else `.tools/mongod`.

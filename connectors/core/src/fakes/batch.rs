@@ -4,13 +4,14 @@ use walferry_schema::TableName;
 
 use super::table::document_of;
 use super::{Document, Documents, FakeError};
-use crate::{Batch, Fault, RowEvent, Skipped, Target};
+use crate::{Batch, Fault, LetterOrder, RowEvent, Skipped, Target};
 
 /// Events in the order they came.
 #[derive(Debug, Default)]
 pub struct FakeBatch {
     pub(super) events: Vec<(String, Event)>,
     pub(super) skipped: Vec<Skipped>,
+    pub(super) letters: Vec<LetterOrder>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +41,12 @@ impl FakeBatch {
 
 impl Batch for FakeBatch {
     fn push(&mut self, target: &Target<'_>, event: RowEvent<'_>) -> Result<(), Fault> {
+        if target.oversize.is_some() {
+            return Err(FakeError::fault(
+                crate::Class::Poison,
+                "the row is too large",
+            ));
+        }
         let event = match event {
             RowEvent::Insert(image) => {
                 let (key, document) = document_of(&image);
@@ -71,6 +78,10 @@ impl Batch for FakeBatch {
 
     fn skip(&mut self, skipped: Skipped) {
         self.skipped.push(skipped);
+    }
+
+    fn carry_out(&mut self, order: LetterOrder) {
+        self.letters.push(order);
     }
 
     fn operations(&self) -> usize {

@@ -68,7 +68,7 @@ pub(super) struct Held {
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     Log(Vec<u8>),
-    Row(RowRecord),
+    Row(Box<RowRecord>),
 }
 
 // === impl FakeKafka: what a test sets up ===
@@ -200,7 +200,7 @@ impl FakeKafka {
         self.changed();
     }
 
-    /// The largest value that a row's record may have.
+    /// The largest that a row's record may be.
     pub fn set_largest_bytes(&self, bytes: usize) {
         self.lock().largest_bytes = Some(bytes);
     }
@@ -257,7 +257,7 @@ impl FakeKafka {
     /// Appends a row to a partition.
     pub fn append_row(&self, name: &PartitionOffset, row: RowRecord) {
         self.lock()
-            .push(&Place::Rows(name.clone()), &Body::Row(row));
+            .push(&Place::Rows(name.clone()), &Body::Row(Box::new(row)));
         self.changed();
     }
 }
@@ -323,7 +323,7 @@ impl State {
                 let offset = records.end();
                 records.push(RowRecord {
                     offset,
-                    ..row.clone()
+                    ..(**row).clone()
                 })
             }
             _ => -1,

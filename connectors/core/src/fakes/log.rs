@@ -1,7 +1,7 @@
 //! A producer of the fake Kafka.
 
 use bytes::Bytes;
-use walferry_schema::{LogRecord, header};
+use walferry_schema::{LogRecord, Phase, Stamp, Term, header};
 
 use super::changes::Changed;
 use super::kafka::{Body, Held, State};
@@ -129,13 +129,7 @@ impl Log for FakeLog {
     }
 
     fn send_row(&mut self, entry: u64, record: &Record<'_>) -> Result<Accepted, Fault> {
-        let limit = self.kafka.lock().largest_bytes.unwrap_or(usize::MAX);
-        if record.value.is_some_and(|value| value.len() > limit) {
-            return Err(FakeError::fault(
-                crate::Class::Poison,
-                "the record is too large",
-            ));
-        }
+        self.check_row(record)?;
         let partition = partition_of(record);
         let name = PartitionOffset {
             topic: record.topic.name.clone(),
@@ -147,12 +141,26 @@ impl Log for FakeLog {
                 name.topic
             )));
         }
-        let body = Body::Row(stored(record)?);
+        let body = Body::Row(Box::new(stored(record)?));
         Ok(if self.send(entry, Place::Rows(name), body)? {
             Accepted::Partition(partition)
         } else {
             Accepted::Full
         })
+    }
+
+    fn check_row(&self, record: &Record<'_>) -> Result<(), Fault> {
+        if record.bytes() <= self.largest_record_bytes(record.topic) {
+            return Ok(());
+        }
+        Err(FakeError::fault(
+            crate::Class::Poison,
+            "the record is too large",
+        ))
+    }
+
+    fn largest_record_bytes(&self, _: &TopicSpec) -> usize {
+        self.kafka.lock().largest_bytes.unwrap_or(usize::MAX)
     }
 
     fn send_log(&mut self, entry: u64, record: &[u8]) -> Result<Accepted, Fault> {
@@ -231,21 +239,33 @@ fn partition_of(record: &Record<'_>) -> i32 {
     sum % record.topic.partitions
 }
 
+/// The place of a row; the beginning of all for a record that is none.
+fn stamp(header: Option<Bytes>) -> Result<Stamp, Fault> {
+    let Some(header) = header else {
+        return Ok(Stamp {
+            term: Term::NONE,
+            phase: Phase::Snapshot(0),
+            ordinal: 0,
+        });
+    };
+    let stamp = String::from_utf8_lossy(&header).parse();
+    stamp.map_err(|error| FakeError::fatal(format!("{error}")))
+}
+
 /// What a reader will see of a record.
 fn stored(record: &Record<'_>) -> Result<RowRecord, Fault> {
     let bytes = |name: &str| {
         let found = record.headers.iter().find(|(header, _)| *header == name);
         found.map(|(_, value)| Bytes::copy_from_slice(value))
     };
-    let stamp = bytes(header::POSITION).unwrap_or_default();
-    let stamp = String::from_utf8_lossy(&stamp).parse();
     Ok(RowRecord {
         offset: 0,
-        stamp: stamp.map_err(|error| FakeError::fatal(format!("{error}")))?,
+        stamp: stamp(bytes(header::POSITION))?,
         key: record.key.map(Bytes::copy_from_slice),
         value: record.value.map(Bytes::copy_from_slice),
         columns: bytes(header::COLUMNS).unwrap_or_default(),
         unchanged: bytes(header::UNCHANGED),
+        oversize: bytes(header::OVERSIZE),
         old_key: bytes(header::OLD_KEY),
         has_new_key: bytes(header::NEW_KEY).is_some(),
     })

@@ -30,6 +30,8 @@ pub enum FakeChange {
     Rekey(&'static str, i32, i32, Option<String>),
     /// The tables.
     Truncate(Vec<&'static str>),
+    /// A logical message of the transaction, by its prefix.
+    Message(&'static str),
     /// A keepalive inside the transaction, far ahead of it; whether it wants an answer.
     Keepalive(bool),
 }
@@ -129,6 +131,22 @@ impl FakeServer {
         drop(state);
         self.changed();
         commit_lsn
+    }
+
+    /// Emits a logical message outside any transaction: its LSN.
+    pub fn emit(&self, prefix: &str) -> Lsn {
+        let mut state = self.lock();
+        let lsn = state.insert_lsn;
+        state.wal.push(Item {
+            lsn,
+            is_commit: false,
+            events: vec![message(lsn, prefix, false)],
+            changes: Vec::new(),
+        });
+        state.insert_lsn = Lsn(lsn.0 + 0x30);
+        drop(state);
+        self.changed();
+        lsn
     }
 
     /// Writes log of no interest and says so: the keepalive's LSN.
@@ -370,6 +388,7 @@ impl State {
                 let used = 2 * u64::try_from(relations.len()).unwrap_or_default();
                 (Change::Truncate { relations }, used)
             }
+            FakeChange::Message(prefix) => return (message(commit_lsn, prefix, true), 0),
             FakeChange::Keepalive(wants_reply) => {
                 let lsn = Lsn(commit_lsn.0 + 0x30);
                 return (
@@ -420,7 +439,7 @@ impl FakeChange {
             Self::Truncate(tables) => tables.iter().for_each(|table| {
                 documents.remove(*table);
             }),
-            Self::Keepalive(_) => {}
+            Self::Message(_) | Self::Keepalive(_) => {}
         }
     }
 }
@@ -436,6 +455,15 @@ fn put(documents: &mut Documents, table: &str, id: i32, value: Option<&str>) {
 
 fn take(documents: &mut Documents, table: &str, id: i32) -> Option<Document> {
     documents.get_mut(table)?.remove(&id.to_string())
+}
+
+fn message(lsn: Lsn, prefix: &str, is_transactional: bool) -> SourceEvent {
+    SourceEvent::Message {
+        lsn,
+        is_transactional,
+        prefix: prefix.to_owned(),
+        content: prefix.to_uppercase().into(),
+    }
 }
 
 fn key_row(id: i32) -> Row {

@@ -108,7 +108,10 @@ impl Sink for FakeSink {
         }
         match script {
             Script::FailAfterWrite => Err(FakeError::transient("the reply was lost")),
-            _ => Ok(Applied { repaired }),
+            _ => Ok(Applied {
+                repaired,
+                ..Applied::default()
+            }),
         }
     }
 

@@ -154,29 +154,7 @@ impl Reading {
     ///
     /// No record comes this way: every partition has its own queue.
     pub(crate) fn see_events(&mut self) -> Result<Duration, Error> {
-        let since = self.events_seen.elapsed();
-        if since < EVENTS {
-            return Ok(EVENTS.saturating_sub(since));
-        }
-        self.events_seen = Instant::now();
-        for _ in 0..EVENTS_AT_ONCE {
-            match self.consumer.poll(Duration::ZERO) {
-                None => {}
-                Some(Ok(message)) => {
-                    let (topic, partition) = (message.topic().to_owned(), message.partition());
-                    warn!(topic, partition, "a record came past its queue");
-                    let source = KafkaError::NoMessageReceived;
-                    return Err(Error::Read {
-                        topic,
-                        partition,
-                        offset: message.offset(),
-                        source,
-                    });
-                }
-                Some(Err(error)) => event_error(error)?,
-            }
-        }
-        Ok(EVENTS)
+        see_events(&self.consumer, &mut self.events_seen)
     }
 }
 
@@ -200,10 +178,37 @@ impl Arrivals {
         move || this.log.notify_one()
     }
 
-    fn waking_rows(this: &Arc<Self>) -> impl Fn() + Send + Sync + 'static {
+    pub(crate) fn waking_rows(this: &Arc<Self>) -> impl Fn() + Send + Sync + 'static {
         let this = this.clone();
         move || this.rows.notify_one()
     }
+}
+
+/// Looks at a client's events when they are due; how long until they are again.
+pub(crate) fn see_events(consumer: &Consumer, seen: &mut Instant) -> Result<Duration, Error> {
+    let since = seen.elapsed();
+    if since < EVENTS {
+        return Ok(EVENTS.saturating_sub(since));
+    }
+    *seen = Instant::now();
+    for _ in 0..EVENTS_AT_ONCE {
+        match consumer.poll(Duration::ZERO) {
+            None => {}
+            Some(Ok(message)) => {
+                let (topic, partition) = (message.topic().to_owned(), message.partition());
+                warn!(topic, partition, "a record came past its queue");
+                let source = KafkaError::NoMessageReceived;
+                return Err(Error::Read {
+                    topic,
+                    partition,
+                    offset: message.offset(),
+                    source,
+                });
+            }
+            Some(Err(error)) => event_error(error)?,
+        }
+    }
+    Ok(EVENTS)
 }
 
 /// An error that belongs to no partition: about the cluster or the group.

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use walferry_core::{PartitionOffset, RowRecord};
-use walferry_schema::header::{COLUMNS, HeaderError, NEW_KEY, OLD_KEY, POSITION, UNCHANGED};
+use walferry_schema::header::{
+    COLUMNS, HeaderError, NEW_KEY, OLD_KEY, OVERSIZE, POSITION, UNCHANGED,
+};
 
 use crate::Error;
 
@@ -18,6 +20,7 @@ struct Found<'a> {
     position: Option<&'a [u8]>,
     columns: Option<&'a [u8]>,
     unchanged: Option<&'a [u8]>,
+    oversize: Option<&'a [u8]>,
     old_key: Option<&'a [u8]>,
     has_new_key: bool,
 }
@@ -54,6 +57,7 @@ pub(crate) fn read(
         value: message.payload().map(Bytes::copy_from_slice),
         columns: columns.intern(found.columns.unwrap_or_default()),
         unchanged: found.unchanged.map(Bytes::copy_from_slice),
+        oversize: found.oversize.map(Bytes::copy_from_slice),
         old_key: found.old_key.map(Bytes::copy_from_slice),
         has_new_key: found.has_new_key,
     })
@@ -70,6 +74,7 @@ fn find<'a>(message: &'a BorrowedMessage<'_>) -> Found<'a> {
             POSITION => found.position = header.value,
             COLUMNS => found.columns = header.value,
             UNCHANGED => found.unchanged = header.value,
+            OVERSIZE => found.oversize = header.value,
             OLD_KEY => found.old_key = header.value,
             NEW_KEY => found.has_new_key = true,
             _ => {}

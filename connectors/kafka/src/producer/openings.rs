@@ -4,16 +4,12 @@
 //!   refused (the leader of a new topic is not ready at once) and the one behind it taken, librdkafka
 //!   would conclude that the first is in the log too, and report both as delivered.
 //! - Once a broker knows the producer, a batch behind a refused one is refused for its number.
-//! - A broker forgets a producer that was silent for `producer.id.expiration.ms` (a day), so a
-//!   partition is opened anew long before that.
+//! - A broker forgets a producer that was silent for `producer.id.expiration.ms` (a day): terms are
+//!   shorter, and each opens its partitions anew.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long an opened partition stays so.
-const VALID: Duration = Duration::from_hours(1);
 
 /// The partitions of one producer.
 #[derive(Debug, Default)]
@@ -39,20 +35,20 @@ enum State {
     #[default]
     Closed,
     UnderWay,
-    Since(Instant),
+    Open,
 }
 
 // === impl Openings ===
 
 impl Openings {
     /// Whether a record for this partition may be sent; if it is the first, it must be.
-    pub(crate) fn turn(&self, topic: &str, partition: i32, now: Instant) -> Turn {
+    pub(crate) fn turn(&self, topic: &str, partition: i32) -> Turn {
         let mut topics = self.topics();
         let states = topics.get(topic).map_or(&[][..], Vec::as_slice);
         match states.get(index(partition)) {
-            Some(State::Since(opened)) if now.duration_since(*opened) < VALID => Turn::Open,
+            Some(State::Open) => Turn::Open,
             Some(State::UnderWay) => Turn::Wait,
-            Some(State::Since(_) | State::Closed) | None => {
+            Some(State::Closed) | None => {
                 *state(&mut topics, topic, partition) = State::UnderWay;
                 self.under_way.fetch_add(1, Ordering::Relaxed);
                 Turn::First
@@ -76,7 +72,7 @@ impl Openings {
         if !matches!(state, State::UnderWay) {
             return false;
         }
-        *state = State::Since(Instant::now());
+        *state = State::Open;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
         true
     }
@@ -108,31 +104,22 @@ mod tests {
 
     #[test]
     fn the_first_record_of_each_partition_goes_alone() {
-        let (openings, now) = (Openings::default(), Instant::now());
-        assert_eq!(openings.turn("t", 3, now), Turn::First);
-        assert_eq!(openings.turn("t", 3, now), Turn::Wait);
-        assert_eq!(openings.turn("t", 1, now), Turn::First);
-        assert_eq!(openings.turn("u", 3, now), Turn::First);
+        let openings = Openings::default();
+        assert_eq!(openings.turn("t", 3), Turn::First);
+        assert_eq!(openings.turn("t", 3), Turn::Wait);
+        assert_eq!(openings.turn("t", 1), Turn::First);
+        assert_eq!(openings.turn("u", 3), Turn::First);
         assert!(openings.opened("t", 3));
         assert!(!openings.opened("t", 3));
-        assert_eq!(openings.turn("t", 3, now), Turn::Open);
-        assert_eq!(openings.turn("t", 1, now), Turn::Wait);
+        assert_eq!(openings.turn("t", 3), Turn::Open);
+        assert_eq!(openings.turn("t", 1), Turn::Wait);
     }
 
     #[test]
     fn the_next_record_is_the_first_when_that_was_not_sent() {
-        let (openings, now) = (Openings::default(), Instant::now());
-        assert_eq!(openings.turn("t", 0, now), Turn::First);
+        let openings = Openings::default();
+        assert_eq!(openings.turn("t", 0), Turn::First);
         openings.close("t", 0);
-        assert_eq!(openings.turn("t", 0, now), Turn::First);
-    }
-
-    #[test]
-    fn a_partition_is_opened_anew_before_the_broker_forgets_the_producer() {
-        let (openings, now) = (Openings::default(), Instant::now());
-        assert_eq!(openings.turn("t", 0, now), Turn::First);
-        assert!(openings.opened("t", 0));
-        assert_eq!(openings.turn("t", 0, Instant::now() + VALID), Turn::First);
-        assert_eq!(openings.turn("t", 0, Instant::now()), Turn::Wait);
+        assert_eq!(openings.turn("t", 0), Turn::First);
     }
 }

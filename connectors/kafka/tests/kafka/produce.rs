@@ -154,6 +154,31 @@ async fn a_record_that_is_too_large_is_poison_and_the_largest_goes_through() -> 
 }
 
 #[tokio::test]
+async fn a_record_is_too_large_where_its_topic_takes_less_than_the_settings() -> Tested {
+    let mut settings = settings().await;
+    let (small, other) = (topic(&settings, "small", 1), topic(&settings, "other", 1));
+    settings.max_record_bytes = 50_000;
+    begun(&settings, std::slice::from_ref(&small)).await;
+    settings.max_record_bytes = 500_000;
+    let log = begun(&settings, &[small.clone(), other.clone()]).await;
+    assert_eq!(log.largest_record_bytes(&small), 50_000);
+    assert_eq!(log.largest_record_bytes(&other), 500_000);
+    let value = vec![7; 50_001];
+    let record = |topic| Record {
+        topic,
+        key: None,
+        value: Some(&value),
+        timestamp: 0,
+        headers: &[],
+    };
+    log.check_row(&record(&other))?;
+    let fault = log.check_row(&record(&small)).expect_err("it is too large");
+    assert_eq!(fault.class(), Class::Poison);
+    assert!(fault.to_string().contains("limit of 50000"), "{fault}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_record_that_the_broker_refuses_ends_the_term_as_poison() -> Tested {
     let mut settings = settings().await;
     let topic = topic(&settings, "t", 1);
@@ -162,7 +187,7 @@ async fn a_record_that_the_broker_refuses_ends_the_term_as_poison() -> Tested {
     settings.max_record_bytes = 500_000;
     settings.compression = walferry_kafka::Compression::None;
     let mut larger = KafkaLog::new(settings.clone());
-    larger.ensure_topics(std::slice::from_ref(&topic)).await?;
+    // It does not know what the topic takes.
     larger.begin().await?;
     let value = vec![7; 400_000];
     larger.send_row(

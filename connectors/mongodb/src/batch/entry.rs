@@ -10,6 +10,19 @@ pub(super) struct Entry {
     pub(super) id: Span,
     pub(super) action: Action,
     pub(super) position: Position,
+    pub(super) fate: Fate,
+}
+
+/// What becomes of an operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is written.
+    #[default]
+    Write,
+    /// It becomes a dead letter.
+    Park,
+    /// Nothing comes of it.
+    Drop,
 }
 
 /// What is to be done.
@@ -31,7 +44,7 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Body {
     pub(super) elements: Span,
-    /// Where the key columns stand in the elements.
+    /// Where the key columns stand in the elements; none where only all of it is written.
     pub(super) keys: Span,
     pub(crate) is_complete: bool,
 }
@@ -48,6 +61,11 @@ pub(crate) struct Operation<'a> {
 impl Operation<'_> {
     pub(crate) fn action(&self) -> Action {
         self.entry.action
+    }
+
+    /// Whether a row begins with it.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self.entry.action, Action::Insert(_) | Action::Replace(_))
     }
 
     pub(crate) fn position(&self) -> Position {

@@ -6,15 +6,16 @@
 //! - Folding never changes the outcome: applied to the documents that the events expect, the folded
 //!   operation leaves what the events would have left one by one.
 
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use walferry_schema::{Image, Position};
+use walferry_schema::{Column, Field, Image, Position};
 
-use super::entry::{Action, Body, Entry, Operation};
+use super::entry::{Action, Body, Entry, Fate, Operation};
 use crate::bson_value::element::Elements;
-use crate::document::{DOCUMENT_OVERHEAD, Encoder, MAX_DOCUMENT_BYTES, Span, show_id};
+use crate::document::{DOCUMENT_OVERHEAD, Encoder, MAX_DOCUMENT_BYTES, Span, field_name, show_id};
 use crate::{Error, Result};
 
 /// About what an operation takes beside its bytes.
@@ -38,6 +39,46 @@ pub(crate) struct Rows {
     index: HashTable<usize>,
     hasher: RandomState,
     operations: usize,
+    /// Where the columns of the last row stand, and how many they are.
+    columns: (usize, usize),
+    parking: Parking,
+}
+
+/// What is known of operations that cannot be written, and of those that are tied to them.
+#[derive(Debug, Default)]
+struct Parking {
+    /// Whether such operations are parked; otherwise they are refused.
+    is_on: bool,
+    /// Whether a document is larger than MongoDB takes.
+    has_too_large: bool,
+    /// The key changes whose new row is whole: from, to.
+    moves: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What rows lack because it is too large, by their ids.
+    oversize: HashMap<Vec<u8>, Missing>,
+    /// Why an entry is parked, by its place.
+    reasons: BTreeMap<usize, String>,
+}
+
+/// What of a row stands elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// The names of its fields.
+    pub(crate) fields: Vec<String>,
+    /// Where the whole row is.
+    pub(crate) reference: String,
+}
+
+/// An operation that is parked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parked<'a> {
+    pub(crate) operation: Operation<'a>,
+    /// The elements of its document, without `_id`.
+    pub(crate) elements: &'a [u8],
+    /// The key that the row had before.
+    pub(crate) from: Option<&'a [u8]>,
+    pub(crate) missing: Option<&'a Missing>,
+    /// Why it cannot be written.
+    pub(crate) reason: &'a str,
 }
 
 /// What an event does to its key.
@@ -62,7 +103,21 @@ impl Rows {
             index: HashTable::new(),
             hasher: RandomState::new(),
             operations: 0,
+            columns: (0, 0),
+            parking: Parking::default(),
         }
+    }
+
+    /// Parks what cannot be written instead of refusing it.
+    pub(crate) fn parking(mut self) -> Self {
+        self.parking.is_on = true;
+        self
+    }
+
+    /// Whether a row has columns that were not met just before.
+    pub(crate) fn meets(&mut self, columns: &[Column]) -> bool {
+        let met = (columns.as_ptr().addr(), columns.len());
+        std::mem::replace(&mut self.columns, met) != met
     }
 
     /// How many operations there are.
@@ -80,7 +135,7 @@ impl Rows {
         let live = self
             .entries
             .iter()
-            .filter(|entry| entry.action != Action::Nothing);
+            .filter(|entry| entry.action != Action::Nothing && entry.fate == Fate::Write);
         live.map(|entry| Operation {
             id: entry.id.of(&self.arena),
             entry,
@@ -114,6 +169,28 @@ impl Rows {
         pushed
     }
 
+    /// Adds what happened to a row of which a part stands elsewhere: it will be parked.
+    pub(crate) fn push_oversize(
+        &mut self,
+        step: Step,
+        image: &Image<'_>,
+        position: Position,
+        missing: Missing,
+    ) -> Result<()> {
+        let mut id = Vec::new();
+        self.encoder.id(&mut id, image)?;
+        let missing = match self.parking.oversize.remove(&id) {
+            Some(before) if step == Step::Update => before.and(missing),
+            _ => missing,
+        };
+        self.parking.oversize.insert(id.clone(), missing.clone());
+        self.push(step, image, position)?;
+        if let Some(at) = self.find(&id) {
+            self.park_at(at, &missing.reason());
+        }
+        Ok(())
+    }
+
     /// Adds a row whose key changed: false, and nothing done, when the columns that it carries over
     /// are not known here.
     pub(crate) fn push_move(
@@ -125,10 +202,15 @@ impl Rows {
         if to.is_complete() {
             self.push(Step::Delete, from, position)?;
             self.push(Step::Insert, to, position)?;
+            self.note_move(from, to)?;
             return Ok(true);
         }
         let mut id = Vec::new();
         self.encoder.id(&mut id, from)?;
+        // What is carried over would be the value before the one that stands elsewhere.
+        if self.parking.oversize.contains_key(&id) {
+            return Ok(false);
+        }
         let carried = self
             .find(&id)
             .and_then(|at| self.entries[at].action.body())
@@ -141,8 +223,18 @@ impl Rows {
         let body = self.merge(carried, body);
         self.encode_and_fold(Step::Delete, from, position)?;
         self.fold(id, Step::Insert, Some(body), position)?;
+        self.note_move(from, to)?;
         self.compact();
         Ok(true)
+    }
+
+    /// Ties the two keys of a row together.
+    fn note_move(&mut self, from: &Image<'_>, to: &Image<'_>) -> Result<()> {
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        self.encoder.id(&mut old, from)?;
+        self.encoder.id(&mut new, to)?;
+        self.parking.moves.push((old, new));
+        Ok(())
     }
 
     fn encode_and_fold(&mut self, step: Step, image: &Image<'_>, position: Position) -> Result<()> {
@@ -151,10 +243,40 @@ impl Rows {
             Step::Insert | Step::Update => Some(self.encode_body(image)?),
             Step::Delete => None,
         };
-        if step == Step::Insert && body.is_some_and(|body| !body.is_complete) {
+        let is_oversize = self.learn_columns(id, image, body.is_some());
+        if step == Step::Insert && !is_oversize && body.is_some_and(|body| !body.is_complete) {
             return Err(self.encoder.absent(image));
         }
         self.fold(id, step, body, position)
+    }
+
+    /// Notes the columns that came of a row of which a part stood elsewhere: whether this still does.
+    fn learn_columns(&mut self, id: Span, image: &Image<'_>, has_body: bool) -> bool {
+        if self.parking.oversize.is_empty() {
+            return false;
+        }
+        let at = self.find(id.of(&self.arena));
+        let id = id.of(&self.arena);
+        let Some(missing) = self.parking.oversize.get_mut(id) else {
+            return false;
+        };
+        let columns = image.columns.iter().zip(&image.fields);
+        let came: Vec<_> = columns
+            .filter(|(_, field)| **field != Field::Absent)
+            .map(|(column, _)| field_name(&column.name))
+            .collect();
+        missing
+            .fields
+            .retain(|field| has_body && !came.iter().any(|it| *it == **field));
+        let is_missing = !missing.fields.is_empty();
+        if !is_missing {
+            self.parking.oversize.remove(id);
+            if let Some(at) = at {
+                self.entries[at].fate = Fate::Write;
+                self.parking.reasons.remove(&at);
+            }
+        }
+        is_missing
     }
 
     fn encode_id(&mut self, image: &Image<'_>) -> Result<Span> {
@@ -189,7 +311,11 @@ impl Rows {
                 position,
             }
         })?;
-        self.check_size(id, action, position)?;
+        if self.parking.is_on {
+            self.parking.has_too_large |= self.check_size(id, action, position).is_err();
+        } else {
+            self.check_size(id, action, position)?;
+        }
         if let Some(at) = at {
             let keys_mark = body.map_or(self.keys.len(), |body| body.keys.start);
             let action = self.overwrite(before, action, id.start, keys_mark);
@@ -202,6 +328,7 @@ impl Rows {
                 id,
                 action,
                 position,
+                fate: Fate::Write,
             });
         }
         self.operations += usize::from(action != Action::Nothing);
@@ -313,6 +440,127 @@ impl Rows {
         })
     }
 
+    /// The generation of the rows; none when there are none.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.entries.first().map(|entry| entry.position.generation)
+    }
+
+    /// Whether there is something that cannot be written, as far as that is seen from here.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.parking.has_too_large || !self.parking.reasons.is_empty()
+    }
+
+    /// Has the operation on a key become a dead letter, if there is one.
+    pub(crate) fn park(&mut self, id: &[u8], reason: &str) {
+        if let Some(at) = self.find(id) {
+            self.park_at(at, reason);
+        }
+    }
+
+    fn park_at(&mut self, at: usize, reason: &str) {
+        self.entries[at].fate = Fate::Park;
+        let reasons = &mut self.parking.reasons;
+        reasons.entry(at).or_insert_with(|| reason.to_owned());
+    }
+
+    /// Parks every document that is larger than MongoDB takes.
+    pub(crate) fn park_too_large(&mut self) {
+        if !self.parking.has_too_large {
+            return;
+        }
+        for at in 0..self.entries.len() {
+            let Entry {
+                id,
+                action,
+                position,
+                fate,
+            } = self.entries[at];
+            if fate != Fate::Write {
+                continue;
+            }
+            if let Err(error) = self.check_size(id, action, position) {
+                self.park_at(at, &error.to_string());
+            }
+        }
+    }
+
+    /// Parks the new rows of those whose old ones are parked.
+    pub(crate) fn park_moved(&mut self, is_parked: impl Fn(&[u8]) -> bool, reason: &str) {
+        for (from, to) in std::mem::take(&mut self.parking.moves) {
+            let fate = |id: &[u8]| self.find(id).map(|at| self.entries[at].fate);
+            if is_parked(&from) || fate(&from) == Some(Fate::Park) {
+                self.park(&to, reason);
+            }
+            self.parking.moves.push((from, to));
+        }
+    }
+
+    /// The operation on the key of a row that was given up: it is written if it needs nothing of
+    /// what was there, whatever there is now. None when there is none, else whether it is written.
+    pub(crate) fn admit(&mut self, id: &[u8]) -> Option<bool> {
+        let at = self.find(id)?;
+        let entry = &mut self.entries[at];
+        match entry.action {
+            Action::Delete | Action::Replace(_) => {}
+            // It came and went, and what was there before is not it.
+            Action::Nothing => {
+                entry.action = Action::Delete;
+                self.operations += 1;
+            }
+            Action::Update(body) if !body.is_complete => entry.fate = Fate::Drop,
+            Action::Insert(body) | Action::Update(body) => entry.action = Action::Replace(body),
+        }
+        Some(entry.fate != Fate::Drop)
+    }
+
+    /// The operations that are parked, in the order of their keys.
+    pub(crate) fn parked(&self) -> impl Iterator<Item = Parked<'_>> {
+        let is_parked = |entry: &Entry| entry.fate == Fate::Park && entry.action != Action::Nothing;
+        let all = self.entries.iter().enumerate();
+        all.filter(move |(_, entry)| is_parked(entry))
+            .map(|(at, entry)| self.parked_at(at, entry))
+    }
+
+    fn parked_at<'a>(&'a self, at: usize, entry: &'a Entry) -> Parked<'a> {
+        let id = entry.id.of(&self.arena);
+        let mut moves = self.parking.moves.iter().rev();
+        let body = entry.action.body();
+        Parked {
+            operation: Operation { id, entry },
+            elements: body.map_or(&[], |body| self.elements(body)),
+            from: body.and_then(|_| moves.find(|(_, to)| to == id).map(|(from, _)| &**from)),
+            missing: self.parking.oversize.get(id),
+            reason: self.parking.reasons.get(&at).map_or("", |it| it),
+        }
+    }
+
+    /// Has a document stand there as given, whatever there is now; none removes it.
+    pub(crate) fn put(&mut self, id: &[u8], elements: Option<&[u8]>, position: Position) {
+        let id = self.append(id);
+        let no_keys = Span { start: 0, end: 0 };
+        let action = elements.map_or(Action::Delete, |elements| {
+            Action::Replace(Body {
+                elements: self.append(elements),
+                keys: no_keys,
+                is_complete: true,
+            })
+        });
+        self.operations += 1;
+        self.add(Entry {
+            id,
+            action,
+            position,
+            fate: Fate::Write,
+        });
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        let end = self.arena.len();
+        Span { start, end }
+    }
+
     /// The newer body over the older: its elements in the places of the older ones of the same name,
     /// the others after them.
     fn merge(&mut self, old: Body, new: Body) -> Body {
@@ -339,8 +587,25 @@ impl Rows {
     }
 }
 
+// === impl Missing ===
+
+impl Missing {
+    /// Why the change is parked.
+    pub(crate) fn reason(&self) -> String {
+        format!("it is too large for the log: {}", self.reference)
+    }
+
+    /// What is missing when more is.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.fields.retain(|field| !more.fields.contains(field));
+        self.fields.extend(more.fields);
+        self.reference = format!("{}, {}", self.reference, more.reference);
+        self
+    }
+}
+
 /// The elements of `old` with those of `new` in their places, what is only in `new` after them.
-fn merged(old: &[u8], new: &[u8]) -> Vec<u8> {
+pub(crate) fn merged(old: &[u8], new: &[u8]) -> Vec<u8> {
     let newer: Vec<_> = Elements::new(new).collect();
     let mut taken = vec![false; newer.len()];
     let mut out = Vec::with_capacity(old.len() + new.len());

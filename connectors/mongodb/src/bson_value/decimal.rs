@@ -6,7 +6,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 /// How many digits a Decimal128 holds.
-const MAX_DIGITS: usize = 34;
+pub(crate) const MAX_DIGITS: usize = 34;
 const MIN_EXPONENT: i64 = -6_176;
 const MAX_EXPONENT: i64 = 6_111;
 

@@ -19,14 +19,14 @@ const SAFE_DIGITS: usize = 15;
 /// Up to here comparing all pairs is faster than hashing.
 const FEW_MEMBERS: usize = 16;
 
-/// Appends the payload of a JSON text: its type, none (and nothing appended) when it cannot be
-/// held as documents and arrays.
-pub(crate) fn payload(out: &mut Vec<u8>, text: &str) -> Option<u8> {
+/// Appends the payload of a JSON text so many levels within a column's value: its type, none (and
+/// nothing appended) when it cannot be held as documents and arrays.
+pub(crate) fn payload(out: &mut Vec<u8>, text: &str, levels_above: usize) -> Option<u8> {
     let start = out.len();
     let mut parser = Parser {
         text,
         at: 0,
-        depth: 0,
+        depth: levels_above,
         members: Vec::new(),
     };
     let kind = parser.document(out);
@@ -347,7 +347,7 @@ mod tests {
         let mut out = Vec::new();
         let document = element::open(&mut out);
         element::header(&mut out, kind::NULL, "v");
-        let kind = payload(&mut out, text)?;
+        let kind = payload(&mut out, text, 0)?;
         *out.get_mut(4)? = kind;
         element::close(&mut out, document);
         let document = bson::RawDocumentBuf::from_bytes(out).unwrap();

@@ -15,6 +15,8 @@ async fn fill(fixture: &Fixture, sink: &mut MongoSink, generation: u64, a: i32) 
         table: &fixture.table,
         staging: Some(generation),
         position: at(0),
+        committed_at: None,
+        oversize: None,
     };
     batch.push(&target, RowEvent::Insert(row(&columns, 1, a, Some(""))))?;
     let checkpoint = in_state(fixture, PipelineState::Snapshot, generation);

@@ -89,6 +89,8 @@ impl Fixture {
             table: &self.table,
             staging: None,
             position: at(ordinal),
+            committed_at: None,
+            oversize: None,
         }
     }
 

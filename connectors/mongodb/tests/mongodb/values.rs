@@ -4,7 +4,7 @@ use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, doc};
 use walferry_core::{Batch, Class, RowEvent};
 use walferry_mongodb::{Microseconds, MongoBatch, NumericOverflow, Policies};
-use walferry_schema::{Column, Date, Field, Image, Instant, TableName, Value};
+use walferry_schema::{Attribute, Column, Date, Field, Image, Instant, TableName, Type, Value};
 
 use crate::support::{Fixture, Tested, checkpoint, column};
 use walferry_core::Sink;
@@ -26,15 +26,15 @@ fn decimal(text: &str) -> Bson {
     Bson::Decimal128(text.parse().unwrap())
 }
 
+fn at(micros: i128) -> Instant {
+    Instant::from_micros(micros).unwrap()
+}
+
 fn millis(millis: i64) -> Bson {
     Bson::DateTime(DateTime::from_millis(millis))
 }
 
 #[tokio::test]
-#[expect(
-    clippy::too_many_lines,
-    reason = "one line per row of the table of types"
-)]
 async fn every_value_is_stored_as_the_table_of_types_says() -> Tested {
     let long = "1".repeat(40);
     let binary = |subtype, bytes: &[u8]| {
@@ -95,16 +95,8 @@ async fn every_value_is_stored_as_the_table_of_types_says() -> Tested {
             Value::Date(Date::Infinity),
             Bson::String("infinity".into()),
         ),
-        (
-            "timestamp",
-            Value::Timestamp(Instant::Micros(-1), 6),
-            millis(-1),
-        ),
-        (
-            "timestamptz",
-            Value::TimestampTz(Instant::Micros(1_999), 6),
-            millis(1),
-        ),
+        ("timestamp", Value::Timestamp(at(-1), 6), millis(-1)),
+        ("timestamptz", Value::TimestampTz(at(1_999), 6), millis(1)),
         (
             "timestamptz",
             Value::TimestampTz(Instant::NegInfinity, 6),
@@ -112,8 +104,8 @@ async fn every_value_is_stored_as_the_table_of_types_says() -> Tested {
         ),
         (
             "timestamp",
-            Value::Timestamp(Instant::Micros(i64::MIN), 6),
-            millis(i64::MIN / 1_000 - 1),
+            Value::Timestamp(at(9_224_318_015_999_999_999), 6),
+            millis(9_224_318_015_999_999),
         ),
         (
             "jsonb",
@@ -138,6 +130,208 @@ async fn every_value_is_stored_as_the_table_of_types_says() -> Tested {
     }
     let fixture = Fixture::new().await;
     assert_eq!(stored(&fixture, &columns, &values).await, expected);
+    Ok(())
+}
+
+/// A column of any type, and a value of it from PostgreSQL's text.
+fn typed<'a>(name: &str, kind: Type, key: u16, text: &'a str) -> (Column, Value<'a>) {
+    let value = Value::from_text(&kind, text.as_bytes()).unwrap();
+    let column = Column {
+        kind,
+        ..column(name, "of the user's", key)
+    };
+    (column, value)
+}
+
+fn composite(attributes: &[(&str, Type)]) -> Type {
+    let attribute = |(name, kind): &(&str, Type)| Attribute {
+        name: (*name).into(),
+        kind: kind.clone(),
+    };
+    Type::Composite(attributes.iter().map(attribute).collect())
+}
+
+/// What the values of some types and texts are in a document.
+async fn fields(cases: &[(Type, &str, Bson)]) -> (Document, Document) {
+    let (mut columns, mut values) = (vec![column("id", "int4", 1)], vec![Value::Int4(1)]);
+    let mut expected = doc! { "_id": 1, "id": 1 };
+    for (at, (kind, text, bson)) in cases.iter().enumerate() {
+        let (column, value) = typed(&format!("c{at}"), kind.clone(), 0, text);
+        expected.insert(&*column.name, bson.clone());
+        columns.push(column);
+        values.push(value);
+    }
+    let fixture = Fixture::new().await;
+    (stored(&fixture, &columns, &values).await, expected)
+}
+
+#[tokio::test]
+async fn values_with_parts_are_stored_as_the_table_of_types_says() -> Tested {
+    let range = |lower: Bson, upper: Bson, lower_inclusive: bool, empty: bool| {
+        doc! {
+            "lower": lower, "upper": upper,
+            "lower_inclusive": lower_inclusive, "upper_inclusive": false, "empty": empty,
+        }
+    };
+    let numbers = range(1.into(), 5.into(), true, false);
+    let address = composite(&[("street", Type::Text), ("at", Type::array_of(Type::Date))]);
+    let dollar = composite(&[("$a", Type::Int4)]);
+    let deep = format!("{}{}", "[".repeat(90), "]".repeat(90));
+    let deep_array = format!("{{{{\"{deep}\"}}}}");
+    let cases: Vec<(Type, &str, Bson)> = vec![
+        (Type::Money(2), "-$1,234.56", decimal("-1234.56")),
+        (Type::Time(6), "24:00:00", "24:00:00".into()),
+        (Type::Time(3), "12:34:56.12", "12:34:56.12".into()),
+        (Type::TimeTz, "12:34:56.12+02", "12:34:56.12+02:00".into()),
+        (
+            Type::Interval,
+            "P1Y2M3DT4H5M6.789S",
+            "P1Y2M3DT4H5M6.789S".into(),
+        ),
+        (Type::Bit(3), "101", "101".into()),
+        (Type::Point, "(1.5,-2)", doc! { "x": 1.5, "y": -2.0 }.into()),
+        (
+            Type::Hstore,
+            r#""a.b"=>"1", "n"=>NULL, ""=>"""#,
+            doc! { "a.b": "1", "n": null, "": "" }.into(),
+        ),
+        (Type::Hstore, r#""$a"=>"\"""#, r#""$a"=>"\"""#.into()),
+        (
+            Type::Vector,
+            "[1,2.5]",
+            vec![Bson::Double(1.0), Bson::Double(2.5)].into(),
+        ),
+        (
+            Type::array_of(Type::Int4),
+            "{1,NULL}",
+            bson::bson!([1, null]),
+        ),
+        (
+            Type::array_of(Type::Int4),
+            "[0:1]={1,2}",
+            bson::bson!([1, 2]),
+        ),
+        (
+            Type::array_of(Type::Text),
+            "{{a,b},{c,d}}",
+            bson::bson!([["a", "b"], ["c", "d"]]),
+        ),
+        (Type::array_of(Type::Int4), "{}", bson::bson!([])),
+        (
+            Type::Range(Type::Int4.into()),
+            "[1,5)",
+            numbers.clone().into(),
+        ),
+        (
+            Type::Range(Type::Int4.into()),
+            "empty",
+            range(Bson::Null, Bson::Null, false, true).into(),
+        ),
+        (
+            Type::Range(Type::Date.into()),
+            "[1970-01-02,)",
+            range(millis(86_400_000), Bson::Null, true, false).into(),
+        ),
+        (
+            Type::Multirange(Type::Int4.into()),
+            "{[1,5)}",
+            bson::bson!([numbers]),
+        ),
+        (
+            address,
+            r#"("a, b",{1970-01-01})"#,
+            doc! { "street": "a, b", "at": [millis(0)] }.into(),
+        ),
+        (dollar, "(1)", "(1)".into()),
+        (
+            Type::array_of(Type::Json),
+            &deep_array,
+            bson::bson!([[deep.as_str()]]),
+        ),
+    ];
+    let (stored, expected) = fields(&cases).await;
+    assert_eq!(stored, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_of_any_type_is_exact() -> Tested {
+    let pair = composite(&[("a", Type::Int4), ("t", Type::array_of(Type::Timestamp(6)))]);
+    let bounds = doc! {
+        "lower": "2024-01-01T00:00:00.000001", "upper": null,
+        "lower_inclusive": true, "upper_inclusive": false, "empty": false,
+    };
+    let cases: Vec<(Type, &str, Bson)> = vec![
+        (
+            Type::array_of(Type::Int4),
+            "{1,2}",
+            doc! { "array": [1, 2] }.into(),
+        ),
+        (
+            Type::array_of(Type::Int4),
+            "[0:1]={1,2}",
+            doc! { "array": [1, 2], "bounds": "[0:1]" }.into(),
+        ),
+        (
+            Type::array_of(Type::Int4),
+            "{{1},{2}}",
+            doc! { "array": [[1], [2]] }.into(),
+        ),
+        (
+            Type::Range(Type::Timestamp(6).into()),
+            "[\"2024-01-01 00:00:00.000001\",)",
+            bounds.clone().into(),
+        ),
+        (
+            Type::Multirange(Type::Timestamp(6).into()),
+            "{[\"2024-01-01 00:00:00.000001\",)}",
+            doc! { "array": [bounds] }.into(),
+        ),
+        (
+            pair,
+            r#"(1,"{""2024-01-01 00:00:00.5""}")"#,
+            doc! { "a": 1, "t": { "array": ["2024-01-01T00:00:00.500000"] } }.into(),
+        ),
+        (Type::Float8, "NaN", f64::NAN.into()),
+        (
+            Type::Bytea,
+            "\\x00ff",
+            Bson::Binary(Binary {
+                subtype: BinarySubtype::Generic,
+                bytes: vec![0, 255],
+            }),
+        ),
+        (Type::TimeTz, "12:00:00-05:30", "12:00:00-05:30".into()),
+    ];
+    for (kind, text, expected) in cases {
+        let (column, value) = typed("k", kind, 1, text);
+        let fixture = Fixture::new().await;
+        let document = stored(&fixture, &[column], &[value]).await;
+        assert_eq!(
+            format!("{:?}", document.get("_id")),
+            format!("{:?}", Some(expected)),
+            "{text}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn microseconds_lost_within_an_array_are_counted_whatever_the_policy() -> Tested {
+    let mut fixture = Fixture::new().await;
+    fixture.settings.policies.microseconds = Microseconds::Keep;
+    let (at, value) = typed(
+        "at",
+        Type::array_of(Type::Timestamp(6)),
+        0,
+        "{\"1970-01-01 00:00:00.000001\"}",
+    );
+    let columns = [column("id", "int4", 1), at];
+    let mut sink = fixture.claimed().await;
+    let event = RowEvent::Insert(image(&columns, &[Value::Int4(1), value]));
+    fixture.apply(&mut sink, vec![event]).await?;
+    let counted: Vec<_> = sink.truncated().iter().collect();
+    assert_eq!(counted, [(&(fixture.table.clone(), "at".into()), &1)]);
     Ok(())
 }
 
@@ -185,9 +379,9 @@ async fn a_composite_key_is_a_document_in_key_order_and_loses_nothing() -> Teste
         column("v", "text", 0),
     ];
     let values = [
-        Value::TimestampTz(Instant::Micros(1_709_210_096_000_000), 6),
+        Value::TimestampTz(at(1_709_210_096_000_000), 6),
         Value::Numeric("1.50".into()),
-        Value::Timestamp(Instant::Micros(1_000), 3),
+        Value::Timestamp(at(1_000), 3),
         Value::Text("x".into()),
     ];
     let document = stored(&fixture, &columns, &values).await;
@@ -212,6 +406,38 @@ async fn a_composite_key_is_a_document_in_key_order_and_loses_nothing() -> Teste
 }
 
 #[tokio::test]
+async fn names_that_mongodb_does_not_take_are_stored_in_full_width() -> Tested {
+    let mut fixture = Fixture::new().await;
+    fixture.settings.policies.microseconds = Microseconds::Keep;
+    let columns = [
+        column("_id", "int4", 1),
+        column("a.b", "int4", 2),
+        column("$c", "timestamp", 0),
+        column("d", "text", 0),
+    ];
+    let row = |d: Field<'static>| {
+        let at = Value::Timestamp(at(1), 6);
+        let values = [Value::Int4(1), Value::Int4(2), at].map(Field::Present);
+        Image {
+            columns: &columns,
+            fields: values.into_iter().chain([d]).collect(),
+        }
+    };
+    let mut sink = fixture.claimed().await;
+    let inserted = RowEvent::Insert(row(Field::Present(Value::Text("x".into()))));
+    fixture.apply(&mut sink, vec![inserted]).await?;
+    // With an unchanged column fields are set one by one.
+    let updated = RowEvent::Update(row(Field::Absent));
+    fixture.apply(&mut sink, vec![updated]).await?;
+    let expected = doc! {
+        "_id": { "＿id": 1, "a．b": 2 },
+        "＿id": 1, "a．b": 2, "＄c": millis(0), "＄c_us": 1_i64, "d": "x",
+    };
+    assert_eq!(fixture.documents("t").await, [expected]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn lost_microseconds_are_counted_and_kept_ones_have_a_field_of_their_own() -> Tested {
     let mut fixture = Fixture::new().await;
     let columns = [
@@ -222,8 +448,8 @@ async fn lost_microseconds_are_counted_and_kept_ones_have_a_field_of_their_own()
     ];
     let values = [
         Value::Int4(1),
-        Value::Timestamp(Instant::Micros(-1), 6),
-        Value::TimestampTz(Instant::Micros(5_000), 3),
+        Value::Timestamp(at(-1), 6),
+        Value::TimestampTz(at(5_000), 3),
         Value::Null,
     ];
     let mut sink = fixture.claimed().await;
@@ -251,6 +477,8 @@ fn what_has_no_form_is_refused_by_name_and_leaves_the_batch_as_it_was() {
         table: &fixture_table,
         staging: None,
         position: crate::support::at(0),
+        committed_at: None,
+        oversize: None,
     };
     let policies = Policies {
         numeric_overflow: NumericOverflow::Error,
@@ -275,24 +503,23 @@ fn what_has_no_form_is_refused_by_name_and_leaves_the_batch_as_it_was() {
         Class::Poison,
         "column n of public.t",
     );
-    for name in ["a.b", "$a", "_id"] {
-        refuse(
-            &[id.clone(), column(name, "int4", 0)],
-            &[one.clone(), one.clone()],
-            Class::Fatal,
-            name,
-        );
-    }
+    let names = [
+        id.clone(),
+        column("a.b", "int4", 0),
+        column("a．b", "int4", 0),
+    ];
+    refuse(
+        &names,
+        &[one.clone(), one.clone(), one.clone()],
+        Class::Fatal,
+        "a．b",
+    );
     let clash = [
         id.clone(),
         column("a", "timestamp", 0),
         column("a_us", "int4", 0),
     ];
-    let values = [
-        one.clone(),
-        Value::Timestamp(Instant::Micros(0), 6),
-        one.clone(),
-    ];
+    let values = [one.clone(), Value::Timestamp(at(0), 6), one.clone()];
     refuse(&clash, &values, Class::Fatal, "a_us");
     refuse(
         &[column("a", "int4", 0)],

@@ -1,12 +1,10 @@
 //! A table as the catalog describes it now, in the shape that a Relation message would have.
 
-use std::sync::Arc;
-
 use tokio_postgres::types::Type as Parameter;
 use tokio_postgres::{Client, Row};
-use walferry_schema::{Column, Relation, ReplicaIdentity, TableName, Type};
+use walferry_schema::{Column, Relation, ReplicaIdentity, TableName};
 
-use super::{Catalog, KEY_COLUMNS, KEY_INDEX};
+use super::{Catalog, ColumnType, KEY_COLUMNS, KEY_INDEX};
 use crate::error::{Error, Result};
 
 const DOING: &str = "describing a table";
@@ -31,6 +29,16 @@ pub(crate) struct Description {
     pub(crate) filter: Option<String>,
 }
 
+/// How much of a table is described, and by which publication's word.
+#[derive(Clone, Copy)]
+pub(crate) enum Extent<'a> {
+    /// What the publication holds of it.
+    Published(&'a str),
+    /// All rows and columns; generated ones where the publication's streams carry them.
+    Whole(&'a str),
+}
+
+#[derive(Default)]
 struct Published {
     columns: Option<Vec<String>>,
     filter: Option<String>,
@@ -49,23 +57,27 @@ impl Description {
     }
 }
 
-/// Describes a table, as far as `publication` publishes it if one is given.
+/// Describes a table.
 pub(crate) async fn describe(
     client: &Client,
     server_version: u32,
     catalog: &mut Catalog,
     name: &TableName,
-    publication: Option<&str>,
+    extent: Extent<'_>,
 ) -> Result<Description> {
     let table = table(client, name).await?;
-    let published = match publication {
-        Some(publication) => published(client, server_version, name, publication).await?,
-        None => Published {
-            columns: None,
-            filter: None,
-        },
+    let may_have_generated = server_version >= HAS_PUBLISHED_GENERATED;
+    let (published, has_generated) = match extent {
+        Extent::Published(publication) => {
+            let published = published(client, server_version, name, publication).await?;
+            (published, may_have_generated)
+        }
+        Extent::Whole(publication) => {
+            let has_generated =
+                may_have_generated && publishes_generated(client, publication).await?;
+            (Published::default(), has_generated)
+        }
     };
-    let has_generated = server_version >= HAS_PUBLISHED_GENERATED && publication.is_some();
     let oid = table.get("oid");
     let columns = columns(client, catalog, oid, &published, has_generated).await?;
     Ok(Description {
@@ -147,6 +159,16 @@ async fn published(
     })
 }
 
+/// Whether a publication's streams carry stored generated columns; one that does not exist has none.
+async fn publishes_generated(client: &Client, publication: &str) -> Result<bool> {
+    let sql = "select pubgencols = 's' from pg_catalog.pg_publication where pubname = $1";
+    let row = client
+        .query_typed_opt(sql, &[(&publication, Parameter::TEXT)])
+        .await;
+    let row = row.map_err(Error::sql(DOING))?;
+    Ok(row.is_some_and(|row| row.get(0)))
+}
+
 async fn columns(
     client: &Client,
     catalog: &mut Catalog,
@@ -156,7 +178,7 @@ async fn columns(
 ) -> Result<Vec<Column>> {
     let sql = "select attname::text, atttypid, atttypmod from pg_catalog.pg_attribute
                where attrelid = $1 and attnum > 0 and not attisdropped
-                 and (attgenerated = '' or $2) and ($3::text[] is null or attname = any($3)) order by attnum";
+                 and (attgenerated = '' or $2 and attgenerated = 's') and ($3::text[] is null or attname = any($3)) order by attnum";
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Parameter); 3] = [
         (&oid, Parameter::OID),
         (&has_generated, Parameter::BOOL),
@@ -166,21 +188,38 @@ async fn columns(
         .query_typed(sql, &parameters)
         .await
         .map_err(Error::sql(DOING))?;
+    typed(client, catalog, &rows).await
+}
+
+/// All columns of a table in table order, and whether each is generated.
+pub(crate) async fn all_columns(
+    client: &Client,
+    catalog: &mut Catalog,
+    oid: u32,
+) -> Result<Vec<(Column, bool)>> {
+    let sql =
+        "select attname::text, atttypid, atttypmod, attgenerated <> '' from pg_catalog.pg_attribute
+               where attrelid = $1 and attnum > 0 and not attisdropped order by attnum";
+    let rows = client
+        .query_typed(sql, &[(&oid, Parameter::OID)])
+        .await
+        .map_err(Error::sql(DOING))?;
+    let columns = typed(client, catalog, &rows).await?;
+    let generated = rows.iter().map(|row| row.get(3));
+    Ok(columns.into_iter().zip(generated).collect())
+}
+
+/// Columns from rows of their names, types and modifiers.
+async fn typed(client: &Client, catalog: &mut Catalog, rows: &[Row]) -> Result<Vec<Column>> {
     let types: Vec<(u32, i32)> = rows.iter().map(|row| (row.get(1), row.get(2))).collect();
     catalog.learn(client, &types).await?;
-    let named = rows.iter().zip(types);
+    let typed = rows.iter().zip(types);
     let column = |(row, (oid, modifier)): (&Row, _)| {
-        let type_name = catalog
-            .type_name(oid, modifier)
-            .unwrap_or_else(|| Arc::from(super::UNKNOWN));
-        Column {
-            name: row.get::<_, &str>(0).into(),
-            kind: Type::from_name(&type_name),
-            type_name,
-            key: 0,
-        }
+        let known = catalog.column_type(oid, modifier);
+        let column_type = known.unwrap_or_else(ColumnType::unknown);
+        column_type.column(row.get(0))
     };
-    Ok(named.map(column).collect())
+    Ok(typed.map(column).collect())
 }
 
 /// What `relreplident` stands for.

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::types::Type as BuiltIn;
 use walferry_schema::Type;
 
 /// Lengths and precisions are stored four too high.
 const OFFSET: i32 = 4;
 
-/// The name of a built-in type as [`walferry_schema::Column::type_name`] has it; `None` for other types.
-pub(super) fn built_in(oid: u32, modifier: i32) -> Option<Arc<str>> {
-    let name = BuiltIn::from_oid(oid)?;
-    Some(with_modifier(name.name(), modifier).into())
+/// The name of a built-in type as [`walferry_schema::Column::type_name`] has it. The modifier of an array is that of its
+/// elements.
+pub(super) fn built_in(name: &str, modifier: i32) -> String {
+    match name.strip_prefix('_') {
+        Some(element) => format!("_{}", with_modifier(element, modifier)),
+        None => with_modifier(name, modifier),
+    }
 }
 
 /// The name of another type. One that would be taken for a built-in type keeps its schema.
@@ -43,6 +45,8 @@ fn with_modifier(name: &str, modifier: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::types::Type as BuiltIn;
+
     use super::*;
 
     fn numeric(precision: i32, scale: i32) -> i32 {
@@ -50,7 +54,8 @@ mod tests {
     }
 
     fn name(oid: u32, modifier: i32) -> String {
-        built_in(oid, modifier).unwrap().to_string()
+        let name = BuiltIn::from_oid(oid).unwrap();
+        built_in(name.name(), modifier)
     }
 
     #[test]
@@ -68,9 +73,8 @@ mod tests {
         assert_eq!(name(1083, 3), "time(3)");
         assert_eq!(name(1560, 3), "bit(3)");
         assert_eq!(name(1562, 5), "varbit(5)");
-        assert_eq!(name(1231, numeric(10, 2)), "_numeric");
+        assert_eq!(name(1231, numeric(10, 2)), "_numeric(10,2)");
         assert_eq!(name(1186, 0x7fff_0000), "interval");
-        assert_eq!(built_in(99_999, -1), None);
     }
 
     #[test]

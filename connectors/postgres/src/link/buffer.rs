@@ -10,6 +10,8 @@ use std::io;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::large::SpooledFrame;
+
 /// One read takes up to this much.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// A read with less room than this is not worth a system call.
@@ -25,6 +27,8 @@ const LENGTH_BYTES: usize = 4;
 pub(crate) struct Frame {
     pub(crate) tag: u8,
     pub(crate) body: Bytes,
+    /// The body, where it is too large for memory; `body` is empty then.
+    pub(crate) spooled: Option<SpooledFrame>,
 }
 
 /// A message whose length cannot be.
@@ -63,7 +67,39 @@ impl ReadBuffer {
         }
         let mut body = self.bytes.split_to(total).freeze();
         body.advance(HEADER_BYTES);
-        Ok(Some(Frame { tag, body }))
+        Ok(Some(Frame {
+            tag,
+            body,
+            spooled: None,
+        }))
+    }
+
+    /// Takes the header of the first frame if it is of this type and its body larger than that: the body's size.
+    pub(super) fn take_header(
+        &mut self,
+        tag: u8,
+        most_bytes: usize,
+    ) -> Result<Option<usize>, FrameError> {
+        let Some((found, total)) = self.first_frame()? else {
+            return Ok(None);
+        };
+        let bytes = total.saturating_sub(HEADER_BYTES);
+        if found != tag || bytes <= most_bytes {
+            return Ok(None);
+        }
+        self.bytes.advance(HEADER_BYTES);
+        Ok(Some(bytes))
+    }
+
+    /// Takes what is here, at most so many bytes.
+    pub(super) fn take(&mut self, most_bytes: usize) -> BytesMut {
+        let bytes = self.bytes.len().min(most_bytes);
+        self.bytes.split_to(bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// Reads once, as much as has arrived and fits: the number of bytes, 0 at the end.

@@ -44,7 +44,7 @@ fn row(cells: &[Option<&str>]) -> Vec<Option<String>> {
 fn cells(row: &Row) -> Vec<Option<String>> {
     let text = |cell| match cell {
         Cell::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
-        Cell::Null => None,
+        Cell::Null | Cell::Large(_) => None,
         Cell::Unchanged => Some("<unchanged>".to_owned()),
     };
     row.cells().map(text).collect()
@@ -157,7 +157,13 @@ fn the_other_messages_are_read() {
         content: Bytes::from_static(b"hi"),
     };
     assert_eq!(decoded(MESSAGE), message);
-    assert_eq!(decoded(ORIGIN), Message::Origin { name: "one".into() });
+    assert_eq!(
+        decoded(ORIGIN),
+        Message::Origin {
+            commit_lsn: Lsn(0x273_2698),
+            name: "one".into()
+        }
+    );
     assert_eq!(
         decoded(TYPE),
         Message::Type {

@@ -4,6 +4,7 @@
 //!   cannot take a snapshot under way for an interrupted one.
 //! - A reader whose host is gone loses the lock within half a minute, and one that has lost it learns so as soon.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,7 +26,7 @@ const KEY: &str = "pg_catalog.hashtextextended('walferry ' || $1, 0)";
 
 /// The lock, held for as long as its connection lives.
 pub(super) struct Guard {
-    client: Client,
+    client: Arc<Client>,
     /// The server process of the connection.
     pid: u32,
 }
@@ -46,7 +47,7 @@ impl Guard {
         former: Option<&Self>,
     ) -> Result<Self> {
         let deadline = Instant::now() + wait;
-        let client = connect(endpoint, tasks).await?.client;
+        let client = Arc::new(connect(endpoint, tasks).await?.client);
         let limited = client.batch_execute(LIMIT_ANSWERS).await;
         limited.map_err(Error::sql(GUARDING))?;
         let sql =
@@ -68,6 +69,11 @@ impl Guard {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// The connection, which has nothing to do but to hold the lock.
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client)
     }
 
     /// Whether the lock is still held.

@@ -5,16 +5,16 @@
 use tokio::task::JoinHandle;
 use walferry_core::Tasks;
 
-use crate::catalog::{TypeNames, type_names};
+use crate::catalog::{ColumnTypes, column_types};
 use crate::error::{Error, Result};
 use crate::sql::Sql;
 
-const LEARNING: &str = "asking for the names of types";
+const LEARNING: &str = "asking for the types of columns";
 
 /// The SQL connection, lent for a question, and the answer.
-type Learned = (Sql, Result<TypeNames>);
+type Learned = (Sql, Result<ColumnTypes>);
 
-/// The names of some types, being asked for.
+/// Some types, being asked for.
 pub(super) struct Learning {
     task: JoinHandle<Learned>,
 }
@@ -26,8 +26,8 @@ impl Learning {
     pub(super) fn start(sql: &mut Sql, types: Vec<u32>, tasks: &Tasks) -> Self {
         let mut lent = sql.take();
         let task = tasks.spawn(async move {
-            let names = ask(&mut lent, types).await;
-            (lent, names)
+            let found = ask(&mut lent, types).await;
+            (lent, found)
         });
         Self { task }
     }
@@ -48,6 +48,6 @@ impl Drop for Learning {
     }
 }
 
-async fn ask(sql: &mut Sql, types: Vec<u32>) -> Result<TypeNames> {
-    type_names(sql.client().await?, types).await
+async fn ask(sql: &mut Sql, types: Vec<u32>) -> Result<ColumnTypes> {
+    column_types(sql.client().await?, types).await
 }

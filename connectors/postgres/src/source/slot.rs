@@ -11,17 +11,21 @@ use walferry_schema::{Lsn, ServerIdentity};
 use crate::error::{Error, Result};
 use crate::identifier::quoted;
 use crate::link::Link;
+use crate::settings::Settings;
 use crate::stream::ReplicationStream;
 
 const PLUGIN: &str = "pgoutput";
 const INSPECTING: &str = "inspecting the replication slot";
 const IDENTIFYING: &str = "identifying the server";
 const CREATING: &str = "creating the replication slot";
+const ALTERING: &str = "giving the replication slot its failover property";
 const DROPPING: &str = "dropping the replication slot";
 /// Between two tries at a slot that is active elsewhere.
 const PAUSE: Duration = Duration::from_millis(50);
 const IN_USE: &str = "55006";
 const UNDEFINED: &str = "42704";
+/// The first version whose slots can be synchronised to standbys.
+const HAS_FAILOVER: u32 = 17;
 
 /// The server's answer to `IDENTIFY_SYSTEM`.
 pub(super) struct Identified {
@@ -107,28 +111,65 @@ pub(super) async fn inspect(
 /// # Errors
 /// Fatal when it stays active elsewhere for longer than `wait`.
 pub(super) async fn remove(link: &mut Link, slot: &str, wait: Duration) -> Result<()> {
-    let deadline = Instant::now() + wait;
     // Not WAIT: that has no limit, and nobody would be told for whom.
     let command = format!("DROP_REPLICATION_SLOT {}", quoted(slot));
+    match once_free(link, DROPPING, &command, wait).await {
+        Err(error) if error.sqlstate() == Some(UNDEFINED) => Ok(()),
+        dropped => dropped.map_err(|error| named(error, slot)),
+    }
+}
+
+/// Has the slot synchronised to standbys; one that is already stays as it is.
+///
+/// # Errors
+/// Fatal when the server knows no such slots, or the slot stays active elsewhere for longer than `wait`.
+pub(super) async fn keep_over_failover(link: &mut Link, slot: &str, wait: Duration) -> Result<()> {
+    check_failover(link)?;
+    let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", quoted(slot));
+    let altered = once_free(link, ALTERING, &command, wait).await;
+    altered.map_err(|error| named(error, slot))
+}
+
+/// Runs a command on a slot; while that is active elsewhere it is tried again for `wait`.
+async fn once_free(
+    link: &mut Link,
+    doing: &'static str,
+    command: &str,
+    wait: Duration,
+) -> Result<()> {
+    let deadline = Instant::now() + wait;
     loop {
-        let Err(error) = link.query(DROPPING, &command).await else {
-            return Ok(());
-        };
-        match error.sqlstate() {
-            Some(UNDEFINED) => return Ok(()),
-            Some(IN_USE) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-            _ => return Err(named(error, slot)),
+        match link.query(doing, command).await {
+            Err(error) if error.sqlstate() == Some(IN_USE) && Instant::now() < deadline => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done.map(drop),
         }
     }
+}
+
+/// Whether the server knows slots that outlive a failover.
+pub(super) fn check_failover(link: &Link) -> Result<()> {
+    if link.server_version() >= HAS_FAILOVER {
+        return Ok(());
+    }
+    Err(Error::NoFailoverSlots {
+        version: link.server_version(),
+    })
 }
 
 /// Makes the slot; its snapshot can be joined until the link's next command.
 ///
 /// Waits for the end of every transaction that is open now.
-pub(super) async fn create(link: &mut Link, slot: &str) -> Result<Made> {
-    // The syntax that all of 14 to 18 know.
+pub(super) async fn create(link: &mut Link, slot: &str, has_failover: bool) -> Result<Made> {
+    let options = if has_failover {
+        "(SNAPSHOT 'export', FAILOVER true)"
+    } else {
+        // The syntax that all of 14 to 18 know.
+        "EXPORT_SNAPSHOT"
+    };
     let command = format!(
-        "CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} EXPORT_SNAPSHOT",
+        "CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} {options}",
         quoted(slot)
     );
     tracing::info!(
@@ -149,21 +190,16 @@ pub(super) async fn create(link: &mut Link, slot: &str) -> Result<Made> {
 ///
 /// # Errors
 /// Fatal when the slot stays active elsewhere or does not exist.
-pub(super) async fn own(
-    mut link: Link,
-    slot: &str,
-    publication: &str,
-    wait: Duration,
-) -> Result<ReplicationStream> {
-    let deadline = Instant::now() + wait;
+pub(super) async fn own(mut link: Link, settings: &Settings) -> Result<ReplicationStream> {
+    let deadline = Instant::now() + settings.slot_wait;
     loop {
-        match ReplicationStream::start(link, slot, publication).await {
+        match ReplicationStream::start(link, settings).await {
             Ok(stream) => return Ok(stream),
             Err((same, error)) if error.sqlstate() == Some(IN_USE) && Instant::now() < deadline => {
                 link = same;
                 tokio::time::sleep(PAUSE).await;
             }
-            Err((_, error)) => return Err(named(error, slot)),
+            Err((_, error)) => return Err(named(error, &settings.slot)),
         }
     }
 }

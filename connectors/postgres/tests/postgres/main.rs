@@ -14,6 +14,7 @@ mod publication;
 mod slot;
 mod snapshot;
 mod stream;
+mod streaming;
 mod support;
 mod tls;
 mod types;

@@ -282,3 +282,35 @@ async fn starting_is_fast_when_the_slot_is_free() -> Tested {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_slot_is_made_or_becomes_one_that_outlives_a_failover() -> Tested {
+    let database = database("create table t (id int primary key)").await;
+    let has_failover = async || {
+        let sql = "select failover from pg_replication_slots where slot_name = $1";
+        let row = database.sql.query_one(sql, &[&database.name]).await;
+        row.unwrap().get::<_, bool>(0)
+    };
+    let mut plain = database.streaming().await;
+    plain.stop().await?;
+    drop(plain);
+    let mut source = database.source_with(Settings {
+        failover: true,
+        ..database.settings()
+    });
+    if database.version().await < 17 {
+        let confirmed = database.confirmed().await;
+        let error = refused(source.create_slot(&[]).await, Class::Fatal);
+        assert!(error.contains("needs PostgreSQL 17"), "{error}");
+        let error = refused(source.start().await, Class::Fatal);
+        assert!(error.contains("needs PostgreSQL 17"), "{error}");
+        assert_eq!(database.confirmed().await, confirmed);
+        return Ok(());
+    }
+    assert!(!has_failover().await);
+    source.start().await?;
+    assert!(has_failover().await);
+    source.create_slot(&[]).await?;
+    assert!(has_failover().await);
+    Ok(())
+}

@@ -8,7 +8,7 @@ use walferry_core::{Class, Source, SourceEvent};
 use walferry_postgres::{Settings, SnapshotReader};
 use walferry_schema::{Change, Row, RowOp};
 
-use crate::support::{Tested, cells, chunks, database, next, public, refused};
+use crate::support::{PUBLICATION, Tested, cells, chunks, database, next, public, refused};
 
 /// `id,version` rows.
 fn pair(row: &Row) -> (i32, i32) {
@@ -110,7 +110,7 @@ async fn block_ranges_cover_every_row_once() -> Tested {
     )
     .await;
     let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
-    let table = reader.describe(&public("t")).await?;
+    let table = reader.describe(&public("t"), PUBLICATION).await?;
     // Not in the snapshot.
     database.run("insert into t values (-1, ''); delete from t where id = 1; update t set v = 'new' where id < 100").await;
     let ranges = table.ranges(256 * 1024);
@@ -151,6 +151,52 @@ async fn block_ranges_cover_every_row_once() -> Tested {
         ids,
         (1..=40_000).filter(|id| id % 3 != 0).collect::<Vec<_>>()
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_first_rows_are_those_of_a_copy_and_end_as_one() -> Tested {
+    let database = database(
+        "create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 500) i",
+    )
+    .await;
+    let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
+    let table = reader.describe(&public("t"), PUBLICATION).await?;
+    let mut copier = reader.copier().await?;
+    for most in [7, 250, 900] {
+        copier.start_first(&table, most).await?;
+        let mut rows = Vec::new();
+        while let Some(more) = copier.next_rows(100, 10_000).await? {
+            rows.extend(more.iter().map(cells));
+        }
+        let expected: Vec<_> = (1..=most.min(500)).map(|id| format!("{id},v")).collect();
+        assert_eq!(rows, expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_table_leaves_out_is_told_with_its_reason() -> Tested {
+    let database = database(
+        "create table t (id int primary key, secret text, v text, d int generated always as (id * 2) stored);
+         create publication part for table t (id, v) where (id > 1)",
+    )
+    .await;
+    let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
+    let published = reader.describe_in(&public("t"), "part").await?;
+    assert_eq!(published.filter(), Some("(id > 1)"));
+    let whole = reader.describe(&public("t"), PUBLICATION).await?;
+    assert_eq!(whole.filter(), None);
+    for (table, expected) in [
+        (published, &[("secret", false), ("d", true)][..]),
+        (whole, &[("d", true)]),
+    ] {
+        let left_out = reader.left_out(&table).await?;
+        let left_out = left_out
+            .iter()
+            .map(|it| (&*it.column.name, it.is_generated));
+        assert_eq!(left_out.collect::<Vec<_>>(), expected);
+    }
     Ok(())
 }
 
@@ -278,7 +324,7 @@ async fn a_table_truncated_since_the_snapshot_is_noticed() -> Tested {
     let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
     database.run("truncate t").await;
     let error = reader
-        .describe(&public("t"))
+        .describe(&public("t"), PUBLICATION)
         .await
         .err()
         .ok_or("it is gone")?;
@@ -304,13 +350,13 @@ async fn a_partition_truncated_since_the_snapshot_is_noticed() -> Tested {
     database
         .run("create table r4 partition of r2 for values from (20) to (30)")
         .await;
-    reader.describe(&public("r")).await?;
+    reader.describe(&public("r"), PUBLICATION).await?;
     drop(reader);
     let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
     database.run("truncate r3").await;
-    reader.describe(&public("r1")).await?;
+    reader.describe(&public("r1"), PUBLICATION).await?;
     let error = reader
-        .describe(&public("r"))
+        .describe(&public("r"), PUBLICATION)
         .await
         .err()
         .ok_or("its rows are gone")?;
@@ -371,5 +417,54 @@ async fn a_table_that_waits_to_be_truncated_ends_the_copy_instead_of_both_waitin
     // Starting over lets it pass.
     source.inspect().await?;
     truncate.await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn snapshot_stream_and_batch_load_agree_on_generated_columns() -> Tested {
+    let database = database(
+        "create table t (id int primary key, d int generated always as (id * 2) stored); insert into t values (1)",
+    )
+    .await;
+    let is_published = database.version().await >= 18;
+    let publication = if is_published {
+        "alter table t add v int generated always as (id * 3) virtual;
+         create publication generated for all tables with (publish_generated_columns = stored)"
+    } else {
+        "create publication generated for all tables"
+    };
+    database.run(publication).await;
+    for (publication, is_carried) in [(PUBLICATION, false), ("generated", is_published)] {
+        let mut source = database.source_with(Settings {
+            publication: publication.into(),
+            ..database.settings()
+        });
+        source.set_keys(&[(public("t"), vec!["id".to_owned()])]);
+        source.create_slot(&[public("t")]).await?;
+        let chunk = source.next_chunk().await?.ok_or("a chunk")?;
+        let row = if is_carried { "1,2" } else { "1" };
+        assert_eq!(cells(&chunk.rows[0]), row);
+        source.start().await?;
+        database
+            .run("delete from t; insert into t values (1)")
+            .await;
+        let (relation, new) = loop {
+            if let SourceEvent::Change {
+                change:
+                    Change::Row {
+                        relation,
+                        op: RowOp::Insert { new },
+                    },
+                ..
+            } = next(&mut source).await?
+            {
+                break (relation, cells(&new));
+            }
+        };
+        assert_eq!((&*relation, new.as_str()), (&*chunk.relation, row));
+        let mut reader = SnapshotReader::export(&database.url, &database.tasks).await?;
+        let loaded = reader.describe(&public("t"), publication).await?;
+        assert_eq!(loaded.relation(), &chunk.relation);
+    }
     Ok(())
 }

@@ -115,6 +115,12 @@ impl Database {
         self.sql.batch_execute(sql).await.unwrap();
     }
 
+    /// The server's major version.
+    pub(crate) async fn version(&self) -> i32 {
+        let sql = "select current_setting('server_version_num')::int4 / 10000";
+        self.sql.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
     pub(crate) async fn confirmed(&self) -> Lsn {
         let sql = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1";
         let row = self.sql.query_one(sql, &[&self.name]).await.unwrap();
@@ -213,6 +219,7 @@ pub(crate) fn cells(row: &Row) -> String {
     let cell = |cell| match cell {
         Cell::Null => "null".to_owned(),
         Cell::Unchanged => "unchanged".to_owned(),
+        Cell::Large(_) => "large".to_owned(),
         Cell::Text(text) => String::from_utf8_lossy(text).into_owned(),
     };
     row.cells().map(cell).collect::<Vec<_>>().join(",")
