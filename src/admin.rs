@@ -111,7 +111,7 @@ async fn page() -> impl IntoResponse {
 }
 
 async fn status(Shared(board): Shared<Arc<Board>>) -> impl IntoResponse {
-    Json(board.status())
+    Json(board.status().shown()).into_response()
 }
 
 async fn metrics(Shared(board): Shared<Arc<Board>>) -> impl IntoResponse {

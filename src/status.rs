@@ -6,6 +6,7 @@
 mod board;
 mod lag;
 mod servers;
+mod to_do;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,7 @@ use walferry_schema::Lsn;
 pub use self::board::{Board, Parts};
 pub use self::lag::{Lag, Stage};
 pub use self::servers::{PositionStatus, ServersStatus};
+pub use self::to_do::{Shown, ToDo};
 
 /// A pipeline at one moment. Counts and rates are this process's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,6 +80,8 @@ pub enum State {
     Paused,
     /// Changes are followed.
     Live,
+    /// Changes are followed, but documents of a table lack what DDL changed without sending it: see the drifted tables.
+    Drifted,
     /// Another process has taken the pipeline over: this one ends.
     Fenced,
 }
@@ -277,15 +281,21 @@ pub struct Reloaded {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Starting,
         Self::Retrying,
         Self::Snapshot,
         Self::Swapping,
         Self::Paused,
         Self::Live,
+        Self::Drifted,
         Self::Fenced,
     ];
+
+    /// Whether changes are followed. A drifted pipeline follows them as any other.
+    pub fn is_following(self) -> bool {
+        matches!(self, Self::Live | Self::Drifted)
+    }
 
     /// Whether the pipeline does what it is asked to.
     pub fn is_working(self) -> bool {
@@ -302,6 +312,7 @@ impl fmt::Display for State {
             Self::Swapping => "swapping",
             Self::Paused => "paused",
             Self::Live => "live",
+            Self::Drifted => "drifted",
             Self::Fenced => "fenced",
         })
     }
@@ -337,6 +348,11 @@ impl Latency {
         let found = self.buckets.iter().find(|it| it.count >= wanted)?;
         Some(Duration::from_secs_f64(found.seconds))
     }
+}
+
+/// A time in seconds since 1970, as people read it.
+pub(crate) fn time(seconds: u64) -> impl fmt::Display {
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// The time of day, seconds since 1970.

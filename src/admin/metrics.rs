@@ -49,7 +49,7 @@ pub(super) const METRICS: [Metric; 36] = [
     Metric {
         name: "walferry_pipeline_state",
         kind: Kind::Gauge,
-        help: "1 for the state the pipeline is in, 0 for the others.",
+        help: "1 for the state the pipeline is in, 0 for the others: starting, retrying, snapshot, swapping, paused, live, drifted, fenced.",
         write: |writer, status| {
             for state in State::ALL {
                 let is_it = f64::from(u8::from(state == status.state));

@@ -4,17 +4,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use clap::Parser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, advance, timeout};
-use walferry_core::{PipelineState, Spooled, Tasks};
+use walferry_core::{
+    Drifted, Order, Orders, ParkedTable, PipelineState, Spooled, Tasks, Unverified,
+};
+use walferry_schema::{CommitId, TableName};
 
 use super::Admin;
 use super::metrics::{self, METRICS};
 use super::server::CONNECTIONS;
 use crate::apply::ApplyStatus;
 use crate::capture::CaptureStatus;
+use crate::cli::Cli;
 use crate::status::{Board, Parts, Stage, State, Trouble};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
@@ -193,6 +198,120 @@ fn a_part_that_failed_lately_is_retrying() {
 }
 
 #[test]
+fn a_pipeline_with_drift_is_drifted_where_nothing_keeps_it_from_following() {
+    let drifted = Drifted {
+        table: TableName::new("public", "t"),
+        since: 1_000,
+        differences: vec!["column c of type int4 was added".to_owned()],
+    };
+    let sink = ApplyStatus {
+        is_applying: true,
+        is_live: true,
+        state: Some(PipelineState::Live),
+        orders: Orders {
+            drifted: vec![drifted],
+            ..Orders::default()
+        },
+        ..ApplyStatus::default()
+    };
+    let sink = watch::Sender::new(sink);
+    let lone = Board::new(Parts {
+        role: "sink",
+        reader: None,
+        sink: Some(sink.subscribe()),
+        ..parts(ApplyStatus::default(), None)
+    });
+    assert_eq!(lone.state(), State::Drifted);
+    assert!(lone.state().is_working());
+    let metrics = metrics::text(&lone.status());
+    for line in [
+        "walferry_pipeline_state{state=\"drifted\"} 1\n",
+        "walferry_pipeline_state{state=\"live\"} 0\n",
+        "walferry_sink_drifted_tables 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in\n{metrics}");
+    }
+    let pause = Order {
+        by: "ann@db1".to_owned(),
+        at: 0,
+        reason: None,
+    };
+    sink.send_modify(|it| it.orders.pause = Some(pause));
+    assert_eq!(lone.state(), State::Paused);
+    assert_eq!(lone.status().to_do().len(), 2);
+    sink.send_modify(|it| {
+        it.orders.pause = None;
+        it.state = Some(PipelineState::Swapping);
+    });
+    assert_eq!(lone.state(), State::Swapping);
+}
+
+#[test]
+fn whatever_waits_for_the_operator_comes_with_commands_that_can_be_given() {
+    let asked = |reason: &str| Order {
+        by: "ann@db1".to_owned(),
+        at: 1_795_199_030_000,
+        reason: Some(reason.to_owned()),
+    };
+    let table = TableName::new("public", "t");
+    let commit: CommitId = "7/0/10".parse().unwrap();
+    let orders = Orders {
+        pause: Some(asked("an index")),
+        skips: [(commit, asked("too large"))].into(),
+        unverified: vec![Unverified {
+            commit,
+            order: asked("too large"),
+            changes: 3,
+            tables: vec!["public.t".to_owned(), "public.u".to_owned()],
+        }],
+        drifted: vec![Drifted {
+            table: table.clone(),
+            since: 1_795_199_030_000,
+            differences: vec!["column c of type int4 was added".to_owned()],
+        }],
+        parked: vec![ParkedTable {
+            table: table.to_string(),
+            letters: 2,
+            since: 1_795_199_030_000,
+        }],
+        letters: Vec::new(),
+    };
+    let sink = ApplyStatus {
+        orders,
+        ..ApplyStatus::default()
+    };
+    let status = board(sink, None).status();
+    let to_do = status.to_do();
+    let at = "2026-11-20T18:23:50Z";
+    let what: Vec<_> = to_do.iter().map(|it| &*it.what).collect();
+    assert_eq!(
+        what,
+        [
+            format!("paused by ann@db1, {at}: an index"),
+            format!("to be passed over: 7/0/10, by ann@db1, {at}: too large"),
+            format!("passed over: 7/0/10 with 3 changes, by ann@db1, {at}: too large"),
+            format!("drifted: public.t since {at}: column c of type int4 was added"),
+            format!("dead letters: 2 of public.t since {at}"),
+        ]
+    );
+    let remedies: Vec<_> = to_do.iter().filter_map(|it| it.remedy.as_deref()).collect();
+    let pieces = remedies
+        .iter()
+        .flat_map(|it| it.split("; "))
+        .flat_map(|it| it.split(", "));
+    let pieces = pieces.map(|it| it.trim_start_matches("or ").trim_start_matches("then "));
+    let commands: Vec<_> = pieces.filter(|it| it.starts_with("walferry ")).collect();
+    for command in &commands {
+        let parsed = Cli::try_parse_from(command.split(' '));
+        assert!(parsed.is_ok(), "{command}");
+    }
+    assert_eq!((remedies.len(), commands.len()), (4, 6), "{remedies:?}");
+    let json = serde_json::to_value(status.shown()).unwrap();
+    assert_eq!(json["to_do"].as_array().map(Vec::len), Some(5), "{json}");
+    assert_eq!(json["pipeline"], "slot/\"odd\"", "{json}");
+}
+
+#[test]
 fn a_pipeline_that_was_lost_is_fenced_until_the_process_ends() {
     let lost = Trouble {
         part: "sink".to_owned(),
@@ -238,6 +357,15 @@ async fn a_lone_sink_that_follows_changes_names_the_reader_it_hears_nothing_of()
         None,
         "a reader that copies is silent"
     );
+}
+
+#[test]
+fn the_metrics_name_every_state() {
+    let state = METRICS
+        .iter()
+        .find(|it| it.name == "walferry_pipeline_state");
+    let states = State::ALL.map(|it| it.to_string()).join(", ");
+    assert!(state.unwrap().help.contains(&states), "{states}");
 }
 
 #[test]

@@ -95,7 +95,9 @@ Exit codes:
 
 pub(super) const STATUS: &str = "\
 Shows what the running daemon says of itself: what it is doing, how far MongoDB is behind PostgreSQL
-and which stage is waited for, WAL that PostgreSQL keeps, rows by table, and the last error.
+and which stage is waited for, WAL that PostgreSQL keeps, rows by table, what waits for you with the
+command that mends it (a pause, transactions passed over, drifted tables, dead letters), and the last
+error.
 
 When no daemon answers it shows what the servers know, and says so: the slot, the WAL that is kept for it,
 and where the sink left off. As JSON that object has \"from\": \"servers\".
@@ -112,7 +114,7 @@ Examples:
   walferry status --json | jq .lag.seconds
 
 Exit codes:
-  0  changes are followed, or tables are copied
+  0  changes are followed, tables are copied, or the pipeline is paused
   1  the daemon is starting, tries again after an error, was taken over, or does not answer, whatever the
      servers say
   2  the command line or the configuration is mistaken";
@@ -288,9 +290,9 @@ Exit codes:
   2  the command line or the configuration is mistaken";
 
 pub(super) const SKIP: &str = "\
-A change that cannot be applied (a document too large, a value without a form, one that a rule of the
-collection refuses) stops the pipeline, and its error names the transaction. Mend the cause, or have the whole
-transaction passed over: it is then kept in MongoDB, in _walferry.skipped with its changes in
+A change that cannot be applied (a value without a form; with on_poison = \"stop\" also a document too large, or
+one that a rule of the collection refuses) stops the pipeline, and its error names the transaction. Mend the cause,
+or have the whole transaction passed over: it is then kept in MongoDB, in _walferry.skipped with its changes in
 _walferry.skipped_changes, by the same write that moves the position past it. `walferry status` shows it until
 `walferry verify` has found its tables equal to their source.";
 

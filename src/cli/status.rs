@@ -1,7 +1,7 @@
 //! `walferry status`: what the running daemon says of itself.
 
 use std::fmt::{self, Write as _};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use walferry_core::{Fault, Tasks};
 
@@ -10,8 +10,8 @@ use super::output::{Grid, Output, bytes, thousands};
 use super::{CliError, Exit};
 use crate::config::Config;
 use crate::status::{
-    Latency, OrderStatus, PositionStatus, ReaderStatus, Reloaded, ServersStatus, SourceStatus,
-    Stage, Status, Trouble,
+    Latency, PositionStatus, ReaderStatus, Reloaded, ServersStatus, SourceStatus, Stage, Status,
+    ToDo, Trouble, time,
 };
 
 /// Moves to the top of the terminal and clears what is below.
@@ -131,7 +131,7 @@ pub(super) async fn watch(
 
 fn show(status: &Status, home: &str, output: &Output) -> Result<(), CliError> {
     if output.is_json() {
-        output.json(status)
+        output.json(&status.shown())
     } else {
         output.text(&format!("{home}{}", shown(status)))
     }
@@ -164,7 +164,7 @@ fn shown(status: &Status) -> String {
         }
         let _ = writeln!(text, "{grid}");
     }
-    text.push_str(&orders(status));
+    text.push_str(&to_do(status));
     if let Some(error) = &status.last_error {
         let (at, part) = (at(error), &error.part);
         let _ = writeln!(text, "last error, {at}, {part}: {}", error.error);
@@ -195,68 +195,17 @@ fn reload(reloaded: &Reloaded) -> String {
     text
 }
 
-/// What operators asked, and what is left to do about it.
-pub(super) fn orders(status: &Status) -> String {
+/// What waits for the operator, a line each and one for what to do about it.
+pub(super) fn to_do(status: &Status) -> String {
     let mut text = String::new();
-    // Writing to a string never fails.
-    if let Some(order) = &status.paused {
-        let _ = writeln!(text, "paused {}\n  to do: walferry resume", asked(order));
-    }
-    for skip in &status.skips {
-        let _ = writeln!(
-            text,
-            "to be passed over: {}, {}",
-            skip.commit,
-            asked(&skip.order)
-        );
-    }
-    for skipped in &status.skipped {
-        let (commit, changes) = (&skipped.commit, thousands(skipped.changes));
-        let _ = writeln!(
-            text,
-            "passed over: {commit} with {changes} changes, {}",
-            asked(&skipped.order)
-        );
-        let _ = writeln!(
-            text,
-            "  to do: mend them (_walferry.skipped_changes), then walferry verify {}",
-            skipped.tables.join(" ")
-        );
-    }
-    for drifted in &status.drifted {
-        let since = time(u64::try_from(drifted.since).unwrap_or_default());
-        let _ = writeln!(
-            text,
-            "drifted: {} since {since}: {}",
-            drifted.table,
-            drifted.differences.join(", ")
-        );
-        let _ = writeln!(
-            text,
-            "  to do: touch its rows (UPDATE), then walferry verify {}; or walferry run --new-snapshot",
-            drifted.table
-        );
-    }
-    for parked in &status.dead_letters {
-        let since = time(u64::try_from(parked.since).unwrap_or_default());
-        let (table, letters) = (&parked.table, thousands(parked.letters));
-        let _ = writeln!(text, "dead letters: {letters} of {table} since {since}");
-        let _ = writeln!(
-            text,
-            "  to do: walferry dead-letter list --table {table}; mend the rows, then walferry dead-letter retry"
-        );
+    for ToDo { what, remedy } in status.to_do() {
+        // Writing to a string never fails.
+        let _ = writeln!(text, "{what}");
+        if let Some(remedy) = remedy {
+            let _ = writeln!(text, "  to do: {remedy}");
+        }
     }
     text
-}
-
-/// Who asked for something, when and why.
-fn asked(order: &OrderStatus) -> String {
-    let at = time(u64::try_from(order.at).unwrap_or_default());
-    let reason = order
-        .reason
-        .as_deref()
-        .map_or(String::new(), |reason| format!(": {reason}"));
-    format!("by {}, {at}{reason}", order.by)
 }
 
 /// How far MongoDB is behind, and which stage is to blame.
@@ -388,11 +337,6 @@ pub(super) fn slot(source: &SourceStatus) -> String {
 /// When an error was, as it is shown.
 pub(super) fn at(error: &Trouble) -> impl fmt::Display {
     time(error.at)
-}
-
-/// A time in seconds since 1970, as it is shown.
-fn time(seconds: u64) -> impl fmt::Display {
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

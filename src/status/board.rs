@@ -112,7 +112,7 @@ impl Board {
             changes: self.read().map_or(0, |it| it.read.changes),
             rows: self.applied().map_or(0, |it| it.rows),
         };
-        let is_caught_up = self.marks().is_caught_up() == Some(true) && self.state() == State::Live;
+        let is_caught_up = self.marks().is_caught_up() == Some(true) && self.state().is_following();
         let mut past = self.past();
         past.samples.push_back(sample);
         if past.samples.len() > SAMPLES {
@@ -167,13 +167,16 @@ impl Board {
         self.parts.reloaded.clone()
     }
 
-    /// What the pipeline is doing.
+    /// What the pipeline is doing. What keeps it from following changes is said first: drift stands in its list too.
     pub fn state(&self) -> State {
         let reader = self.read().map(|status| status.read.stage);
         let sink = self.applied();
         let is_away = reader == Some(ReaderStage::Away);
         let is_applying = sink.as_ref().is_none_or(|sink| sink.is_applying);
         let is_paused = sink.as_ref().is_some_and(|it| it.orders.pause.is_some());
+        let is_drifted = sink
+            .as_ref()
+            .is_some_and(|it| !it.orders.drifted.is_empty());
         let pipeline = sink.and_then(|sink| sink.state);
         if self.is_fenced() {
             return State::Fenced;
@@ -190,6 +193,7 @@ impl Board {
         match (pipeline, reader) {
             (_, Some(ReaderStage::Copying)) | (Some(PipelineState::Snapshot), _) => State::Snapshot,
             (Some(PipelineState::Swapping), _) => State::Swapping,
+            _ if is_drifted => State::Drifted,
             _ => State::Live,
         }
     }
@@ -272,7 +276,7 @@ impl Board {
 
     /// How long nothing has come to a lone sink, when that is longer than its reader would be silent.
     fn silence(&self) -> Option<Duration> {
-        if self.parts.reader.is_some() || self.state() != State::Live {
+        if self.parts.reader.is_some() || !self.state().is_following() {
             return None;
         }
         let silence = self.applied()?.quiet_since?.elapsed();

@@ -15,10 +15,10 @@ const BROWSER: &str = "chromium";
 const SCHEMA: &str = "create table t (id int primary key, v text)";
 
 /// An answer: the status code, the headers' text and the body.
-struct Answer {
-    code: u16,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
     policy: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 /// A pipeline that listens, and where.
@@ -42,7 +42,7 @@ pub(crate) fn append(pipeline: &Pipeline, text: &str) {
     file.unwrap().write_all(text.as_bytes()).unwrap();
 }
 
-async fn get(port: u16, path: &str) -> Result<Answer, String> {
+pub(crate) async fn get(port: u16, path: &str) -> Result<Answer, String> {
     let url = format!("http://127.0.0.1:{port}{path}");
     let asked = tokio::task::spawn_blocking(move || {
         let agent = ureq::Agent::config_builder()
@@ -215,13 +215,14 @@ async fn the_page_shows_the_pipeline_in_a_browser() {
         ">PostgreSQL<",
         ">Kafka<",
         ">MongoDB<",
+        "id=\"to-do\" hidden",
     ] {
         assert!(shown.contains(text), "{text} in\n{shown}");
     }
     assert!(daemon.stop().await.success());
 }
 
-fn has_browser() -> bool {
+pub(crate) fn has_browser() -> bool {
     let is_here = Command::new(BROWSER).arg("--version").output().is_ok();
     if !is_here {
         let is_ci = std::env::var_os("CI").is_some();
@@ -232,7 +233,7 @@ fn has_browser() -> bool {
 }
 
 /// The document that a browser has made of the page, its script and the status after a few seconds.
-async fn in_browser(port: u16) -> String {
+pub(crate) async fn in_browser(port: u16) -> String {
     let profile = tempfile::tempdir().unwrap();
     let mut browser = Command::new(BROWSER);
     browser

@@ -36,6 +36,7 @@ mod status;
 mod stream;
 mod tls;
 mod top;
+mod to_do;
 mod torture;
 mod trace;
 mod traces;

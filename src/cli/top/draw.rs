@@ -13,7 +13,7 @@ use ratatui::widgets::{
 
 use super::view::{TableRow, View};
 use crate::cli::output::thousands;
-use crate::cli::status::{STAGE_HEADING, StageRow, at, behind, orders, slot, stages};
+use crate::cli::status::{STAGE_HEADING, StageRow, at, behind, slot, stages, to_do};
 use crate::status::{Latency, State, Status, Trouble};
 
 /// The columns of the stages: all of them, or what fits.
@@ -222,7 +222,7 @@ fn table_row(row: &TableRow) -> Row<'static> {
     cells.map(|(column, text)| aligned(column, text)).collect()
 }
 
-/// What operators asked, then what went wrong, the newest first, each with what to do.
+/// What waits for the operator, then what went wrong, the newest first, each with what to do.
 fn errors(view: &View, status: &Status) -> Vec<Line<'static>> {
     let source = status.source.as_ref().and_then(|it| it.error.as_ref());
     let source = source.map(|error| {
@@ -230,9 +230,9 @@ fn errors(view: &View, status: &Status) -> Vec<Line<'static>> {
         Line::styled(text, view.alarm())
     });
     let troubles = view.troubles.iter().flat_map(|it| trouble(view, it));
-    let orders = orders(status);
-    let orders = orders.lines().map(|line| Line::raw(line.to_owned()));
-    orders.chain(source).chain(troubles).collect()
+    let to_do = to_do(status);
+    let to_do = to_do.lines().map(|line| Line::raw(line.to_owned()));
+    to_do.chain(source).chain(troubles).collect()
 }
 
 fn trouble(view: &View, trouble: &Trouble) -> [Line<'static>; 2] {
@@ -300,7 +300,11 @@ impl View {
         let colour = match state {
             State::Live => Color::Green,
             State::Retrying | State::Fenced => Color::Red,
-            State::Starting | State::Snapshot | State::Swapping | State::Paused => Color::Yellow,
+            State::Starting
+            | State::Snapshot
+            | State::Swapping
+            | State::Paused
+            | State::Drifted => Color::Yellow,
         };
         self.coloured(colour).add_modifier(Modifier::BOLD)
     }

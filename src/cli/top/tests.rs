@@ -11,8 +11,8 @@ use super::draw::draw;
 use super::view::{Order, View};
 use crate::cli::daemon::Away;
 use crate::status::{
-    Bucket, Lag, Latency, OrderStatus, ReaderStatus, SinkStatus, SourceStatus, Stage, State,
-    Status, TableStatus, Trouble,
+    Bucket, DriftedStatus, Lag, Latency, OrderStatus, ReaderStatus, SinkStatus, SourceStatus,
+    Stage, State, Status, TableStatus, Trouble,
 };
 
 const LISTEN: &str = "127.0.0.1:9187";
@@ -411,4 +411,26 @@ fn what_operators_asked_stands_with_what_to_do() {
     ] {
         assert!(shown.contains(part), "{part} in\n{shown}");
     }
+}
+
+#[test]
+fn a_drifted_pipeline_is_one_that_an_operator_has_to_look_at() {
+    let mut status = live();
+    status.state = State::Drifted;
+    status.drifted = vec![DriftedStatus {
+        table: "public.orders".to_owned(),
+        since: 1_795_199_030,
+        differences: vec!["column c of type int4 was added".to_owned()],
+    }];
+    let view = view(status);
+    let shown = text(&view, 120, 30);
+    for part in [
+        "shop_slot/shop  drifted  up",
+        "drifted: public.orders since 2026-11-20T18:23:50Z: column c of type int4 was added",
+        "  to do: touch its rows (UPDATE), then walferry verify public.orders",
+    ] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    let word = drawn(&view, 120, 30).content[16].clone();
+    assert_eq!((word.symbol(), word.fg), ("d", Color::Yellow));
 }
