@@ -8,6 +8,7 @@
 
 mod acls;
 mod admin;
+mod alerts;
 mod backfill;
 mod check;
 mod command_line;
