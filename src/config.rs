@@ -166,7 +166,7 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
     }
     let sink = Sink::read(Section::take("sink", &mut root, findings), folder);
     let admin = Admin::read(Section::take("admin", &mut root, findings));
-    let telemetry = Telemetry::read(Section::take("telemetry", &mut root, findings));
+    let telemetry = Telemetry::read(Section::take("telemetry", &mut root, findings), folder);
     let tables = tables::read(root.remove("table"), findings);
     findings.problems.extend(root.into_keys().map(|key| {
         Problem::new(

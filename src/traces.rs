@@ -2,11 +2,13 @@
 //!
 //! - Without a collector no span is made and none of its fields is computed.
 //! - Spans are of groups, chunks, tables and connections, never of rows.
-//! - They are sent in the background from a bounded queue: a collector that is away costs the spans, and one warning.
+//! - They are sent in the background from a bounded queue: a collector that is away costs the spans, and one warning. So
+//!   does one by whose certificate it cannot be known.
+//! - They go to the collector that is named, never to another one that it points to.
 
 use std::fmt::Display;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +17,12 @@ use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use rustls::crypto::ring;
 use tracing::{Instrument, Span, debug, info, warn};
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::config::Collector;
 
@@ -55,10 +59,12 @@ struct Post {
 // === impl Post ===
 
 impl Post {
-    fn new() -> Self {
+    fn to(collector: &Collector) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
+            .max_redirects(0)
+            .tls_config(tls(collector))
             .timeout_global(Some(PATIENCE))
             .build()
             .new_agent();
@@ -79,7 +85,7 @@ impl Post {
         let problem = match sent {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("the collector answers {}", answer.status())),
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(explained(error)),
         };
         let was_away = self.is_away.swap(problem.is_some(), Ordering::Relaxed);
         match problem {
@@ -106,6 +112,40 @@ impl HttpClient for Post {
     }
 }
 
+/// What went wrong, and where a certificate is not trusted what decides that.
+fn explained(error: &ureq::Error) -> String {
+    let tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|it| it.downcast_ref()),
+        _ => None,
+    };
+    match tls {
+        Some(rustls::Error::InvalidCertificate(reason)) => {
+            format!(
+                "the collector's certificate: {reason}: [telemetry] ca_file names whom to trust"
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// By what a collector is known: a certificate of the authorities that are named, or of those that the system trusts.
+fn tls(collector: &Collector) -> TlsConfig {
+    let authorities = match &collector.authorities {
+        Some(authorities) => authorities.clone(),
+        None if collector.is_safe() => rustls_native_certs::load_native_certs().certs,
+        None => Vec::new(),
+    };
+    let authorities = authorities
+        .iter()
+        .map(|it| Certificate::from_der(it).to_owned());
+    TlsConfig::builder()
+        .root_certs(RootCerts::from(authorities))
+        // Named here, as for the other connections: no default for the whole process is set or used.
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .build()
+}
+
 /// What takes the spans to a collector; to be called once per process.
 ///
 /// # Errors
@@ -116,8 +156,8 @@ where
 {
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Post::new())
-        .with_endpoint(format!("{collector}/v1/traces"))
+        .with_http_client(Post::to(collector))
+        .with_endpoint(format!("{}/v1/traces", collector.address))
         .with_timeout(PATIENCE)
         .build()?;
     let provider = SdkTracerProvider::builder()

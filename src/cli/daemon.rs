@@ -150,6 +150,8 @@ fn get(listen: SocketAddr) -> Result<String, Box<ureq::Error>> {
     let agent = ureq::Agent::config_builder()
         .timeout_global(Some(PATIENCE))
         .proxy(None)
+        // Whoever points elsewhere is no daemon of ours.
+        .max_redirects(0)
         .build()
         .new_agent();
     let mut answer = agent.get(format!("http://{listen}/status")).call()?;

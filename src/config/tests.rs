@@ -428,19 +428,27 @@ fn a_log_filter_is_a_level_or_names_modules() {
 fn a_collector_is_an_address_without_a_secret() {
     let otlp = |value: &str| {
         let text = changed("[sink]", &format!("[telemetry]\notlp = {value:?}\n[sink]"));
-        parse(&text, &[]).map(|config| config.telemetry.otlp.unwrap().to_string())
+        parse(&text, &[]).map(|config| config.telemetry.otlp.unwrap())
     };
-    assert_eq!(
-        otlp("http://collector:4318/").unwrap(),
-        "http://collector:4318"
-    );
-    assert_eq!(otlp("http://[::1]:4318").unwrap(), "http://[::1]:4318");
+    for (value, address, is_safe) in [
+        ("http://collector:4318/", "http://collector:4318", false),
+        ("http://[::1]:4318", "http://[::1]:4318", false),
+        ("https://collector/", "https://collector", true),
+    ] {
+        let collector = otlp(value).unwrap();
+        assert_eq!(
+            (&*collector.address, collector.is_safe()),
+            (address, is_safe)
+        );
+        assert_eq!(collector.authorities, None);
+    }
     for mistaken in [
         "collector:4318",
-        "https://c:4318",
+        "ftp://c:4318",
         "http://",
+        "https://",
         "http://u:p@c:4318",
-        "http://c:4318/v1",
+        "https://c:4318/v1",
     ] {
         let error = otlp(mistaken).unwrap_err().to_string();
         assert!(
@@ -448,6 +456,41 @@ fn a_collector_is_an_address_without_a_secret() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn the_authority_of_a_collector_stands_in_a_file_that_is_read_with_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("empty.pem"), "").unwrap();
+    let file = folder.path().join("walferry.toml");
+    let with = |otlp: &str, ca_file: &str| {
+        let section = format!("[telemetry]\n{otlp}\nca_file = {ca_file:?}\n[sink]");
+        Config::parse(&file, &changed("[sink]", &section), [])
+    };
+    let safe = "otlp = \"https://c:4318\"";
+    let not_safe = "telemetry.ca_file: is for an otlp that begins with https://";
+    let cases = [
+        (
+            safe,
+            "none.pem",
+            "telemetry.ca_file: reading none.pem: No such file",
+        ),
+        (
+            safe,
+            "empty.pem",
+            "telemetry.ca_file: reading empty.pem: it holds no certificate",
+        ),
+        ("otlp = \"http://c:4318\"", "empty.pem", not_safe),
+        ("", "empty.pem", not_safe),
+    ];
+    for (otlp, ca_file, expected) in cases {
+        let error = with(otlp, ca_file).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let authority = walferry_harness::Authority::new(folder.path(), "authority").unwrap();
+    let name = authority.file().file_name().unwrap().to_str().unwrap();
+    let collector = with(safe, name).unwrap().telemetry.otlp.unwrap();
+    assert_eq!(collector.authorities.map(|it| it.len()), Some(1));
 }
 
 #[test]

@@ -363,6 +363,23 @@ async fn status_without_a_port_says_how_to_get_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_program_at_the_port_is_named_and_not_followed_elsewhere() {
+    let (pipeline, port) = listening("foreign").await;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+    let away = axum::response::Redirect::temporary("https://localhost:1/status");
+    let router = axum::Router::new().fallback(async move || away.clone());
+    tokio::spawn(async move { axum::serve(listener.unwrap(), router).await });
+    let said = said(&pipeline, &["status"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    assert!(
+        said.err.contains("another program listens there"),
+        "{}",
+        said.err
+    );
+    assert!(!said.err.contains("panicked"), "{}", said.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_hears_of_the_start_the_state_and_the_stop() {
     let pipeline = Pipeline::new("notified", SCHEMA, "public.*").await;
     let directory = tempfile::tempdir().unwrap();

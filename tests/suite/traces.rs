@@ -1,16 +1,28 @@
 //! OpenTelemetry traces, as a collector gets them.
 
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::routing::post;
+use axum::response::Redirect;
+use axum::routing::{any, post};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use walferry_harness::{Process, Signal, eventually};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use walferry_harness::{Authority, Process, ServerTls, Signal, eventually};
 
 use crate::daemon::{PATIENCE, Pipeline};
 use crate::site::{Site, binary, said};
@@ -25,15 +37,52 @@ struct Collector {
     requests: Requests,
 }
 
+/// Takes callers by TLS; those who do not trust it are none.
+struct SafeListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for SafeListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
 impl Collector {
     async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let requests = Requests::default();
-        let router = Router::new()
-            .route("/v1/traces", post(keep))
-            .with_state(Arc::clone(&requests));
+        let router = router(&requests);
         tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, requests }
+    }
+
+    /// One that is reached by TLS, by this name.
+    async fn start_safe(tls: &ServerTls, name: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let listener = SafeListener {
+            listener,
+            acceptor: acceptor(tls),
+        };
+        let requests = Requests::default();
+        let router = router(&requests);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let address = format!("https://{name}:{port}");
         Self { address, requests }
     }
 
@@ -54,6 +103,23 @@ impl Collector {
             .find(|it| it.key == "service.name");
         text(name.unwrap().value.clone().and_then(|it| it.value))
     }
+}
+
+fn router(requests: &Requests) -> Router {
+    let keeping = Router::new().route("/v1/traces", post(keep));
+    keeping.with_state(Arc::clone(requests))
+}
+
+fn acceptor(tls: &ServerTls) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(&tls.issued.certificate).unwrap();
+    let chain = chain.map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(&tls.issued.key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key);
+    TlsAcceptor::from(Arc::new(config.unwrap()))
 }
 
 async fn keep(State(requests): State<Requests>, body: Bytes) {
@@ -87,11 +153,21 @@ fn has(spans: &[Span], name: &str, attributes: &[(&str, &str)]) -> bool {
 
 /// The daemon, sending its traces somewhere, with its log.
 fn start(pipeline: &Pipeline, otlp: &str) -> Process {
+    start_with(pipeline, otlp, [])
+}
+
+/// The same with more in its environment.
+fn start_with<'a>(
+    pipeline: &Pipeline,
+    otlp: &str,
+    more: impl IntoIterator<Item = (&'a str, &'a Path)>,
+) -> Process {
     let mut command = pipeline.command(&["run"]);
     command.env_remove("RUST_LOG");
     command.env("WALFERRY__TELEMETRY__OTLP", otlp);
     command.env("WALFERRY__TELEMETRY__LOG", "debug");
     command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
+    command.envs(more);
     let log = pipeline.config().with_file_name("walferry.log");
     Process::spawn(&command, &log).unwrap()
 }
@@ -183,30 +259,105 @@ async fn a_collector_sees_each_table_of_a_load_and_why_a_connection_failed() {
     daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
 }
 
+/// The file of the authority that is to be trusted.
+const CA_FILE: &str = "WALFERRY__TELEMETRY__CA_FILE";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_or_silent_costs_one_warning_and_no_change() {
-    // It takes connections, as far as a kernel does that alone, and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = format!("http://{}", silent.local_addr().unwrap());
-    for (name, otlp) in [("away", "http://127.0.0.1:1"), ("silent", &*silent)] {
+async fn a_collector_is_reached_by_tls_by_a_named_authority_or_the_systems() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path(), "authority").unwrap();
+    let tls = authority.server(&["localhost"]).unwrap();
+    // What the system trusts is asked where it says.
+    for (name, variable) in [("traced_ca", CA_FILE), ("traced_system", "SSL_CERT_FILE")] {
+        let collector = Collector::start_safe(&tls, "localhost").await;
         let pipeline = Pipeline::new(name, SCHEMA, "public.*").await;
-        let daemon = start(&pipeline, otlp);
+        let trusting = [(variable, authority.file())];
+        let daemon = start_with(&pipeline, &collector.address, trusting);
         pipeline.equal(&["t"]).await;
-        for id in 1..20 {
-            let insert = format!("insert into t values ({id})");
-            pipeline.sql.batch_execute(&insert).await.unwrap();
-        }
-        pipeline.equal(&["t"]).await;
-        let attempts = eventually(PATIENCE, "more than one attempt", async || {
-            let log = pipeline.log();
-            let attempts = log.matches("traces cannot be sent").count();
-            if attempts > 1 { Ok(()) } else { Err(log) }
-        });
-        attempts.await.unwrap();
         let stopped = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
         let log = pipeline.log();
         assert!(stopped.success(), "{log}");
-        let warnings = log.matches("traces cannot be sent to [telemetry] otlp");
-        assert_eq!(warnings.count(), 1, "{log}");
+        assert!(!log.contains("traces cannot be sent"), "{log}");
+        let chunk = [("table", "public.t"), ("rows", "1")];
+        let spans = collector.spans();
+        assert!(has(&spans, "snapshot chunk", &chunk), "{spans:#?}\n{log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_cannot_be_known_by_its_certificate_costs_one_warning_and_no_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path(), "authority").unwrap();
+    let stranger = Authority::new(directory.path(), "stranger").unwrap();
+    let tls = authority.server(&["localhost"]).unwrap();
+    let past = SystemTime::now() - Duration::from_secs(86_400);
+    let expired = authority.server_until(&["localhost"], past).unwrap();
+    for (name, tls, host, trusted) in [
+        ("stranger", &tls, "localhost", &stranger),
+        ("misnamed", &tls, "127.0.0.1", &authority),
+        ("expired", &expired, "localhost", &authority),
+    ] {
+        let collector = Collector::start_safe(tls, host).await;
+        let trusting = [(CA_FILE, trusted.file())];
+        let log = costs_one_warning(name, &collector.address, &trusting).await;
+        let why = "the collector's certificate: ";
+        assert!(
+            log.contains(why) && log.contains("[telemetry] ca_file"),
+            "{log}"
+        );
+        assert_eq!(collector.spans(), [], "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_silent_or_elsewhere_costs_one_warning_and_no_change() {
+    // It takes connections, as far as a kernel does that alone, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let other = Collector::start().await;
+    let elsewhere = pointing_to(&format!("{}/v1/traces", other.address)).await;
+    let safe_elsewhere = pointing_to("https://localhost:1/").await;
+    for (name, otlp) in [
+        ("away", "http://127.0.0.1:1"),
+        ("silent", &*silent),
+        ("elsewhere", &elsewhere),
+        ("safe_elsewhere", &safe_elsewhere),
+    ] {
+        costs_one_warning(name, otlp, &[]).await;
+    }
+    assert_eq!(other.spans(), [], "they went where nobody said");
+}
+
+/// The address of a server that sends everybody to another one.
+async fn pointing_to(other: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let away = Redirect::temporary(other);
+    let router = Router::new().fallback(any(async move || away.clone()));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// Sees that a daemon whose traces cannot be sent says so once and does everything else; what it logged.
+async fn costs_one_warning(name: &str, otlp: &str, more: &[(&str, &Path)]) -> String {
+    let pipeline = Pipeline::new(name, SCHEMA, "public.*").await;
+    let daemon = start_with(&pipeline, otlp, more.iter().copied());
+    pipeline.equal(&["t"]).await;
+    for id in 1..20 {
+        let insert = format!("insert into t values ({id})");
+        pipeline.sql.batch_execute(&insert).await.unwrap();
+    }
+    pipeline.equal(&["t"]).await;
+    let attempts = eventually(PATIENCE, "more than one attempt", async || {
+        let log = pipeline.log();
+        let attempts = log.matches("traces cannot be sent").count();
+        if attempts > 1 { Ok(()) } else { Err(log) }
+    });
+    attempts.await.unwrap();
+    let stopped = daemon.stop(Signal::TERM, PATIENCE).await.unwrap();
+    let log = pipeline.log();
+    assert!(stopped.success(), "{log}");
+    let warnings = log.matches("traces cannot be sent to [telemetry] otlp");
+    assert_eq!(warnings.count(), 1, "{log}");
+    log
 }
