@@ -17,8 +17,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libssl3t64 zlib1g \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/walferry /usr/local/bin/walferry
-# It writes no file: the root may be read-only.
+# Large rows wait here as files; a volume of its own lets the root be read-only.
+RUN install --directory --owner=65532 --group=65532 /var/lib/walferry
 USER 65532:65532
-ENV WALFERRY_CONFIG=/etc/walferry/walferry.toml
+ENV WALFERRY_CONFIG=/etc/walferry/walferry.toml TMPDIR=/var/lib/walferry
 ENTRYPOINT ["walferry"]
 CMD ["run"]

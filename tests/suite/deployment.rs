@@ -21,6 +21,7 @@ const PAGES: [&str; 2] = ["README.md", "docs/operations.md"];
 #[derive(Deserialize)]
 struct Compose {
     services: BTreeMap<String, Service>,
+    volumes: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -30,7 +31,11 @@ struct Service {
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
     volumes: Vec<String>,
+    #[serde(default)]
+    ports: Vec<String>,
     #[serde(default)]
     depends_on: BTreeMap<String, Dependency>,
     healthcheck: Option<serde_json::Value>,
@@ -93,6 +98,82 @@ async fn the_containers_mount_files_that_are_there_and_a_configuration_that_can_
         let host = format!("{name}:");
         assert!(said.out.contains(&host), "{host} in\n{}", said.out);
     }
+}
+
+#[test]
+fn the_container_reads_and_writes_where_its_image_does_and_is_asked_where_it_listens() {
+    let compose = Compose::read();
+    let walferry = &compose.services["walferry"];
+    let dockerfile = text("Dockerfile");
+    let environment = dockerfile.lines().find_map(|it| it.strip_prefix("ENV "));
+    let environment: BTreeMap<_, _> = environment
+        .unwrap()
+        .split(' ')
+        .filter_map(|it| it.split_once('='))
+        .collect();
+    let mounted = |place: &str| {
+        let volumes = walferry.volumes.iter().filter_map(|it| it.split_once(':'));
+        let at = |(_, target): &(&str, &str)| target.split(':').next() == Some(place);
+        volumes.clone().find(at).expect(place).0.to_owned()
+    };
+    let file = mounted(environment["WALFERRY_CONFIG"]);
+    // What a large row is put into: writable, though the root is not.
+    let spool = environment["TMPDIR"];
+    assert!(compose.volumes.contains_key(&mounted(spool)), "{spool}");
+    let is_made = format!("--owner=65532 --group=65532 {spool}\n");
+    assert!(dockerfile.contains(&is_made), "{is_made}");
+
+    let url = ("WALFERRY__SOURCE__URL", "postgres://localhost/walmart");
+    let url = (url.0.to_owned(), url.1.to_owned());
+    let config = Config::parse(Path::new(&file), &text(&file), [url]).unwrap();
+    let listen = config.admin.listen.unwrap();
+    assert!(listen.ip().is_unspecified(), "{listen}");
+    let published = format!("127.0.0.1:{0}:{0}", listen.port());
+    assert_eq!(walferry.ports, [published]);
+    let check = walferry.healthcheck.as_ref().unwrap()["test"].clone();
+    let check: Vec<String> = serde_json::from_value(check).unwrap();
+    let run: Vec<_> = ["walferry".to_owned()]
+        .into_iter()
+        .chain(walferry.command.clone())
+        .collect();
+    for command in [&check[1..], &run] {
+        assert!(Cli::try_parse_from(command).is_ok(), "{command:?}");
+    }
+
+    let kafka = config.kafka.unwrap().brokers;
+    let advertised = &compose.services["kafka"].environment["KAFKA_ADVERTISED_LISTENERS"];
+    assert!(
+        advertised.contains(&format!("://{kafka},")),
+        "{kafka} of {advertised}"
+    );
+    let replica_set = compose.services["mongodb"].command[2].clone();
+    let named = format!("?replicaSet={replica_set}");
+    assert!(config.sink.url.expose().ends_with(&named), "{named}");
+}
+
+#[tokio::test]
+async fn the_binary_needs_no_library_that_the_image_does_not_have() {
+    // glibc and gcc's are in Debian's smallest image; the packages of the others are named.
+    let debian = ["linux-vdso", "libc", "libm", "libgcc_s"];
+    let packages = [
+        ("libssl", "libssl3t64"),
+        ("libcrypto", "libssl3t64"),
+        ("libz", "zlib1g"),
+    ];
+    let dockerfile = text("Dockerfile");
+    let image = dockerfile.rsplit_once("\nFROM ").unwrap().1;
+    let mut ldd = Command::new("ldd");
+    ldd.arg(env!("CARGO_BIN_EXE_walferry"));
+    let needed = said(ldd).await.out;
+    let files = needed.lines().filter_map(|it| it.split_whitespace().next());
+    for file in files.filter_map(|it| it.rsplit('/').next()) {
+        let name = file.split(".so").next().unwrap_or_default();
+        let is_debians = debian.contains(&name) || name.starts_with("ld-linux");
+        let package = packages.iter().find(|(library, _)| *library == name);
+        let is_there = package.is_some_and(|(_, package)| image.contains(package));
+        assert!(is_debians || is_there, "{file} in\n{image}");
+    }
+    assert!(needed.contains("libssl"), "{needed}");
 }
 
 #[test]
