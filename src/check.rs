@@ -121,6 +121,7 @@ async fn refuse(config: &Config, beginning: Beginning, tasks: &Tasks) -> Result<
         }
     };
     let (log, target) = tokio::join!(log, target);
+    findings.push(examine_spool(&config.source.spool));
     findings.extend(log.unwrap_or_default().into_iter().chain(target));
     findings.retain(|finding| finding.verdict == Verdict::Fail);
     if findings.is_empty() {

@@ -221,33 +221,31 @@ async fn what_the_target_would_trip_over_and_a_server_that_is_away_are_told_apar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spool_that_cannot_be_written_is_named() {
+async fn a_spool_that_cannot_be_written_is_named_and_no_slot_is_made() {
     let tables = [("public.good", "stream")];
     let site = Site::new("spool", "create table good (id int primary key)", &tables).await;
     let text = std::fs::read_to_string(site.config()).unwrap();
-    let configure = |spool: &str| {
-        let keys = format!("[source]\nstreaming = true\nspool = {spool:?}\n");
+    let configure = |spool: &str, streaming: bool| {
+        let keys = format!("[source]\nstreaming = {streaming}\nspool = {spool:?}\n");
         let text = text.replace("[source]\n", &keys);
         let text = text.replace("[kafka]\n", "[kafka]\nmessage_topic = false\n");
         std::fs::write(site.config(), text).unwrap();
     };
-    configure("gone");
-    let (code, report) = site.json(&["check"]).await;
-    let failed = findings(&report, "FAIL");
-    assert_eq!(
-        (code, subjects(&failed)),
-        (Some(1), vec!["source.spool"]),
-        "{report}"
-    );
-    let said = site.run(&["run"]).await;
-    assert_eq!(said.code, Some(1), "{}", said.err);
-    assert!(
-        said.err
-            .contains("name a directory that can be written by source.spool"),
-        "{}",
-        said.err
-    );
-    configure(".");
+    for streaming in [true, false] {
+        configure("gone", streaming);
+        let (code, report) = site.json(&["check"]).await;
+        let failed = findings(&report, "FAIL");
+        assert_eq!(
+            (code, subjects(&failed)),
+            (Some(1), vec!["source.spool"]),
+            "{report}"
+        );
+        let said = site.run(&["run"]).await;
+        assert_eq!(said.code, Some(1), "{}", said.err);
+        assert!(said.err.contains("source.spool"), "{}", said.err);
+        assert_eq!(slots(&site).await, 0, "{}", said.err);
+    }
+    configure(".", true);
     let (code, report) = site.json(&["check"]).await;
     assert_eq!(code, Some(0), "{report}");
 }
