@@ -3,6 +3,7 @@
 //! - Everything is one [`Status`]: what two of them show can never disagree.
 //! - A pipeline that has caught up has no lag, however long ago the last change was.
 
+mod asked;
 mod board;
 mod lag;
 mod servers;
@@ -16,6 +17,7 @@ use walferry_core::Class;
 use walferry_postgres::SlotReport;
 use walferry_schema::Lsn;
 
+use self::asked::Asked;
 pub use self::board::{Board, Parts};
 pub use self::lag::{Lag, Stage};
 pub use self::servers::{PositionStatus, ServersStatus};

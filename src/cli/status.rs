@@ -88,7 +88,7 @@ fn from_servers(servers: &ServersStatus) -> String {
     let lag = servers.lag_bytes.map_or(String::new(), |lag| {
         format!("MongoDB is at most {} of WAL behind\n", bytes(Some(lag)))
     });
-    format!("{slot}\n{position}\n{lag}")
+    format!("{slot}\n{position}\n{lag}{}", listed(&servers.to_do))
 }
 
 /// Where the sink left off.
@@ -195,10 +195,15 @@ fn reload(reloaded: &Reloaded) -> String {
     text
 }
 
-/// What waits for the operator, a line each and one for what to do about it.
+/// What waits for the operator.
 pub(super) fn to_do(status: &Status) -> String {
+    listed(&status.to_do())
+}
+
+/// A line for each, and one for what to do about it.
+fn listed(to_do: &[ToDo]) -> String {
     let mut text = String::new();
-    for ToDo { what, remedy } in status.to_do() {
+    for ToDo { what, remedy } in to_do {
         // Writing to a string never fails.
         let _ = writeln!(text, "{what}");
         if let Some(remedy) = remedy {

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
-use walferry_core::{Order, PipelineState};
+use walferry_core::PipelineState;
 use walferry_kafka::Flow;
 use walferry_postgres::SlotReport;
-use walferry_schema::{CommitId, Lsn};
+use walferry_schema::Lsn;
 
 use super::lag::{Mark, Marks};
 use super::{
-    Bucket, DriftedStatus, Latency, OrderStatus, ParkedStatus, ReaderStatus, Reloaded, SinkStatus,
-    SkipStatus, SkippedStatus, SourceStatus, State, Status, TableStatus, Trouble, unix_seconds,
+    Asked, Bucket, Latency, ReaderStatus, Reloaded, SinkStatus, SourceStatus, State, Status,
+    TableStatus, Trouble, unix_seconds,
 };
 use crate::apply::{ApplyStatus, Histogram};
 use crate::capture::{CaptureStatus, ReaderStage};
@@ -131,7 +131,10 @@ impl Board {
         let (changes_per_second, rows_per_second) = self.rates();
         let caught_up = self.past().caught_up;
         let applied = self.applied();
-        let orders = applied.as_ref().map(orders).unwrap_or_default();
+        let asked = applied
+            .as_ref()
+            .map(|it| Asked::of(&it.orders, it.position));
+        let asked = asked.unwrap_or_default();
         let way = if self.parts.has_kafka {
             "kafka"
         } else {
@@ -153,11 +156,11 @@ impl Board {
             last_error: self
                 .outage()
                 .or_else(|| self.parts.trouble.borrow().clone()),
-            paused: orders.paused,
-            skips: orders.skips,
-            skipped: orders.skipped,
-            drifted: orders.drifted,
-            dead_letters: orders.dead_letters,
+            paused: asked.paused,
+            skips: asked.skips,
+            skipped: asked.skipped,
+            drifted: asked.drifted,
+            dead_letters: asked.dead_letters,
             reloaded: self.parts.reloaded.borrow().clone(),
         }
     }
@@ -347,68 +350,6 @@ fn sink_status(status: &ApplyStatus, rows_per_second: f64) -> SinkStatus {
         dropped: status.dropped,
         latency: latency(&status.latency),
         tables: tables.collect(),
-    }
-}
-
-/// What operators ask, as it is shown.
-#[derive(Default)]
-struct Asked {
-    paused: Option<OrderStatus>,
-    skips: Vec<SkipStatus>,
-    skipped: Vec<SkippedStatus>,
-    drifted: Vec<DriftedStatus>,
-    dead_letters: Vec<ParkedStatus>,
-}
-
-fn orders(status: &ApplyStatus) -> Asked {
-    let orders = &status.orders;
-    let applied = status.position.and_then(|it| it.commit());
-    let to_come = |commit: &CommitId| applied.is_none_or(|applied| *commit > applied);
-    let skips = orders.skips.iter().filter(|(commit, _)| to_come(commit));
-    Asked {
-        paused: orders.pause.as_ref().map(order),
-        skips: skips
-            .map(|(commit, asked)| SkipStatus {
-                commit: commit.to_string(),
-                order: order(asked),
-            })
-            .collect(),
-        drifted: orders
-            .drifted
-            .iter()
-            .map(|it| DriftedStatus {
-                table: it.table.to_string(),
-                since: it.since.div_euclid(1_000),
-                differences: it.differences.clone(),
-            })
-            .collect(),
-        dead_letters: orders
-            .parked
-            .iter()
-            .map(|it| ParkedStatus {
-                table: it.table.clone(),
-                letters: it.letters,
-                since: it.since.div_euclid(1_000),
-            })
-            .collect(),
-        skipped: orders
-            .unverified
-            .iter()
-            .map(|it| SkippedStatus {
-                commit: it.commit.to_string(),
-                changes: it.changes,
-                tables: it.tables.clone(),
-                order: order(&it.order),
-            })
-            .collect(),
-    }
-}
-
-fn order(order: &Order) -> OrderStatus {
-    OrderStatus {
-        by: order.by.clone(),
-        at: order.at.div_euclid(1_000),
-        reason: order.reason.clone(),
     }
 }
 

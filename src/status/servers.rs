@@ -11,7 +11,7 @@ use walferry_mongodb::KeptPosition;
 use walferry_postgres::SlotReport;
 use walferry_schema::Lsn;
 
-use super::{SourceStatus, State};
+use super::{Asked, SourceStatus, State, ToDo};
 use crate::config::Config;
 use crate::pipeline::connect::{mongodb_settings, slot_monitor};
 
@@ -37,6 +37,8 @@ pub struct ServersStatus {
     pub position_error: Option<String>,
     /// WAL that is not applied yet, in bytes at most; none when it cannot be known.
     pub lag_bytes: Option<u64>,
+    /// What waits for the operator, as far as MongoDB showed it.
+    pub to_do: Vec<ToDo>,
 }
 
 /// What the sink has stored of its own progress.
@@ -71,7 +73,9 @@ impl ServersStatus {
             tokio::join!(in_time("PostgreSQL", source), in_time("MongoDB", position));
         let (report, source_error) = parted(source);
         let (position, position_error) = parted(position);
-        let position = position.flatten().map(PositionStatus::from);
+        let position = position.flatten();
+        let to_do = position.as_ref().map(to_do).unwrap_or_default();
+        let position = position.map(PositionStatus::from);
         let applied = position.as_ref().and_then(|it| it.end_lsn);
         let flush = report.as_ref().map(|it| it.flush_lsn);
         Self {
@@ -83,6 +87,7 @@ impl ServersStatus {
             lag_bytes: flush.zip(applied).map(|(flush, it)| flush.bytes_since(it)),
             position,
             position_error,
+            to_do,
         }
     }
 }
@@ -115,6 +120,11 @@ impl From<PipelineState> for State {
             PipelineState::Live => Self::Live,
         }
     }
+}
+
+fn to_do(kept: &KeptPosition) -> Vec<ToDo> {
+    let applied = kept.checkpoint.as_ref().and_then(|it| it.position);
+    Asked::of(&kept.orders, applied).to_do()
 }
 
 fn confirmed(report: Option<&SlotReport>) -> Option<Lsn> {

@@ -5,7 +5,9 @@
 
 use serde::Serialize;
 
-use super::{DriftedStatus, OrderStatus, ParkedStatus, SkipStatus, SkippedStatus, Status, time};
+use super::{
+    Asked, DriftedStatus, OrderStatus, ParkedStatus, SkipStatus, SkippedStatus, Status, time,
+};
 
 /// Something that waits for the pipeline's operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,14 +39,42 @@ impl Status {
 
     /// What operators asked, and what is left to mend.
     pub fn to_do(&self) -> Vec<ToDo> {
-        let paused = self.paused.iter().map(paused);
-        let skips = self.skips.iter().map(skip);
-        let skipped = self.skipped.iter().map(skipped);
-        let drifted = self.drifted.iter().map(drifted);
-        let parked = self.dead_letters.iter().map(parked);
-        let asked = paused.chain(skips).chain(skipped);
-        asked.chain(drifted).chain(parked).collect()
+        all(
+            self.paused.as_ref(),
+            &self.skips,
+            &self.skipped,
+            &self.drifted,
+            &self.dead_letters,
+        )
     }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// The same where only the servers know of it.
+    pub(super) fn to_do(&self) -> Vec<ToDo> {
+        all(
+            self.paused.as_ref(),
+            &self.skips,
+            &self.skipped,
+            &self.drifted,
+            &self.dead_letters,
+        )
+    }
+}
+
+fn all(
+    pause: Option<&OrderStatus>,
+    skips: &[SkipStatus],
+    passed_over: &[SkippedStatus],
+    drifts: &[DriftedStatus],
+    letters: &[ParkedStatus],
+) -> Vec<ToDo> {
+    let orders = pause.map(paused).into_iter().chain(skips.iter().map(skip));
+    let tables = drifts.iter().map(drifted).chain(letters.iter().map(parked));
+    let passed_over = passed_over.iter().map(skipped);
+    orders.chain(passed_over).chain(tables).collect()
 }
 
 fn paused(order: &OrderStatus) -> ToDo {

@@ -152,6 +152,29 @@ async fn what_waits_for_the_operator_is_told_everywhere_with_its_command() {
         assert_has(&page, &told);
     }
 
+    // The servers know of it too.
+    let Troubled {
+        pipeline,
+        port,
+        daemon,
+        healthy,
+    } = troubled;
+    assert!(daemon.stop().await.success());
+    let stopped = said(&pipeline, &["status"]).await;
+    assert_eq!(stopped.code, Some(1), "{}", stopped.out);
+    assert_has(&stopped.out, &["from the servers:", "paused by "]);
+    assert_has(&stopped.out, &told);
+    let stopped = said(&pipeline, &["status", "--json"]).await;
+    let stopped: Value = serde_json::from_str(&stopped.out).unwrap();
+    assert_eq!(stopped["to_do"], paused["to_do"], "{stopped}");
+    let troubled = Troubled {
+        daemon: pipeline.start(),
+        pipeline,
+        port,
+        healthy,
+    };
+    let pipeline = &troubled.pipeline;
+
     // What is mended is told no more.
     let mended = [
         &["resume"][..],

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
-use walferry_core::{Checkpoint, Fault, Finding};
+use walferry_core::{Checkpoint, Fault, Finding, Orders};
 use walferry_schema::TableName;
 
 use crate::store::Store;
-use crate::{Naming, Result, Settings, claim};
+use crate::{Naming, Result, Settings, claim, orders};
 
 const EXAMINING: &str = "examining the target";
 /// What the sink and the batch load do in both databases.
@@ -33,6 +33,8 @@ pub struct KeptPosition {
     pub checkpoint: Option<Checkpoint>,
     /// When it was written, by the clock of who wrote it.
     pub updated_at: Option<SystemTime>,
+    /// What is asked of the pipeline, and what is left to mend in its documents.
+    pub orders: Orders,
 }
 
 /// Looks at everything that writing the collections of these tables needs.
@@ -67,10 +69,13 @@ pub async fn collections(settings: &Settings) -> Result<Vec<String>> {
 /// When the server cannot be asked, or the position is of another format.
 pub async fn position(settings: &Settings) -> Result<Option<KeptPosition>> {
     let store = Store::connect(settings.clone()).await?;
-    let stored = claim::read(&store).await?;
-    Ok(stored.map(|stored| KeptPosition {
+    let Some(stored) = claim::read(&store).await? else {
+        return Ok(None);
+    };
+    Ok(Some(KeptPosition {
         checkpoint: stored.checkpoint,
         updated_at: stored.updated_at.map(DateTime::to_system_time),
+        orders: orders::read(&store).await?,
     }))
 }
 

@@ -287,7 +287,7 @@ impl OrderReader for OrderBook {
 }
 
 /// What is asked of the pipeline.
-async fn read(store: &Store) -> Result<Orders> {
+pub(crate) async fn read(store: &Store) -> Result<Orders> {
     let pipeline = &store.settings.pipeline;
     let orders = store.own_database().collection::<Document>(ORDERS);
     let find = orders.find_one(doc! { "_id": pipeline });
