@@ -97,6 +97,10 @@ async fn what_waits_for_the_operator_is_told_everywhere_with_its_command() {
     let mend = "walferry verify public.t; or walferry run --new-snapshot";
     let letters = "walferry dead-letter list --table public.t; mend the rows, then walferry dead-letter retry --table public.t";
 
+    // A look at a pipeline that runs is nothing to warn of.
+    let checked = said(pipeline, &["check"]).await;
+    assert!(!checked.err.contains("WARN"), "{}", checked.err);
+
     let ready = get(*port, "/ready").await.unwrap();
     assert_eq!((ready.code, &*ready.body), (200, "drifted\n"));
     let metrics = get(*port, "/metrics").await.unwrap().body;

@@ -71,6 +71,8 @@ impl ClientContext for Context {
                     warn!(client, %error, reason, "kafka does not answer, waiting for it");
                 }
             }
+            // Whoever reads to the end of a partition is told where it reads.
+            Some(Code::PartitionEOF) => debug!(client, %error, reason, "the end of a partition"),
             // Whoever publishes offsets tells it, the others have no use for the group.
             Some(Code::GroupAuthorizationFailed) => debug!(client, %error, reason, "no group"),
             _ => warn!(client, %error, reason, "kafka client error"),
