@@ -89,11 +89,15 @@ impl Marks {
             Some(_) => sink.map(|it| it.lsn),
             None => reader.map(|_| self.confirmed_lsn),
         };
-        let bytes = self.flush_lsn.zip(last);
+        // What was read was there, though the source was measured before.
+        let end = self
+            .flush_lsn
+            .map(|it| it.max(reader.unwrap_or_default().lsn));
+        let bytes = end.zip(last);
         let waited = self.waited(now, caught_up);
         let mut lag = Lag {
             seconds: waited.map(|waited| waited.as_secs_f64()),
-            bytes: bytes.map(|(flush, last)| flush.bytes_since(last)),
+            bytes: bytes.map(|(end, last)| end.bytes_since(last)),
             reader_bytes,
             log_bytes,
             sink_bytes: through_kafka.map(|it| since(self.confirmed_lsn, it)),
@@ -259,6 +263,14 @@ mod tests {
             assert_eq!(lag.seconds, Some(expected));
             assert_eq!(lag.stage, Some(Stage::Reader));
         }
+    }
+
+    #[test]
+    fn what_was_read_since_the_source_was_measured_waits_too() {
+        let mut marks = caught_up();
+        (marks.reader, marks.commit_end) = (Some(mark(900, 15)), Lsn(900));
+        let lag = marks.lag(at(1_000), Some(at(20)));
+        assert_eq!((lag.bytes, lag.reader_bytes), (Some(400), Some(0)));
     }
 
     #[test]
