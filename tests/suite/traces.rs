@@ -290,7 +290,7 @@ async fn a_collector_that_cannot_be_known_by_its_certificate_costs_one_warning_a
     let authority = Authority::new(directory.path(), "authority").unwrap();
     let stranger = Authority::new(directory.path(), "stranger").unwrap();
     let tls = authority.server(&["localhost"]).unwrap();
-    let past = SystemTime::now() - Duration::from_secs(86_400);
+    let past = SystemTime::now() - Duration::from_hours(24);
     let expired = authority.server_until(&["localhost"], past).unwrap();
     for (name, tls, host, trusted) in [
         ("stranger", &tls, "localhost", &stranger),
