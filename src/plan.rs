@@ -5,7 +5,7 @@
 use serde::Serialize;
 use walferry_core::{Fault, Tasks};
 use walferry_etl::Mode;
-use walferry_mongodb::Naming;
+use walferry_mongodb::{Naming, Settings};
 use walferry_postgres::{ListedTable, SlotMonitor};
 use walferry_schema::TableName;
 
@@ -49,6 +49,8 @@ pub struct PlannedTable {
     pub collection: Option<String>,
     /// Whether that collection is there: a copy takes its place.
     pub is_replaced: bool,
+    /// The indexes of that collection, which the copy gets too; that of `_id` goes without saying.
+    pub indexes: Vec<String>,
 }
 
 /// What is done with a table.
@@ -95,12 +97,14 @@ pub async fn run(config: &Config, tasks: &Tasks) -> Result<RunPlan, Fault> {
     let slot = SlotMonitor::new(&source, tasks.clone())?.measure().await?;
     let has_slot = slot.slot.is_some();
     let preparation = Preparation::begin(config, tasks).await?;
-    let existing = walferry_mongodb::collections(&mongodb_settings(config)).await?;
+    let target = mongodb_settings(config);
+    let existing = walferry_mongodb::collections(&target).await?;
     let listed = preparation.listed().iter();
     let mut tables = Vec::new();
     for table in listed.filter(|table| !table.is_partition) {
         tables.push(planned(config, table, has_slot, &existing)?);
     }
+    index(&mut tables, &target).await?;
     let prefix = config.kafka.as_ref().map(|kafka| &kafka.prefix);
     Ok(RunPlan {
         slot: config.source.slot.clone(),
@@ -110,6 +114,20 @@ pub async fn run(config: &Config, tasks: &Tasks) -> Result<RunPlan, Fault> {
         database: config.sink.database.clone(),
         tables,
     })
+}
+
+/// Notes the indexes of the collections that copies take the place of.
+async fn index(tables: &mut [PlannedTable], target: &Settings) -> Result<(), Fault> {
+    let replaced = tables.iter_mut().filter(|table| table.is_replaced);
+    let (tables, collections): (Vec<_>, Vec<_>) = replaced
+        .filter_map(|table| Some((table.collection.clone()?, table)))
+        .map(|(collection, table)| (table, collection))
+        .unzip();
+    let indexes = walferry_mongodb::indexes(target, &collections).await?;
+    for (table, indexes) in tables.into_iter().zip(indexes) {
+        table.indexes = indexes;
+    }
+    Ok(())
 }
 
 fn planned(
@@ -135,5 +153,6 @@ fn planned(
         topic: kafka.map(|kafka| topic_name(&kafka.prefix, &table.name)),
         collection,
         is_replaced: is_there && step != Step::Follow,
+        indexes: Vec::new(),
     })
 }

@@ -61,7 +61,8 @@ Exit codes:
 
 pub(super) const PLAN: &str = "\
 Says what `walferry run` and `walferry backfill` would do now: the slot, the topics, what becomes of
-each table with its rows and size, and which collections a copy takes the place of. It changes nothing;
+each table with its rows and size, and which collections a copy takes the place of, with how many indexes that
+it makes anew. It changes nothing;
 `walferry check` says whether it would succeed.";
 
 pub(super) const PLAN_EXAMPLES: &str = "\

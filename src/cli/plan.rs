@@ -61,13 +61,16 @@ fn cells(table: &PlannedTable) -> [String; 6] {
         Step::Ignore => "ignore",
     };
     let dash = || "-".to_owned();
-    let collection = table.collection.clone().map(|name| {
-        if table.is_replaced {
-            format!("{name} (replaced)")
-        } else {
-            name
-        }
-    });
+    let collection =
+        table
+            .collection
+            .clone()
+            .map(|name| match (table.is_replaced, table.indexes.len()) {
+                (false, _) => name,
+                (true, 0) => format!("{name} (replaced)"),
+                (true, 1) => format!("{name} (replaced, its index too)"),
+                (true, indexes) => format!("{name} (replaced, its {indexes} indexes too)"),
+            });
     [
         table.table.to_string(),
         step.to_owned(),

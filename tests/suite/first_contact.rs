@@ -63,13 +63,25 @@ async fn what_init_proposes_is_fit_to_run_and_allowed_no_more_than_it_needs() {
 
     let (code, report) = site.json(&["check"]).await;
     assert_eq!(code, Some(0), "{report}\n{text}");
+    let keys = bson::doc! { "name": 1 };
+    let index = mongodb::IndexModel::builder().keys(keys).build();
+    let countries = site.mongo.collection::<bson::Document>("countries");
+    countries.create_index(index).await.unwrap();
     let (code, plan) = site.json(&["plan"]).await;
     assert_eq!(code, Some(0), "{plan}");
     assert_eq!(step(&plan, "public.orders"), "copy_then_follow", "{text}");
     assert_eq!(step(&plan, "public.countries"), "load", "{text}");
     assert_eq!(step(&plan, "public.journal"), "ignore", "{text}");
     assert_eq!(step(&plan, "odd.one.a*b"), "copy_then_follow", "{text}");
+    let table = plan["tables"].as_array().unwrap().iter();
+    let indexes: Vec<_> = table.map(|it| it["indexes"].to_string()).collect();
+    assert_eq!(
+        indexes.iter().filter(|it| *it != "[]").collect::<Vec<_>>(),
+        ["[\"name_1\"]"]
+    );
     let people = site.run(&["plan"]).await;
+    let replaced = "countries (replaced, its index too)";
+    assert!(people.out.contains(replaced), "{}", people.out);
     assert!(
         people.out.contains("to copy before following: about "),
         "{}",

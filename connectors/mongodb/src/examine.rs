@@ -63,6 +63,25 @@ pub async fn collections(settings: &Settings) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The names of the indexes of collections that are there, but for that of `_id`, in the order of the collections.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub async fn indexes(settings: &Settings, collections: &[String]) -> Result<Vec<Vec<String>>> {
+    let store = Store::connect(settings.clone()).await?;
+    let mut indexes = Vec::new();
+    for name in collections {
+        let collection = store.database().collection::<Document>(name);
+        let listed = store.in_time(collection.list_index_names(), EXAMINING);
+        // A view has none, nor has what is gone by now.
+        let mut names = listed.await.unwrap_or_default();
+        names.retain(|it| it != "_id_");
+        names.sort();
+        indexes.push(names);
+    }
+    Ok(indexes)
+}
+
 /// Where the pipeline of these settings stands; none before it was first claimed. It takes nothing over.
 ///
 /// # Errors
@@ -198,7 +217,8 @@ async fn unique_indexes(store: &Store, table: &TableName) -> Result<Vec<Finding>
         .map(|index| {
             let named = index.options.and_then(|it| it.name).unwrap_or_default();
             let found = format!(
-                "the unique index {named}: values that two rows exchange, or a duplicate that PostgreSQL allows, stop the sink"
+                "the unique index {named}: values that two rows exchange, or a duplicate that PostgreSQL allows, are refused \
+                 (dead letters, or the end of the sink with on_poison = \"stop\")"
             );
             let remedy = format!("db.{name}.dropIndex(\"{named}\"), and make it again without `unique`");
             Finding::warn(format!("MongoDB: collection {name}"), found, remedy)

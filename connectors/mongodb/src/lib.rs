@@ -41,7 +41,7 @@ pub use compare::{FieldDifference, differences, show_id};
 pub use dead_letters::DeadLetter;
 pub use document::Truncated;
 pub use error::{Error, Result};
-pub use examine::{KeptPosition, collections, examine, position};
+pub use examine::{KeptPosition, collections, examine, indexes, position};
 pub use extended_json::ExtendedJson;
 pub use fidelity::{ColumnForm, Fidelity, Note};
 pub use load::{DocumentBlock, KeyScan, LoadTarget, Loader};
