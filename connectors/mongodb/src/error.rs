@@ -6,6 +6,7 @@ use mongodb::error::ErrorKind;
 use walferry_core::{Class, Classify};
 use walferry_schema::{FORMAT, Oversize, Position, TableName};
 
+use crate::AnalyticsError;
 use tls::Trouble;
 
 /// Server codes that pass by themselves: interrupted, not primary, stepping down or recovering, shutting down,
@@ -440,6 +441,9 @@ pub enum Error {
         /// How many are there.
         found: u64,
     },
+    /// A question to what was delivered cannot be asked, or its answer not kept.
+    #[error(transparent)]
+    Analytics(#[from] AnalyticsError),
 }
 
 /// The result of this crate's operations.
@@ -518,6 +522,7 @@ impl Classify for Error {
             | Self::OrderWithdrawn
             | Self::CommitUnknown(_) => Class::Transient,
             Self::Aborted { source, .. } => source.class(),
+            Self::Analytics(error) => error.class(),
             Self::Refused { code, .. } | Self::CollectionRefused { code, .. }
                 if TRANSIENT_CODES.contains(code) =>
             {

@@ -1,7 +1,7 @@
 //! Documents as relaxed extended JSON, version 2 (MongoDB's specification `extended-json`).
 //!
 //! - Members keep their order.
-//! - Only the types are known that the encoder writes.
+//! - Only the types are known that the encoder writes, and object ids.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -89,6 +89,8 @@ impl Serialize for Value<'_> {
                 };
                 Wrapped("$binary", binary).serialize(serializer)
             }
+            // None of a row's values: what aggregations answer.
+            RawBsonRef::ObjectId(id) => Wrapped("$oid", id.to_hex()).serialize(serializer),
             RawBsonRef::Document(document) => Document(document).serialize(serializer),
             RawBsonRef::Array(array) => Array(array).serialize(serializer),
             other => {

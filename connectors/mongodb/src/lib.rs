@@ -3,7 +3,9 @@
 //! - [`MongoSink`] applies batches of row events, each with its checkpoint in one transaction.
 //! - [`Loader`] fills a collection aside and renames it over its target, for the batch load.
 //! - Both write the same documents: one encoder serves them.
+//! - [`Analyst`] asks about what was delivered, and keeps the answers.
 
+mod analytics;
 mod batch;
 mod bson_value;
 mod claim;
@@ -35,6 +37,7 @@ mod versions;
 mod writer;
 mod writes;
 
+pub use analytics::{Analyst, AnalyticsError, Answer, Aside, Kept, Query, Refused, Row, Standing};
 pub use batch::MongoBatch;
 pub use bson_value::{Microseconds, NumericOverflow, Policies};
 pub use compare::{FieldDifference, differences, show_id};

@@ -224,7 +224,7 @@ pub(crate) async fn drop_collection(store: &Store, name: &str) -> Result<()> {
 }
 
 /// The server's identity of a collection; none when it is not there.
-async fn uuid(store: &Store, name: &str) -> Result<Option<Binary>> {
+pub(crate) async fn uuid(store: &Store, name: &str) -> Result<Option<Binary>> {
     let Some(info) = collection_info(store, name).await? else {
         return Ok(None);
     };
@@ -257,7 +257,7 @@ fn without_namespace(mut index: Document) -> Document {
 }
 
 /// None instead of the server's error with this code.
-fn unless<T>(result: Result<T>, expected: i32) -> Result<Option<T>> {
+pub(crate) fn unless<T>(result: Result<T>, expected: i32) -> Result<Option<T>> {
     match result {
         Err(Error::Server { source, .. }) if code(&source) == Some(expected) => Ok(None),
         result => result.map(Some),

@@ -1,0 +1,131 @@
+//! What can go wrong with questions and their answers.
+
+use mongodb::error::ErrorKind;
+use walferry_core::{Class, Classify};
+
+use crate::Error;
+use crate::error::code;
+
+/// The server's codes of a pipeline that would be fine by itself: the server is busy, going, or not asked at all.
+const NOT_OF_PIPELINE: [i32; 4] = [13, 18, 50, 8_000];
+
+/// A question that cannot be asked, or an answer that cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyticsError {
+    /// A collection has the name of a view.
+    #[error(
+        "the view {view} cannot be made: a collection of that name is there; rename the view's file, or the collection"
+    )]
+    ViewTaken {
+        /// The view.
+        view: String,
+    },
+    /// The user may not make views.
+    #[error(
+        "making the view {view}: MongoDB says {what:?}; grant walferry's user the role readWrite on the database, or \
+         createCollection, collMod and find there"
+    )]
+    ViewDenied {
+        /// The view.
+        view: String,
+        /// What the server says.
+        what: String,
+    },
+    /// The server does not take a view.
+    #[error("making the view {view}")]
+    View {
+        /// The view.
+        view: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// The server does not take an index.
+    #[error("making the index {index} of {collection}")]
+    Index {
+        /// The collection.
+        collection: String,
+        /// The index.
+        index: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// Documents that nobody here wrote are where an answer should be kept.
+    #[error(
+        "{collection} holds documents that no rule wrote, or was restored from a backup: give the rule another output, \
+         or drop the collection: it is made anew"
+    )]
+    OutputTaken {
+        /// The collection.
+        collection: String,
+    },
+    /// A document of an answer that cannot be kept.
+    #[error("a document of the answer {wanted}: {document}")]
+    Unfit {
+        /// What is wrong with it.
+        wanted: String,
+        /// The document.
+        document: String,
+    },
+    /// Two documents of an answer are the same one.
+    #[error("two documents of the answer have the same _id: {message}")]
+    Twice {
+        /// What the server says.
+        message: String,
+    },
+}
+
+// === impl AnalyticsError ===
+
+impl AnalyticsError {
+    pub(super) fn view_taken(view: &str) -> Self {
+        let view = view.to_owned();
+        Self::ViewTaken { view }
+    }
+
+    /// What an error says of the making of a view.
+    pub(super) fn of_view(view: &str, error: Error) -> Error {
+        let view = view.to_owned();
+        let error = match error {
+            Error::Denied { what, .. } => Self::ViewDenied { view, what },
+            other => Self::View {
+                view,
+                source: Box::new(other),
+            },
+        };
+        error.into()
+    }
+
+    /// What an error says of the making of an index.
+    pub(super) fn of_index(collection: &str, fields: &[String], error: Error) -> Error {
+        let index = Self::Index {
+            collection: collection.to_owned(),
+            index: fields.join("_"),
+            source: Box::new(error),
+        };
+        index.into()
+    }
+}
+
+impl Classify for AnalyticsError {
+    fn class(&self) -> Class {
+        match self {
+            Self::View { source, .. } | Self::Index { source, .. } => source.class(),
+            _ => Class::Fatal,
+        }
+    }
+}
+
+/// What the server says of a pipeline itself; none when the error is about something else.
+pub(super) fn refusal(error: &Error) -> Option<String> {
+    let Error::Server { source, .. } = error else {
+        return None;
+    };
+    let is_other = |code| NOT_OF_PIPELINE.contains(&code);
+    if error.class() != Class::Fatal || code(source).is_none_or(is_other) {
+        return None;
+    }
+    match source.kind.as_ref() {
+        ErrorKind::Command(command) => Some(command.message.clone()),
+        _ => None,
+    }
+}
