@@ -5,6 +5,7 @@
 //! - An error shows its message, its causes and what to do; the exit code says of which kind it is.
 
 mod about;
+mod analytics;
 mod backfill;
 mod check;
 mod configuration;
@@ -37,6 +38,7 @@ use walferry_core::Tasks;
 use walferry_schema::CommitId;
 
 use self::about::About;
+use self::analytics::Analytics;
 use self::dead_letters::DeadLetters;
 use self::error::CliError;
 pub use self::exit::Exit;
@@ -232,6 +234,9 @@ enum Configured {
     /// Shows what MongoDB could not take, and has something done about it
     #[command(subcommand, long_about = help::DEAD_LETTER, after_long_help = help::DEAD_LETTER_EXAMPLES)]
     DeadLetter(DeadLetters),
+    /// Asks rules over what was delivered, and keeps their answers
+    #[command(subcommand, long_about = help::ANALYTICS, after_long_help = help::ANALYTICS_EXAMPLES)]
+    Analytics(Analytics),
     /// Shows the configuration in effect
     #[command(long_about = help::CONFIG, after_long_help = help::CONFIG_EXAMPLES)]
     Config,
@@ -380,6 +385,7 @@ async fn configured(
             orders::run(config, &request, output).await
         }
         Configured::DeadLetter(command) => dead_letters::run(command, config, output).await,
+        Configured::Analytics(command) => analytics::run(command, config, tasks, output).await,
         Configured::Config => configuration::run(config, output),
     }
 }

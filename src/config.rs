@@ -7,6 +7,7 @@
 //! - Every key is recorded with its value and its origin as it is read.
 
 mod admin;
+mod analytics;
 mod changes;
 mod effective;
 mod environment;
@@ -28,6 +29,7 @@ use config::{File, FileFormat, Map, Value};
 use walferry_etl::Selection;
 
 pub use self::admin::Admin;
+pub use self::analytics::Analytics;
 pub use self::changes::Changes;
 pub use self::effective::{Effective, Origin};
 use self::environment::Environment;
@@ -53,6 +55,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[telemetry]`: what the daemon writes about itself.
     pub telemetry: Telemetry,
+    /// `[analytics]`: the rules over what was delivered; none when there are none.
+    pub analytics: Option<Analytics>,
     /// `[[table]]`: what becomes of each table.
     pub tables: Selection,
     file: PathBuf,
@@ -167,11 +171,14 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
     let sink = Sink::read(Section::take("sink", &mut root, findings), folder);
     let admin = Admin::read(Section::take("admin", &mut root, findings));
     let telemetry = Telemetry::read(Section::take("telemetry", &mut root, findings), folder);
+    let section = Section::take("analytics", &mut root, findings);
+    let has_analytics = section.is_there();
+    let analytics = has_analytics.then(|| Analytics::read(section, folder));
     let tables = tables::read(root.remove("table"), findings);
     findings.problems.extend(root.into_keys().map(|key| {
         Problem::new(
             key,
-            "no such section; there are source, kafka, sink, admin, telemetry and table",
+            "no such section; there are source, kafka, sink, admin, telemetry, analytics and table",
         )
     }));
     Some(Config {
@@ -183,6 +190,10 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
         sink: sink?,
         admin,
         telemetry,
+        analytics: match analytics {
+            None => None,
+            Some(analytics) => Some(analytics?),
+        },
         tables: tables?,
         file: PathBuf::new(),
         effective: Vec::new(),

@@ -4,6 +4,7 @@
 //! servers in `walferry_core`; here the two are put together.
 
 pub mod admin;
+pub mod analytics;
 pub mod apply;
 pub mod backfill;
 pub mod capture;

@@ -9,6 +9,7 @@ use walferry_core::{Class, Fault};
 use walferry_etl::PlanError;
 
 use super::Exit;
+use crate::analytics::AnalyticsError;
 use crate::backfill::BackfillError;
 use crate::config::ConfigError;
 use crate::fidelity::LookError;
@@ -28,6 +29,12 @@ pub(super) enum CliError {
     /// A change was asked for that cannot be meant.
     #[error(transparent)]
     Trace(TraceError),
+    /// The rules of the analytics, or what was asked of them, are mistaken.
+    #[error(transparent)]
+    Analytics(AnalyticsError),
+    /// Answers of several rules have several headings.
+    #[error("--csv shows the answer of one rule: name one")]
+    OneTable,
     /// The engine or a connector failed.
     #[error("{}", .0.error())]
     Fault(Fault),
@@ -69,7 +76,12 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Tables(_) | Self::NoTerminal | Self::Traces(_) => Exit::Usage,
+            Self::Config(_)
+            | Self::Tables(_)
+            | Self::Analytics(_)
+            | Self::OneTable
+            | Self::NoTerminal
+            | Self::Traces(_) => Exit::Usage,
             Self::Trace(error) if error.is_mistaken() => Exit::Usage,
             Self::Fault(fault) if fault.class() == Class::Fenced => Exit::Fenced,
             _ => Exit::Failed,
@@ -135,6 +147,15 @@ impl From<TraceError> for CliError {
             TraceError::Table(error) => Self::Tables(error),
             TraceError::Fault(fault) => Self::Fault(fault),
             other => Self::Trace(other),
+        }
+    }
+}
+
+impl From<AnalyticsError> for CliError {
+    fn from(error: AnalyticsError) -> Self {
+        match error {
+            AnalyticsError::Fault(fault) => Self::Fault(fault),
+            other => Self::Analytics(other),
         }
     }
 }

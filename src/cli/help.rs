@@ -340,6 +340,55 @@ Examples:
 
 Exit codes: as `walferry help dead-letter` says";
 
+pub(super) const ANALYTICS: &str = "\
+Asks what the rules of [analytics] ask of MongoDB: alerts, reports and views over the collections that were
+delivered. A rule is a file of the directory `rules`: a question, an aggregation pipeline with parameters, and the
+collection that keeps the answer; docs/analytics.md tells how to write one. An answer is read as of one moment, so
+that it never sees half a transaction.
+
+`run RULE` shows an answer and changes nothing. `run --all` makes the views and indexes, asks every rule and keeps
+the answers: what is new comes, what no longer holds goes, and a second run changes nothing.";
+
+pub(super) const ANALYTICS_EXAMPLES: &str = "\
+Examples:
+  walferry analytics list
+  walferry analytics check
+  walferry analytics run f01 --param window_minutes=30
+  walferry analytics run --all
+
+Exit codes:
+  0  done; for `check`: no mistake
+  1  `check` found a mistake, a rule failed, or MongoDB could not be asked
+  2  the command line, the configuration or a rule is mistaken";
+
+pub(super) const ANALYTICS_CHECK_EXAMPLES: &str = "\
+Each mistake is told with its file, line and column. When the files are sound, MongoDB is asked whether it would
+answer: views that are not there yet stand aside meanwhile, under names that begin with _walferry_aside_.
+
+Examples:
+  walferry analytics check --json | jq -r '.mistakes[].file'
+
+Exit codes: as `walferry help analytics` says";
+
+pub(super) const ANALYTICS_RUN_EXAMPLES: &str = "\
+Examples:
+  walferry analytics run f09_cash_structuring --param least=9500
+  walferry analytics run f01 f02 --json | jq '.rules[].rows | length'
+  walferry analytics run r01 --csv > reorder.csv
+  walferry analytics run --all --json | jq '.rules[] | select(.added > 0)'
+
+Exit codes: as `walferry help analytics` says";
+
+pub(super) const ANALYTICS_WATCH_EXAMPLES: &str = "\
+A terminal shows the answers anew each round. A pipe gets a line for each document that came (+), changed (~) or
+went (-), with --json an object each round.
+
+Examples:
+  walferry analytics watch f01 f02
+  walferry analytics watch f01 --every 1s | grep '^+'
+
+Exit codes: as `walferry help analytics` says";
+
 pub(super) const CONFIG: &str = "\
 Shows the configuration in effect: every key, defaults included, its value and where that comes from.
 

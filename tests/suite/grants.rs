@@ -130,7 +130,7 @@ impl Granted<'_> {
 }
 
 /// The database `admin` as its administrator, who is made first.
-async fn administrator(mongo: &Mongo) -> mongodb::Database {
+pub(crate) async fn administrator(mongo: &Mongo) -> mongodb::Database {
     let url = format!(
         "mongodb://127.0.0.1:{}/?directConnection=true",
         mongo.port()

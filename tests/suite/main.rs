@@ -9,6 +9,7 @@
 mod acls;
 mod admin;
 mod alerts;
+mod analytics;
 mod backfill;
 mod check;
 mod command_line;

@@ -1,0 +1,158 @@
+//! Has the server look at every rule, without answering any.
+//!
+//! - A mistake that the server finds is told at the stage that it is in.
+//! - A rule that reads a mistaken view is not looked at: the mistake is the view's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use walferry_core::{Fault, Tasks};
+use walferry_etl::analytics::{Kind, Mistake, Names, Place, Rule, RuleSet};
+use walferry_mongodb::{Analyst, Aside, Query, Standing};
+
+use super::desk::{is_standing, query};
+use super::{AnalyticsError, load};
+use crate::config::Config;
+use crate::pipeline::connect::mongodb_settings;
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checked {
+    /// How many rules there are; none is known when files are mistaken.
+    pub rules: Option<usize>,
+    /// What is wrong with them.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// A look at all rules.
+struct Look<'a> {
+    analyst: &'a Analyst,
+    rules: &'a RuleSet,
+    standing: BTreeMap<String, Standing>,
+    names: Names,
+    /// Views that the server does not take.
+    mistaken: BTreeSet<String>,
+    mistakes: Vec<Mistake>,
+}
+
+/// Looks at the files of the rules, and when these are sound has MongoDB look at what they ask.
+///
+/// # Errors
+/// When there are no rules, or MongoDB cannot be asked.
+pub async fn check(config: &Config, tasks: &Tasks) -> Result<Checked, AnalyticsError> {
+    let rules = match load(config) {
+        Ok(rules) => rules,
+        Err(AnalyticsError::Mistaken(mistakes)) => {
+            return Ok(Checked {
+                rules: None,
+                mistakes,
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let analyst = Box::pin(Analyst::connect(mongodb_settings(config))).await?;
+    let mut aside = Aside::default();
+    let look = Box::pin(look(&analyst, &rules, &mut aside));
+    let found = tasks.stop_signal().run_until_cancelled(look).await;
+    aside.drop(&analyst).await;
+    let mut mistakes = found.unwrap_or_else(|| Ok(Vec::new()))?;
+    mistakes.sort();
+    Ok(Checked {
+        rules: Some(rules.rules().len()),
+        mistakes,
+    })
+}
+
+async fn look(
+    analyst: &Analyst,
+    rules: &RuleSet,
+    aside: &mut Aside,
+) -> Result<Vec<Mistake>, Fault> {
+    let mut look = Look {
+        analyst,
+        rules,
+        standing: analyst.standing().await?,
+        names: Names::new(),
+        mistaken: BTreeSet::new(),
+        mistakes: Vec::new(),
+    };
+    for rule in rules.in_order() {
+        look.rule(rule, aside).await?;
+    }
+    Ok(look.mistakes)
+}
+
+// === impl Look ===
+
+impl Look<'_> {
+    async fn rule(&mut self, rule: &Rule, aside: &mut Aside) -> Result<(), Fault> {
+        self.sources(rule);
+        let is_mistaken = rule.sources().any(|it| self.mistaken.contains(&it.name));
+        let is_sound = !is_mistaken && self.pipeline(rule).await?;
+        if rule.kind != Kind::View {
+            return Ok(());
+        }
+        if !is_sound {
+            self.mistaken.insert(rule.name.clone());
+            return Ok(());
+        }
+        self.view(rule, aside).await
+    }
+
+    /// What nobody writes and is not there is a mistake: the answer would be empty, without a word.
+    fn sources(&mut self, rule: &Rule) {
+        for (name, place) in self.rules.outside_sources(rule) {
+            if !self.standing.contains_key(name) {
+                let database = self.analyst.database();
+                let message = format!("there is no collection {name} in the database {database}");
+                self.mistakes.push(rule.mistake(place, message));
+            }
+        }
+    }
+
+    /// Whether the server takes what the rule asks.
+    async fn pipeline(&mut self, rule: &Rule) -> Result<bool, Fault> {
+        let whole = query(rule, &rule.defaults(), &self.names);
+        let Some(refused) = self.analyst.explain(&whole).await? else {
+            return Ok(true);
+        };
+        let stages = whole.pipeline.len();
+        for stage in 1..stages {
+            let begun = Query {
+                collection: whole.collection.clone(),
+                pipeline: whole.pipeline[..stage].to_vec(),
+            };
+            if let Some(refused) = self.analyst.explain(&begun).await? {
+                self.refused(rule, stage - 1, &refused.message);
+                return Ok(false);
+            }
+        }
+        self.refused(rule, stages.saturating_sub(1), &refused.message);
+        Ok(false)
+    }
+
+    fn refused(&mut self, rule: &Rule, stage: usize, message: &str) {
+        let mut message = format!("MongoDB says: {message}");
+        // Its messages name what stands aside, which the file does not.
+        for (name, aside) in &self.names {
+            message = message.replace(aside, name);
+        }
+        let mistake = rule.mistake(rule.pipeline.place(stage), message);
+        self.mistakes.push(mistake);
+    }
+
+    async fn view(&mut self, view: &Rule, aside: &mut Aside) -> Result<(), Fault> {
+        let query = query(view, &view.defaults(), &self.names);
+        let standing = self.standing.get(&view.name);
+        if is_standing(standing, &query) {
+            return Ok(());
+        }
+        if standing == Some(&Standing::Collection) {
+            let message = "a collection has the view's name: rename the file, or the collection";
+            self.mistakes.push(view.mistake(Place::START, message));
+        }
+        let name = aside.view(self.analyst, &view.name, &query).await?;
+        self.names.insert(view.name.clone(), name);
+        Ok(())
+    }
+}

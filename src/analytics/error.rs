@@ -1,0 +1,76 @@
+//! Why there are no answers.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::PathBuf;
+
+use walferry_core::Fault;
+use walferry_etl::analytics::{Mistake, ParameterError, Unknown};
+
+/// Why there are no answers.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyticsError {
+    /// The configuration names no rules.
+    #[error(
+        "the configuration {} has no [analytics]: add\n  [analytics]\n  rules = \"etl/analytics\"\nwhere the directory, \
+         beside the configuration, holds the rules",
+        file.display()
+    )]
+    NotConfigured {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// The rules cannot be read.
+    #[error("reading the rules in {}: analytics.rules names the directory", path.display())]
+    Read {
+        /// The directory, or one of its files.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are none.
+    #[error("there are no rules in {}: each is a file that ends with .json", directory.display())]
+    Empty {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Some of them are mistaken.
+    #[error("{}", listed(.0))]
+    Mistaken(Vec<Mistake>),
+    /// A rule was named that is none.
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+    /// A parameter was given that cannot be.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    /// MongoDB or a rule in it failed.
+    #[error("{}", .0.error())]
+    Fault(Fault),
+}
+
+// === impl AnalyticsError ===
+
+impl From<Fault> for AnalyticsError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<walferry_mongodb::Error> for AnalyticsError {
+    fn from(error: walferry_mongodb::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+fn listed(mistakes: &[Mistake]) -> impl fmt::Display {
+    let count = match mistakes.len() {
+        1 => "a mistake".to_owned(),
+        many => format!("{many} mistakes"),
+    };
+    let mut text = format!("the rules have {count}:");
+    for mistake in mistakes {
+        // Writing to a string never fails.
+        let _ = write!(text, "\n  {mistake}");
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! Asks every rule and keeps the answers.
+//!
+//! - Views and indexes come first, then each rule after those whose answers it reads.
+//! - A rule that fails leaves its answer as it was, and the others go on.
+//! - Alerts of rules that are gone go too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use walferry_core::{Class, Fault};
+use walferry_etl::analytics::{Index, Kind, Names, Rule, RuleSet};
+use walferry_mongodb::{Analyst, Answer, Kept, Standing};
+
+use super::desk::query;
+use super::{AnalyticsError, load};
+use crate::config::Config;
+use crate::pipeline::connect::mongodb_settings;
+
+/// What came of a refresh.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Refreshed {
+    /// Views that were made, or had another definition.
+    pub views: Vec<String>,
+    /// How many indexes were made.
+    pub indexes: usize,
+    /// Each rule whose answer is kept, in the order of their turns; then those that are gone.
+    pub rules: Vec<Outcome>,
+}
+
+/// What came of one rule.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    /// The rule.
+    pub rule: String,
+    /// What it is called; empty of one that is gone.
+    pub title: String,
+    /// The collection that keeps its answer.
+    pub output: String,
+    /// How many documents the answer has.
+    pub rows: u64,
+    /// How many of them were not there before.
+    pub added: u64,
+    /// How many of them were different.
+    pub changed: u64,
+    /// How many others were there and no longer hold.
+    pub removed: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+// === impl Refreshed ===
+
+impl Refreshed {
+    /// Whether every rule's answer is kept.
+    pub fn is_complete(&self) -> bool {
+        self.rules.iter().all(|it| it.error.is_none())
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    fn of(rule: &Rule, kept: Result<Kept, Fault>) -> Self {
+        let (kept, error) = match kept {
+            Ok(kept) => (kept, None),
+            Err(fault) => (Kept::default(), Some(fault.to_string())),
+        };
+        Self {
+            rule: rule.name.clone(),
+            title: rule.title.clone(),
+            output: rule.output.clone(),
+            rows: kept.rows,
+            added: kept.added,
+            changed: kept.changed,
+            removed: kept.removed,
+            error,
+        }
+    }
+}
+
+/// Asks every rule and keeps the answers.
+///
+/// # Errors
+/// When the rules are mistaken, a view or an index cannot be made, or MongoDB is away; what goes wrong with one rule is in
+/// its outcome.
+pub async fn refresh(config: &Config) -> Result<Refreshed, AnalyticsError> {
+    let rules = load(config)?;
+    let analyst = Box::pin(Analyst::connect(mongodb_settings(config))).await?;
+    Ok(Box::pin(refresh_by(&analyst, &rules)).await?)
+}
+
+async fn refresh_by(analyst: &Analyst, rules: &RuleSet) -> Result<Refreshed, Fault> {
+    analyst.sweep().await?;
+    let standing = analyst.standing().await?;
+    let mut refreshed = Refreshed {
+        views: make_views(analyst, rules, &standing).await?,
+        indexes: make_indexes(analyst, rules, &standing).await?,
+        rules: Vec::new(),
+    };
+    for rule in rules.in_order().filter(|it| it.kind != Kind::View) {
+        let kept = keep(analyst, rule).await;
+        match kept {
+            // The others would wait for it in vain too.
+            Err(fault) if fault.class() == Class::Transient => return Err(fault),
+            kept => refreshed.rules.push(Outcome::of(rule, kept)),
+        }
+    }
+    refreshed.rules.extend(forget(analyst, rules).await?);
+    Ok(refreshed)
+}
+
+async fn make_views(
+    analyst: &Analyst,
+    rules: &RuleSet,
+    standing: &BTreeMap<String, Standing>,
+) -> Result<Vec<String>, Fault> {
+    let mut made = Vec::new();
+    for view in rules.in_order().filter(|it| it.kind == Kind::View) {
+        let query = query(view, &view.defaults(), &Names::new());
+        let standing = standing.get(&view.name);
+        if analyst.make_view(&view.name, &query, standing).await? {
+            made.push(view.name.clone());
+        }
+    }
+    Ok(made)
+}
+
+/// An index of a collection that is not there would make it, and nothing else says that there is one.
+async fn make_indexes(
+    analyst: &Analyst,
+    rules: &RuleSet,
+    standing: &BTreeMap<String, Standing>,
+) -> Result<usize, Fault> {
+    let is_output = |name: &str| rules.rules().iter().any(|it| it.output == name);
+    let is_there = |it: &&Index| standing.contains_key(&it.collection) || is_output(&it.collection);
+    let wanted = rules.rules().iter().flat_map(|it| &it.indexes);
+    let wanted: BTreeMap<_, _> = wanted.filter(is_there).map(|it| (it.name(), it)).collect();
+    let mut made = 0;
+    for index in wanted.values() {
+        let is_new = analyst.make_index(&index.collection, &index.keys).await?;
+        made += usize::from(is_new);
+    }
+    Ok(made)
+}
+
+async fn keep(analyst: &Analyst, rule: &Rule) -> Result<Kept, Fault> {
+    let query = query(rule, &rule.defaults(), &Names::new());
+    let answer = Answer {
+        query: &query,
+        output: &rule.output,
+        alerts_of: (rule.kind == Kind::Alerts).then_some(&*rule.name),
+    };
+    Ok(analyst.keep(answer).await?)
+}
+
+async fn forget(analyst: &Analyst, rules: &RuleSet) -> Result<Vec<Outcome>, Fault> {
+    let alerts = rules.rules().iter().filter(|it| it.kind == Kind::Alerts);
+    let alerts: Vec<_> = alerts.collect();
+    let outputs: BTreeSet<_> = alerts.iter().map(|it| &*it.output).collect();
+    let mut forgotten = Vec::new();
+    for output in outputs {
+        let writers = alerts.iter().filter(|it| it.output == output);
+        let writers: Vec<_> = writers.map(|it| &*it.name).collect();
+        for (rule, removed) in analyst.forget_others(output, &writers).await? {
+            forgotten.push(Outcome {
+                rule,
+                output: output.to_owned(),
+                removed,
+                ..Outcome::default()
+            });
+        }
+    }
+    Ok(forgotten)
+}
