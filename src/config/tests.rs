@@ -250,7 +250,7 @@ fn mistakes_in_the_environment_are_told_with_those_of_the_file() {
     let expected = [
         "WALFERRY__A B: names no key of the configuration",
         "sink.group_rows: must be a whole number from 1 to 100000",
-        "sinc: no such section; there are source, kafka, sink, admin, telemetry and table",
+        "sinc: no such section; there are source, kafka, sink, admin, telemetry, analytics and table",
     ];
     assert_eq!(problems(RETAIL, &variables), expected);
 }
@@ -545,4 +545,20 @@ fn a_password_that_changes_in_its_file_is_a_change_of_its_property() {
     };
     let changes = Changes::take(&mut read("one"), read("two"));
     assert_eq!(changes.waiting, ["kafka.properties.\"sasl.password\""]);
+}
+
+#[test]
+fn rules_are_in_a_directory_beside_the_file_and_need_not_be_there() {
+    assert_eq!(parse(RETAIL, &[]).unwrap().analytics, None);
+    let with = |section: &str| changed("[admin]\n", &format!("{section}\n[admin]\n"));
+    let text = with("[analytics]\nrules = \"etl/analytics\"");
+    let config = Config::parse(Path::new("/etc/walferry/w.toml"), &text, []).unwrap();
+    let rules = config.analytics.unwrap().rules;
+    assert_eq!(rules, Path::new("/etc/walferry/etl/analytics"));
+    let mistaken = problems(&with("[analytics]\nruels = \"x\""), &[]);
+    let expected = [
+        "analytics.rules: is missing",
+        "analytics.ruels: no such key; [analytics] has rules",
+    ];
+    assert_eq!(mistaken, expected);
 }

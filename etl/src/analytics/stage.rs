@@ -195,7 +195,7 @@ mod tests {
     fn what_stores_or_answers_by_chance_is_refused_at_any_depth() {
         let cases = [
             (r#"[{"$merge": "x"}]"#, "3: $merge is walferry's"),
-            (r#"[{"$facet": {"a": [{"$out": "x"}]}}]"#, "20: $out is"),
+            (r#"[{"$facet": {"a": [{"$out": "x"}]}}]"#, "21: $out is"),
             (
                 r#"[{"$lookup": {"pipeline": [{"$sample": {"size": 1}}]}}]"#,
                 "29: $sample answers",

@@ -79,7 +79,7 @@ fn every_mistake_of_every_file_is_told_with_its_place() {
         "rules/b_wrong.json:5:10: meaning is missing",
         "rules/b_wrong.json:5:22: $numberDecimal must be a decimal number in quotes",
         "rules/b_wrong.json:6:41: keys must be an object of fields",
-        "rules/b_wrong.json:7:67: there is no parameter \"most\": the rule has least, idle, bad",
+        "rules/b_wrong.json:7:68: there is no parameter \"most\": the rule has least, idle, bad",
         "rules/b_wrong.json:8:4: $metch is no stage of MongoDB 6.0 that reads data",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
@@ -112,7 +112,7 @@ fn what_is_missing_is_named() {
     let found = mistakes(&[rule("v", fields)]);
     assert_eq!(
         found,
-        ["rules/v.json:3:40: a view has no output: its name is the file's"]
+        ["rules/v.json:3:41: a view has no output: its name is the file's"]
     );
 }
 
@@ -185,7 +185,7 @@ fn only_alerts_share_an_output() {
     ];
     let found = mistakes(&files);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].starts_with("rules/r_two.json:3:46: totals is what r_one writes"));
+    assert!(found[0].starts_with("rules/r_two.json:3:43: totals is what r_one writes"));
     assert!(found[1].contains("v_x is what f_one writes"), "{found:?}");
 }
 
@@ -215,7 +215,7 @@ fn a_rule_is_found_by_its_name_or_what_begins_it() {
 fn a_parameter_goes_to_each_rule_that_has_it_and_to_one_at_least() {
     let with = |name: &str, default: &str| {
         let fields = format!(
-            r#""kind": "view", "input": "a", "parameters": {{"n": {{"default": {default}, "meaning": "m"}}}},
+            r#""kind": "view", "input": "x", "parameters": {{"n": {{"default": {default}, "meaning": "m"}}}},
                "pipeline": [{{"$limit": {{"$param": "n"}}}}]"#
         );
         rule(name, &fields)
