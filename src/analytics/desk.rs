@@ -7,6 +7,7 @@ use walferry_core::Fault;
 use walferry_etl::analytics::{self, Given, Kind, Names, Rule, RuleSet, Values};
 use walferry_mongodb::{Analyst, Aside, Query, Row, Standing};
 
+use super::error::Unanswered;
 use super::{AnalyticsError, load};
 use crate::config::Config;
 use crate::pipeline::connect::mongodb_settings;
@@ -76,7 +77,7 @@ impl Desk {
                 rule: rule.name.clone(),
                 title: rule.title.clone(),
                 kind: rule.kind,
-                rows: self.analyst.rows(query).await?,
+                rows: self.rows(rule, query).await?,
             });
         }
         Ok(answers)
@@ -85,6 +86,14 @@ impl Desk {
     /// Puts away what stood aside.
     pub async fn close(self) {
         self.aside.drop(&self.analyst).await;
+    }
+
+    async fn rows(&self, rule: &Rule, query: &Query) -> Result<Vec<Row>, Unanswered> {
+        let rows = self.analyst.rows(query).await;
+        rows.map_err(|source| Unanswered {
+            rule: rule.name.clone(),
+            source,
+        })
     }
 
     async fn prepare(

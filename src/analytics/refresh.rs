@@ -105,7 +105,8 @@ async fn refresh_by(analyst: &Analyst, rules: &RuleSet) -> Result<Refreshed, Fau
             kept => refreshed.rules.push(Outcome::of(rule, kept)),
         }
     }
-    refreshed.rules.extend(forget(analyst, rules).await?);
+    let forgotten = forget(analyst, rules, &refreshed.rules).await?;
+    refreshed.rules.extend(forgotten);
     Ok(refreshed)
 }
 
@@ -153,10 +154,18 @@ async fn keep(analyst: &Analyst, rule: &Rule) -> Result<Kept, Fault> {
     Ok(analyst.keep(answer).await?)
 }
 
-async fn forget(analyst: &Analyst, rules: &RuleSet) -> Result<Vec<Outcome>, Fault> {
+/// Removes the alerts of rules that are gone, from collections whose rules were all kept: another may not be one of answers.
+async fn forget(
+    analyst: &Analyst,
+    rules: &RuleSet,
+    outcomes: &[Outcome],
+) -> Result<Vec<Outcome>, Fault> {
     let alerts = rules.rules().iter().filter(|it| it.kind == Kind::Alerts);
     let alerts: Vec<_> = alerts.collect();
+    let failed = outcomes.iter().filter(|it| it.error.is_some());
+    let failed: BTreeSet<_> = failed.map(|it| &*it.output).collect();
     let outputs: BTreeSet<_> = alerts.iter().map(|it| &*it.output).collect();
+    let outputs = outputs.difference(&failed).copied();
     let mut forgotten = Vec::new();
     for output in outputs {
         let writers = alerts.iter().filter(|it| it.output == output);

@@ -144,17 +144,13 @@ async fn check(config: &Config, tasks: &Tasks, output: &Output) -> Result<Exit, 
 }
 
 fn found(checked: &Checked) -> String {
-    let mistakes = checked.mistakes.iter().map(|it| format!("{it}\n"));
-    let mut text: String = mistakes.collect();
-    match (checked.rules, checked.mistakes.len()) {
-        (Some(rules), 0) => text.push_str(&format!("{rules} rules, no mistake\n")),
-        (Some(rules), mistakes) => text.push_str(&format!("{rules} rules, mistakes: {mistakes}\n")),
-        (None, mistakes) => {
-            let said = format!("mistakes: {mistakes}; MongoDB was not asked yet\n");
-            text.push_str(&said);
-        }
-    }
-    text
+    let mut lines: Vec<_> = checked.mistakes.iter().map(ToString::to_string).collect();
+    lines.push(match (checked.rules, checked.mistakes.len()) {
+        (Some(rules), 0) => format!("{rules} rules, no mistake\n"),
+        (Some(rules), mistakes) => format!("{rules} rules, mistakes: {mistakes}\n"),
+        (None, mistakes) => format!("mistakes: {mistakes}; MongoDB was not asked yet\n"),
+    });
+    lines.join("\n")
 }
 
 async fn ask(config: &Config, run: &Run, tasks: &Tasks, output: &Output) -> Result<Exit, CliError> {
@@ -176,9 +172,10 @@ fn show(answers: &[Answered], is_csv: bool, output: &Output) -> Result<(), CliEr
     if output.is_json() {
         return output.json(&json!({ "rules": answers }));
     }
-    let shown: Result<Vec<_>, _> = match is_csv {
-        true => answers.iter().map(csv).collect(),
-        false => answers.iter().map(|it| Ok(table(it))).collect(),
+    let shown: Result<Vec<_>, _> = if is_csv {
+        answers.iter().map(csv).collect()
+    } else {
+        answers.iter().map(|it| Ok(table(it))).collect()
     };
     output.text(&shown?.join("\n"))
 }

@@ -17,6 +17,7 @@ async fn the_help_of_every_command_reads_as_documentation() {
         "preview",
         "status",
         "top",
+        "analytics",
         "config",
         "completions",
         "man",

@@ -66,7 +66,7 @@ impl<'a> Writers<'a> {
 
 // === impl Walk ===
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     /// Recursion is as deep as rules read one another.
     fn visit(&mut self, at: usize) -> Result<(), Mistake> {
         match self.states[at] {

@@ -42,10 +42,11 @@ pub(super) fn below(node: &Node, found: &mut Vec<Source>, flaws: &mut Vec<Flaw>)
 
 fn named_by(member: &Member) -> Option<Result<Source, Flaw>> {
     let (stage, field) = STAGES.iter().find(|(stage, _)| *stage == member.name)?;
-    let named = match &member.value.value {
-        // `$unionWith` takes the name alone too.
-        Value::Text(_) => &member.value,
-        _ => member.value.member(field)?,
+    // `$unionWith` takes the name alone too.
+    let named = if member.value.text().is_some() {
+        &member.value
+    } else {
+        member.value.member(field)?
     };
     let place = named.place;
     Some(match named.text() {

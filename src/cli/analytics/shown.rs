@@ -112,13 +112,12 @@ fn columns(rows: &[Cells]) -> Vec<&str> {
     for row in rows {
         let mut after = 0;
         for (name, _) in row {
-            match columns.iter().position(|it| it == name) {
-                Some(at) => after = at + 1,
-                None => {
-                    columns.insert(after, name);
-                    after += 1;
-                }
+            let known = columns.iter().position(|it| it == name);
+            let at = known.unwrap_or(after);
+            if known.is_none() {
+                columns.insert(at, name);
             }
+            after = at + 1;
         }
     }
     columns
