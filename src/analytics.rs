@@ -8,9 +8,12 @@ mod desk;
 mod error;
 mod refresh;
 mod rules;
+mod schedule;
 
 pub use check::{Checked, check};
 pub use desk::{Answered, Desk};
 pub use error::AnalyticsError;
 pub use refresh::{Outcome, Refreshed, refresh};
 pub use rules::load;
+pub use schedule::Freshness;
+pub(crate) use schedule::keep_fresh;

@@ -17,6 +17,7 @@ use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 use walferry_kafka::Flow;
 
 use crate::admin::{self, Admin};
+use crate::analytics;
 use crate::apply::{Apply, ApplyStatus, GroupLimits, LogFeed};
 use crate::capture::{Capture, CaptureStatus};
 use crate::check::{self, Beginning};
@@ -127,6 +128,11 @@ impl<'a> Show<'a> {
             Some(_) => Some(connect::slot_monitor(self.config, self.tasks)?),
             None => None,
         };
+        // Who only reads need not reach MongoDB.
+        let analytics = match self.role {
+            Role::Reader => None,
+            Role::Both | Role::Sink => analytics::keep_fresh(self.config, self.tasks),
+        };
         let board = Arc::new(Board::new(Parts {
             pipeline: self.config.pipeline(),
             role: self.role.name(),
@@ -136,6 +142,7 @@ impl<'a> Show<'a> {
             log,
             trouble: self.trouble.subscribe(),
             reloaded: self.live.reloaded,
+            analytics,
         }));
         let stop = self.tasks.stop_signal().clone();
         self.tasks.spawn(admin::sample(board.clone(), stop));

@@ -22,6 +22,7 @@ pub use self::board::{Board, Parts};
 pub use self::lag::{Lag, Stage};
 pub use self::servers::{PositionStatus, ServersStatus};
 pub use self::to_do::{Shown, ToDo};
+use crate::analytics::Freshness;
 
 /// A pipeline at one moment. Counts and rates are this process's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +65,9 @@ pub struct Status {
     pub dead_letters: Vec<ParkedStatus>,
     /// When the configuration was last read again, and what came of it; none since the start.
     pub reloaded: Option<Reloaded>,
+    /// What the refreshes of the analytics have come to; none where this process makes none.
+    #[serde(default)]
+    pub analytics: Option<Freshness>,
 }
 
 /// What a pipeline is doing.

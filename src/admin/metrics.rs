@@ -31,7 +31,7 @@ pub(super) struct Writer<'a> {
     text: &'a mut String,
 }
 
-pub(super) const METRICS: [Metric; 36] = [
+pub(super) const METRICS: [Metric; 38] = [
     Metric {
         name: "walferry_info",
         kind: Kind::Gauge,
@@ -293,6 +293,20 @@ pub(super) const METRICS: [Metric; 36] = [
             if let Some(sink) = sink(status) {
                 writer.histogram(&sink.latency);
             }
+        },
+    },
+    Metric {
+        name: "walferry_analytics_failures_total",
+        kind: Kind::Counter,
+        help: "Refreshes of rules that failed, the answer left as it was; absent without analytics.refresh.",
+        write: |writer, status| writer.count(status.analytics.as_ref().map(|it| it.failures)),
+    },
+    Metric {
+        name: "walferry_analytics_refresh_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "When the answers of all rules were refreshed last, in seconds since 1970.",
+        write: |writer, status| {
+            writer.count(status.analytics.as_ref().and_then(|it| it.refreshed_at));
         },
     },
     Metric {

@@ -17,6 +17,7 @@ use walferry_schema::{CommitId, TableName};
 use super::Admin;
 use super::metrics::{self, METRICS};
 use super::server::CONNECTIONS;
+use crate::analytics::Freshness;
 use crate::apply::ApplyStatus;
 use crate::capture::CaptureStatus;
 use crate::cli::Cli;
@@ -30,6 +31,10 @@ fn board(sink: ApplyStatus, trouble: Option<Trouble>) -> Board {
 
 fn parts(sink: ApplyStatus, trouble: Option<Trouble>) -> Parts {
     let reader = CaptureStatus::default();
+    let freshness = Freshness {
+        failures: 0,
+        refreshed_at: Some(1_709_208_000),
+    };
     Parts {
         pipeline: "slot/\"odd\"".to_owned(),
         role: "both",
@@ -39,6 +44,7 @@ fn parts(sink: ApplyStatus, trouble: Option<Trouble>) -> Parts {
         log: None,
         trouble: watch::Sender::new(trouble).subscribe(),
         reloaded: watch::Sender::default().subscribe(),
+        analytics: Some(watch::Sender::new(freshness).subscribe()),
     }
 }
 

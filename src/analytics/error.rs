@@ -1,10 +1,11 @@
 //! Why there are no answers.
 
+use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
-use walferry_core::Fault;
+use walferry_core::{Class, Classify, Fault};
 use walferry_etl::analytics::{Mistake, ParameterError, Unknown};
 
 /// Why there are no answers.
@@ -48,7 +49,34 @@ pub enum AnalyticsError {
     Fault(Fault),
 }
 
+/// A rule that cannot be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("asking {rule}: `walferry analytics check` names the place of a mistake")]
+pub(super) struct Unanswered {
+    pub(super) rule: String,
+    pub(super) source: walferry_mongodb::Error,
+}
+
+// === impl Unanswered ===
+
+impl Classify for Unanswered {
+    fn class(&self) -> Class {
+        self.source.class()
+    }
+}
+
 // === impl AnalyticsError ===
+
+impl AnalyticsError {
+    /// The error with its causes, as a log line has them.
+    pub(super) fn told(&self) -> String {
+        match (self, self.source()) {
+            (Self::Fault(fault), _) => fault.to_string(),
+            (other, Some(cause)) => format!("{other}: {cause}"),
+            (other, None) => other.to_string(),
+        }
+    }
+}
 
 impl From<Fault> for AnalyticsError {
     fn from(fault: Fault) -> Self {

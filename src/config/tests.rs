@@ -553,12 +553,18 @@ fn rules_are_in_a_directory_beside_the_file_and_need_not_be_there() {
     let with = |section: &str| changed("[admin]\n", &format!("{section}\n[admin]\n"));
     let text = with("[analytics]\nrules = \"etl/analytics\"");
     let config = Config::parse(Path::new("/etc/walferry/w.toml"), &text, []).unwrap();
-    let rules = config.analytics.unwrap().rules;
-    assert_eq!(rules, Path::new("/etc/walferry/etl/analytics"));
+    let analytics = config.analytics.unwrap();
+    assert_eq!(analytics.rules, Path::new("/etc/walferry/etl/analytics"));
+    assert_eq!(analytics.refresh, None);
+    let hasty = problems(&with("[analytics]\nrules = \"x\"\nrefresh = \"10ms\""), &[]);
+    assert_eq!(
+        hasty,
+        ["analytics.refresh: must be a time of \"1s\" at least"]
+    );
     let mistaken = problems(&with("[analytics]\nruels = \"x\""), &[]);
     let expected = [
         "analytics.rules: is missing",
-        "analytics.ruels: no such key; [analytics] has rules",
+        "analytics.ruels: no such key; [analytics] has rules, refresh",
     ];
     assert_eq!(mistaken, expected);
 }

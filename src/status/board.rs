@@ -15,6 +15,7 @@ use super::{
     Asked, Bucket, Latency, ReaderStatus, Reloaded, SinkStatus, SourceStatus, State, Status,
     TableStatus, Trouble, unix_seconds,
 };
+use crate::analytics::Freshness;
 use crate::apply::{ApplyStatus, Histogram};
 use crate::capture::{CaptureStatus, ReaderStage};
 use crate::pipeline::connect::HEARTBEAT;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub trouble: watch::Receiver<Option<Trouble>>,
     /// What came of reading the configuration again.
     pub reloaded: watch::Receiver<Option<Reloaded>>,
+    /// What the refreshes of the analytics have come to; none where this process makes none.
+    pub analytics: Option<watch::Receiver<Freshness>>,
 }
 
 /// Where the parts of a process show how far they have come.
@@ -162,6 +165,7 @@ impl Board {
             drifted: asked.drifted,
             dead_letters: asked.dead_letters,
             reloaded: self.parts.reloaded.borrow().clone(),
+            analytics: self.parts.analytics.as_ref().map(|it| it.borrow().clone()),
         }
     }
 

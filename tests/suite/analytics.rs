@@ -347,6 +347,9 @@ async fn every_mistake_is_told_with_its_file_line_and_column() {
         assert!(line.starts_with(expected), "{expected} in\n{found}");
     }
     assert_eq!((code, lines.len()), (Some(1), 5), "{found}");
+    let said = shop.run(&["run", "b_stage"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("asking b_stage:"), "{said:?}");
     assert_eq!(shop.names().await, before);
 }
 
@@ -361,8 +364,21 @@ async fn a_rule_that_fails_leaves_its_answer_and_the_others_go_on() {
             .replace("100", "1")
             .replace("\"$customer\", \"ref\"", "1, \"ref\""),
     );
+    let taken = shop.0.mongo.collection::<Document>("taken");
+    taken.insert_one(doc! { "_id": 1 }).await.unwrap();
+    shop.write(
+        "f09_taken",
+        &BIG.replace("f01_big", "f09_taken")
+            .replace("\"fraud_alerts\"\n", "\"taken\"\n"),
+    );
     let said = shop.run(&["run", "--all"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.out
+            .contains("f09_taken failed: taken holds documents that no rule wrote"),
+        "{said:?}"
+    );
+    assert_eq!(shop.documents("taken").await, [doc! { "_id": 1 }]);
     assert!(
         said.out
             .contains("f00_twice failed: two documents of the answer have the same _id"),
@@ -460,4 +476,34 @@ async fn who_may_not_make_views_is_told_so() {
             .contains("grant walferry's user the role readWrite"),
         "{said:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_refreshes_on_schedule_and_a_rule_that_fails_stops_nothing() {
+    let shop = Shop::new("scheduled").await;
+    let config = std::fs::read_to_string(shop.0.config()).unwrap();
+    let scheduled = config.replace("rules = ", "refresh = \"1s\"\nrules = ");
+    std::fs::write(shop.0.config(), scheduled).unwrap();
+    shop.write("f00_wrong", &BIG.replace("\"$size\": ", "\"$sise\": "));
+    let daemon = shop.0.start();
+    let alerts = async |count: usize| {
+        let seen = async || match shop.documents("fraud_alerts").await.len() {
+            found if found == count => Ok(()),
+            found => Err(format!("{found} alerts\n{}", shop.0.log())),
+        };
+        let seen = eventually(PATIENCE, "the alerts", seen).await;
+        seen.unwrap_or_else(|error| panic!("{error}"));
+    };
+    alerts(1).await;
+    shop.execute("insert into sales values (4, 9, 900, '2024-03-02')")
+        .await;
+    alerts(2).await;
+    shop.execute("delete from sales").await;
+    alerts(0).await;
+    let log = shop.0.log();
+    assert!(
+        log.contains("a rule failed") && log.contains("f00_wrong"),
+        "{log}"
+    );
+    assert!(daemon.stop().await.success());
 }

@@ -78,6 +78,7 @@ fn live() -> Status {
         drifted: Vec::new(),
         dead_letters: Vec::new(),
         reloaded: None,
+        analytics: None,
     }
 }
 
