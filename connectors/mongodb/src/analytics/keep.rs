@@ -11,6 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::options::WriteConcern;
 
+use super::row::document_text;
 use super::{Analyst, AnalyticsError, Query, READING, aside};
 use crate::staging;
 use crate::{Error, Result};
@@ -19,6 +20,8 @@ use crate::{Error, Result};
 const ANALYTICS: &str = "analytics";
 /// How many documents are written, or removed, at once.
 const BLOCK: usize = 1_000;
+/// So much of a document is shown.
+const SHOWN_CHARACTERS: usize = 200;
 const DUPLICATE: i32 = 11_000;
 const DETECTED_AT: &str = "detected_at";
 
@@ -219,6 +222,16 @@ impl Analyst {
         self.store.in_time(cursor.try_collect(), KEEPING).await
     }
 
+    /// Whether answers may be kept in a collection: one of answers, an empty one, or one that is not there yet.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn may_keep(&self, output: &str) -> Result<bool> {
+        let uuid = staging::uuid(&self.store, output).await?;
+        let Some(uuid) = uuid else { return Ok(true) };
+        Ok(self.is_recorded(output, &uuid).await? || self.is_empty(output).await?)
+    }
+
     /// Sees that a collection is one of answers; one that is not there, or empty, becomes one.
     async fn own(&self, output: &str) -> Result<()> {
         staging::create_like(&self.store, output, output).await?;
@@ -227,37 +240,50 @@ impl Analyst {
             doing: RECORDING,
             field: "uuid",
         })?;
-        let known = self.store.own_database().collection::<Document>(ANALYTICS);
-        let id = doc! { "database": self.database(), "collection": output };
-        let recorded = known.find_one(doc! { "_id": &id, "uuid": &uuid });
-        if self.store.in_time(recorded, RECORDING).await?.is_some() {
+        if self.is_recorded(output, &uuid).await? {
             return Ok(());
         }
-        let collection = self.store.database().collection::<Document>(output);
-        let found = self
-            .store
-            .in_time(collection.find_one(doc! {}), RECORDING)
-            .await?;
-        if found.is_some() {
-            let collection = output.to_owned();
-            return Err(AnalyticsError::OutputTaken { collection }.into());
+        if self.is_empty(output).await? {
+            return self.record(output, uuid).await;
         }
-        self.record(id, uuid).await
+        let collection = output.to_owned();
+        Err(AnalyticsError::OutputTaken { collection }.into())
     }
 
-    async fn record(&self, id: Document, uuid: Binary) -> Result<()> {
+    async fn is_recorded(&self, output: &str, uuid: &Binary) -> Result<bool> {
+        let known = self.store.own_database().collection::<Document>(ANALYTICS);
+        let recorded = known.find_one(doc! { "_id": self.id_of(output), "uuid": uuid });
+        let recorded = self.store.in_time(recorded, RECORDING).await?;
+        Ok(recorded.is_some())
+    }
+
+    async fn is_empty(&self, output: &str) -> Result<bool> {
+        let collection = self.store.database().collection::<Document>(output);
+        let found = collection.find_one(doc! {});
+        Ok(self.store.in_time(found, RECORDING).await?.is_none())
+    }
+
+    async fn record(&self, output: &str, uuid: Binary) -> Result<()> {
+        let id = self.id_of(output);
         let known = self.store.own_database().collection::<Document>(ANALYTICS);
         let recorded = known
             .replace_one(doc! { "_id": &id }, doc! { "_id": &id, "uuid": uuid })
             .upsert(true);
         self.store.in_time(recorded, RECORDING).await.map(|_| ())
     }
+
+    fn id_of(&self, output: &str) -> Document {
+        doc! { "database": self.database(), "collection": output }
+    }
 }
 
 /// A document as it is kept, when it can be.
 fn fit(answer: Answer<'_>, mut document: RawDocumentBuf, now: DateTime) -> Result<RawDocumentBuf> {
     let unfit = |wanted: String, document: &RawDocumentBuf| {
-        let document = format!("{document:?}");
+        let document = document_text(document)
+            .chars()
+            .take(SHOWN_CHARACTERS)
+            .collect();
         Err(AnalyticsError::Unfit { wanted, document }.into())
     };
     if !matches!(document.get("_id"), Ok(Some(_))) {

@@ -77,7 +77,7 @@ fn text(value: RawBsonRef<'_>) -> String {
     }
 }
 
-fn document_text(document: &RawDocument) -> String {
+pub(super) fn document_text(document: &RawDocument) -> String {
     let fields = document.iter().flatten();
     let fields: Vec<_> = fields
         .map(|(name, value)| format!("{}: {}", name.as_str(), text(value)))

@@ -1,7 +1,9 @@
 //! Questions to a real MongoDB, and answers that are kept there.
 
+use std::cell::Cell;
+
 use bson::{Bson, DateTime, Decimal128, Document, doc};
-use walferry_mongodb::{Analyst, Answer, Aside, Kept, Query, Standing};
+use walferry_mongodb::{Analyst, Answer, Aside, Kept, Query, Row, Standing};
 
 use crate::support::{Fixture, Tested};
 
@@ -159,15 +161,20 @@ async fn readers_never_see_fewer_alerts_than_hold_while_an_answer_is_kept() -> T
     let query = alerts("f", "50");
     office.keep(&query, Some("f")).await?;
     let alerts = office.fixture.database.collection::<Document>(OUTPUT);
-    let kept_again = office.keep(&query, Some("f"));
+    let is_kept = Cell::new(false);
+    let keeping = async {
+        let kept = office.keep(&query, Some("f")).await;
+        is_kept.set(true);
+        kept
+    };
     let reading = async {
         let mut least = u64::MAX;
-        for _ in 0..40 {
+        while !is_kept.get() {
             least = least.min(alerts.count_documents(doc! {}).await.unwrap());
         }
         least
     };
-    let (kept_again, least) = tokio::join!(kept_again, reading);
+    let (kept_again, least) = tokio::join!(keeping, reading);
     assert_eq!((kept_again?, least), (kept(3_000, 0, 0, 0), 3_000));
     Ok(())
 }
@@ -318,5 +325,31 @@ async fn a_pipeline_that_the_server_does_not_take_is_refused_with_its_reason() -
     let wrong = query(doc! { "$set": { "a": { "$nonsense": 1 } } });
     let refused = office.analyst.explain(&wrong).await?.unwrap();
     assert!(refused.message.contains("$nonsense"), "{refused:?}");
+    Ok(())
+}
+
+/// The second batch is held until all documents are others.
+#[tokio::test]
+async fn an_answer_is_as_of_one_moment_however_long_it_is_read() -> Tested {
+    let office = Office::new().await;
+    let many = (0..500).map(|id| doc! { "_id": id, "n": 0 });
+    office.insert("many", many).await;
+    let query = Query {
+        collection: "many".into(),
+        pipeline: vec![doc! { "$match": { "n": { "$gte": 0 } } }],
+    };
+    let held = doc! { "failCommands": ["getMore"], "blockConnection": true, "blockTimeMS": 3_000 };
+    let failing = office.fixture.fail(1, held).await;
+    let change = async {
+        office.fixture.until_met(&failing).await;
+        let many = office.fixture.database.collection::<Document>("many");
+        let all = doc! { "$set": { "n": 1 } };
+        many.update_many(doc! {}, all).await.unwrap().modified_count
+    };
+    let (rows, changed) = tokio::join!(office.analyst.rows(&query), change);
+    let rows = rows?;
+    let is_old = |row: &Row| row.cells().contains(&("n".to_owned(), "0".to_owned()));
+    assert_eq!((rows.len(), changed), (500, 500));
+    assert!(rows.iter().all(is_old), "{:?}", rows.last());
     Ok(())
 }
