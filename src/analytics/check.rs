@@ -90,7 +90,7 @@ impl Look<'_> {
         let is_mistaken = rule.sources().any(|it| self.mistaken.contains(&it.name));
         let is_sound = !is_mistaken && self.pipeline(rule).await?;
         if rule.kind != Kind::View {
-            return Ok(());
+            return self.output(rule).await;
         }
         if !is_sound {
             self.mistaken.insert(rule.name.clone());
@@ -139,6 +139,22 @@ impl Look<'_> {
         }
         let mistake = rule.mistake(rule.pipeline.place(stage), message);
         self.mistakes.push(mistake);
+    }
+
+    /// A collection with other documents, such as a table's, keeps no answers.
+    async fn output(&mut self, rule: &Rule) -> Result<(), Fault> {
+        let output = &rule.output;
+        let message = match self.standing.get(output) {
+            None => return Ok(()),
+            Some(Standing::View(_)) => format!("{output} is a view, which keeps nothing"),
+            Some(Standing::Collection) if self.analyst.may_keep(output).await? => return Ok(()),
+            Some(Standing::Collection) => {
+                format!("{output} holds documents that no rule wrote: give the rule another output")
+            }
+        };
+        let mistake = rule.mistake(rule.output_place, message);
+        self.mistakes.push(mistake);
+        Ok(())
     }
 
     async fn view(&mut self, view: &Rule, aside: &mut Aside) -> Result<(), Fault> {

@@ -49,16 +49,14 @@ fn named_by(member: &Member) -> Option<Result<Source, Flaw>> {
         member.value.member(field)?
     };
     let place = named.place;
-    Some(match named.text() {
-        Some(name) => Ok(Source {
-            name: name.to_owned(),
-            place,
-        }),
-        None => {
-            let message = format!("{field} of {stage} must be a collection's name in quotes");
-            Err(Flaw::new(place, message))
-        }
-    })
+    let source = named.text().map(|name| Source {
+        name: name.to_owned(),
+        place,
+    });
+    Some(source.ok_or_else(|| {
+        let message = format!("{field} of {stage} must be a collection's name in quotes");
+        Flaw::new(place, message)
+    }))
 }
 
 /// Gives the source that an element of a document names another name, where there is one for it.

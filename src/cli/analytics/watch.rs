@@ -3,6 +3,7 @@
 //! - A terminal shows them anew each round, a pipe gets a line for each change, as JSON an object each round.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 use walferry_core::{Class, Tasks};
@@ -14,6 +15,8 @@ use super::shown::table;
 use crate::analytics::{Answered, Desk};
 use crate::config::Config;
 
+/// Each round reads all that the rules ask about.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 /// Moves to the top of the terminal and clears what is below.
 const HOME: &str = "\x1b[H\x1b[J";
 
@@ -43,7 +46,7 @@ async fn rounds(desk: &Desk, watch: &Watch, output: &Output) -> Result<Exit, Cli
             }
             Err(fault) => return Err(fault.into()),
         }
-        tokio::time::sleep(watch.every).await;
+        tokio::time::sleep(watch.every.max(LEAST_WAIT)).await;
     }
 }
 
