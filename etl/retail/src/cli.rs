@@ -47,6 +47,12 @@ pub enum Command {
     /// counted, and a product that runs low is restocked, so this can go on for days. With a store's own role in
     /// the URL only that store sells.
     Sell(Sell),
+    /// Tell a short story of fraud, live, and name the alerts that each sale raises.
+    ///
+    /// Customers, products and stores are those of the published data where they fit, else others that do; all
+    /// that have to fit is stock, price, income and a quiet month. The story plays on the two days after the newest
+    /// sale. Its last event is a change of the stock by hand, which no sale explains.
+    Story(Story),
 }
 
 /// Which database.
@@ -108,6 +114,17 @@ pub struct Sell {
     /// How many sales may be under way at once.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub connections: u16,
+}
+
+/// Options of `retail story`.
+#[derive(Args, Debug)]
+pub struct Story {
+    /// Which database.
+    #[command(flatten)]
+    pub database: Database,
+    /// How long to wait after each event, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    pub pause: u64,
 }
 
 // === impl Database ===

@@ -14,6 +14,7 @@ use crate::generate::{self, Generated};
 use crate::load::{self, Loaded};
 use crate::progress::Progress;
 use crate::sell::{self, Seller, Sold};
+use crate::story::{self, Told};
 use crate::{Error, explain, parse_url, schema};
 
 const TICK: Duration = Duration::from_millis(500);
@@ -39,6 +40,7 @@ async fn execute(cli: Cli) -> Result<(), Error> {
         ),
         Command::Load(options) => print(&load(&options).await?, cli.json),
         Command::Sell(options) => print(&sell(&options).await?, cli.json),
+        Command::Story(options) => print(&tell(&options, cli.json).await?, cli.json),
     }
 }
 
@@ -105,6 +107,21 @@ async fn sell(options: &cli::Sell) -> Result<Sold, Error> {
     };
     progress.finish();
     outcome
+}
+
+/// Each event is a line as soon as it has happened, unless the result is to be one JSON document.
+async fn tell(options: &cli::Story, as_json: bool) -> Result<Told, Error> {
+    let plan = story::Plan {
+        database: parse_url(&options.database.url)?,
+        pause: Duration::from_secs(options.pause),
+    };
+    story::tell(&plan, &mut |event| {
+        if !as_json {
+            // Whoever no longer listens is told so by the result.
+            drop(writeln!(stdout().lock(), "{event}"));
+        }
+    })
+    .await
 }
 
 /// Resolves at Ctrl-C or SIGTERM.

@@ -71,6 +71,16 @@ pub enum Error {
         /// What there is none of.
         missing: &'static str,
     },
+    /// The data has nobody or nothing for a scene of the story; nothing was told.
+    #[error(
+        "there is no {missing} for the scene {scene:?}; load the published data, or generate 1000 sales or more"
+    )]
+    NoScene {
+        /// What happens in it.
+        scene: &'static str,
+        /// What there is none of.
+        missing: &'static str,
+    },
     /// A statement failed.
     #[error("{doing}")]
     Database {

@@ -75,7 +75,7 @@ async fn each_command_prints_one_json_document() {
 async fn help_describes_every_command() {
     let output = retail(&["--help"]).await;
     let text = String::from_utf8(output.stdout).unwrap();
-    for command in ["generate", "install", "load", "sell", "Exit codes"] {
+    for command in ["generate", "install", "load", "sell", "story", "Exit codes"] {
         assert!(text.contains(command), "{text}");
     }
 }

@@ -14,4 +14,5 @@ mod replication;
 mod sale;
 mod sell;
 mod shop;
+mod story;
 mod tenants;
