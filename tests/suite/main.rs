@@ -10,6 +10,7 @@ mod acls;
 mod admin;
 mod alerts;
 mod analytics;
+mod analytics_rules;
 mod backfill;
 mod check;
 mod command_line;
