@@ -137,8 +137,8 @@ impl Shop {
         let mut config = std::fs::read_to_string(pipeline.config()).unwrap();
         write!(
             config,
-            "[[table]]\nname = \"public.*\"\nmode = \"batch\"\n[analytics]\nrules = {:?}\n",
-            directory()
+            "[[table]]\nname = \"public.*\"\nmode = \"batch\"\n[analytics]\nrules = \"{}\"\n",
+            directory().display()
         )
         .unwrap();
         std::fs::write(pipeline.config(), config).unwrap();
@@ -258,7 +258,13 @@ impl Shop {
         let chosen: Vec<Bson> = chosen.map(|it| it.get(field).unwrap().clone()).collect();
         let mut stages = vec![doc! { "$match": { field: { "$in": &chosen } } }];
         stages.extend(rule.pipeline.bound(&rule.defaults(), &Names::new()));
-        let input: mongodb::Collection<Document> = self.pipeline.mongo.collection(&rule.input.name);
+        let mongo = &self.pipeline.mongo;
+        let asked = doc! { "aggregate": &rule.input.name, "pipeline": &stages, "cursor": {} };
+        let explained = mongo.run_command(doc! { "explain": asked }).await;
+        let explained = explained.unwrap().to_string();
+        let is_scan = explained.contains("COLLSCAN");
+        assert!(!is_scan, "{}: {explained}", rule.name);
+        let input: mongodb::Collection<Document> = mongo.collection(&rule.input.name);
         let found = input.aggregate(stages).await.unwrap();
         let mut found: Vec<Document> = found.try_collect().await.unwrap();
         let mut expected = whole;

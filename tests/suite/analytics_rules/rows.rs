@@ -58,9 +58,10 @@ pub(super) fn compare(rule: &str, expected: &[Row], found: &[Document]) {
 fn key(row: &Row) -> String {
     let of_id = |(name, _): &(&String, &String)| *name == "_id" || name.starts_with("_id.");
     let parts = row.iter().filter(of_id);
-    parts
-        .map(|(name, value)| format!("{name}={value} "))
-        .collect()
+    let parts: Vec<_> = parts
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    parts.join(" ")
 }
 
 fn flatten(path: &str, value: &Bson, row: &mut Row) {
