@@ -35,7 +35,11 @@ pub enum Command {
     /// Needs a superuser, because it makes a publication for all tables and a role that replicates. May be run
     /// again. No role gets a password.
     Install(Install),
-    /// Load a directory of CSV files into an installed database.
+    /// Load a directory of CSV files, or one flat file of sales, into an installed database.
+    ///
+    /// A flat file has a line for each product of a sale, with all that is known of both. Of each customer, product,
+    /// stock and so on its first line holds; later ones that say otherwise are counted, lines that are no sale are
+    /// left out and counted by reason.
     ///
     /// All files in one transaction: after an error nothing is loaded. Rows whose key is there already are left as
     /// they are and counted, so loading twice is loading once. Stock is loaded as counted: history does not take
@@ -88,9 +92,9 @@ pub struct Install {
 /// Options of `retail load`.
 #[derive(Args, Debug)]
 pub struct Load {
-    /// The directory with the twelve CSV files.
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
+    /// The directory with the twelve CSV files, or the flat file.
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
     /// Which database.
     #[command(flatten)]
     pub database: Database,

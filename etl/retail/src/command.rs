@@ -61,7 +61,7 @@ fn generate(options: &cli::Generate) -> Result<Generated, Error> {
 async fn load(options: &cli::Load) -> Result<Loaded, Error> {
     let database = parse_url(&options.database.url)?;
     let mut progress = Progress::start("loading", Some(0));
-    let outcome = load::load(&database, &options.directory, &mut |advance| {
+    let outcome = load::load(&database, &options.path, &mut |advance| {
         progress.reach(advance.done_bytes, Some(advance.total_bytes), advance.table);
     })
     .await;

@@ -1,16 +1,16 @@
-//! A directory of CSV files into PostgreSQL.
+//! A directory of CSV files, or a flat file of sales, into PostgreSQL.
 //!
 //! - All files in one transaction: an error leaves the database as it was.
 //! - A row whose key is there already is left as it is, so loading twice is loading once.
 //! - History does not take from the stock: the trigger on transactiondetails stands still meanwhile.
 //! - Sequences stand after the loaded rows and never move back.
 
+mod flat;
+mod outcome;
 mod stage;
 
-use std::fmt;
 use std::path::Path;
 
-use serde::Serialize;
 use tokio_postgres::{Config, Transaction};
 
 use crate::table::{TABLES, Table};
@@ -18,27 +18,7 @@ use crate::{Error, Session};
 
 use stage::{Staged, stage};
 
-/// What `retail load` did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Loaded {
-    /// Each table in the order in which it was loaded.
-    pub tables: Vec<Rows>,
-    /// How many stores have their role.
-    pub store_roles: i64,
-}
-
-/// A table and what became of the rows of its file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Rows {
-    /// The table's name.
-    pub table: &'static str,
-    /// Rows of the file.
-    pub read: u64,
-    /// Rows that were not there before.
-    pub inserted: u64,
-    /// Rows that were there with the same key and other contents, and were left so.
-    pub different: u64,
-}
+pub use outcome::{Dropped, Loaded, Rows};
 
 /// How far a load has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,39 +31,13 @@ pub struct Advance {
     pub total_bytes: u64,
 }
 
-// === impl Loaded ===
-
-impl fmt::Display for Loaded {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            formatter,
-            "{:<22} {:>12} {:>12} {:>12} {:>12}",
-            "", "read", "inserted", "there before", "different"
-        )?;
-        for Rows {
-            table,
-            read,
-            inserted,
-            different,
-        } in &self.tables
-        {
-            let before = read.saturating_sub(*inserted);
-            writeln!(
-                formatter,
-                "{table:<22} {read:>12} {inserted:>12} {before:>12} {different:>12}"
-            )?;
-        }
-        writeln!(formatter, "{} stores have their role", self.store_roles)
-    }
-}
-
-/// Loads the twelve files of `directory`; `progress` hears of every 64 KiB.
+/// Loads the twelve files of a directory, or a flat file of sales; `progress` hears of every 64 KiB.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::Header`], [`Error::Row`] and [`Error::OtherSale`] name the file, and nothing was loaded.
 pub async fn load(
     database: &Config,
-    directory: &Path,
+    path: &Path,
     progress: &mut (dyn FnMut(Advance) + Send),
 ) -> Result<Loaded, Error> {
     let mut session = Session::connect(database).await?;
@@ -93,6 +47,29 @@ pub async fn load(
         .await
         .map_err(Error::database("beginning the load"))?;
     hold_sales(&transaction).await?;
+    let (tables, dropped) = if path.is_file() {
+        Box::pin(flat::insert(&transaction, path, progress)).await?
+    } else {
+        let tables = Box::pin(insert_files(&transaction, path, progress)).await?;
+        (tables, Vec::new())
+    };
+    let store_roles = release_sales(&transaction).await?;
+    transaction
+        .commit()
+        .await
+        .map_err(Error::database("committing the load"))?;
+    Ok(Loaded {
+        tables,
+        dropped,
+        store_roles,
+    })
+}
+
+async fn insert_files(
+    transaction: &Transaction<'_>,
+    directory: &Path,
+    progress: &mut (dyn FnMut(Advance) + Send),
+) -> Result<Vec<Rows>, Error> {
     let mut advance = Advance {
         table: "",
         done_bytes: 0,
@@ -101,25 +78,17 @@ pub async fn load(
     let mut tables = Vec::with_capacity(TABLES.len() + 1);
     for table in TABLES {
         advance.table = table.name;
-        let staged = Box::pin(stage(&transaction, table, directory, &mut |bytes| {
+        let staged = Box::pin(stage(transaction, table, directory, &mut |bytes| {
             advance.done_bytes += bytes;
             progress(advance);
         }))
         .await?;
         if table.name == "products" {
-            tables.push(insert_suppliers(&transaction, &staged).await?);
+            tables.push(insert_suppliers(transaction, &staged).await?);
         }
-        tables.push(insert(&transaction, &staged).await?);
+        tables.push(insert(transaction, &staged).await?);
     }
-    let store_roles = release_sales(&transaction).await?;
-    transaction
-        .commit()
-        .await
-        .map_err(Error::database("committing the load"))?;
-    Ok(Loaded {
-        tables,
-        store_roles,
-    })
+    Ok(tables)
 }
 
 /// Waits for the sales under way and lets no new one begin until the end of the transaction, then switches the stock
@@ -167,7 +136,7 @@ async fn release_sales(transaction: &Transaction<'_>) -> Result<i64, Error> {
 
 async fn insert(transaction: &Transaction<'_>, staged: &Staged<'_>) -> Result<Rows, Error> {
     if staged.table.name == "transactions" {
-        refuse_other_sales(transaction, staged).await?;
+        refuse_other_sales(transaction, "staged_transactions", &staged.path).await?;
     }
     let different = transaction
         .query_one(&different_rows(staged), &[])
@@ -228,21 +197,22 @@ async fn insert_suppliers(
 /// A live sale may have taken the id of a sale in the file: its lines and promotions would be mixed with the other's.
 async fn refuse_other_sales(
     transaction: &Transaction<'_>,
-    staged: &Staged<'_>,
+    sales: &str,
+    path: &Path,
 ) -> Result<(), Error> {
     let other = transaction
         .query_opt(
-            "SELECT transaction_id FROM staged_transactions AS staged JOIN transactions AS there USING (transaction_id)
+            &format!("SELECT transaction_id FROM {sales} AS staged JOIN transactions AS there USING (transaction_id)
               WHERE (staged.transaction_date, staged.customer_id, staged.store_id)
                     IS DISTINCT FROM (there.transaction_date, there.customer_id, there.store_id)
-              ORDER BY transaction_id LIMIT 1",
+              ORDER BY transaction_id LIMIT 1"),
             &[],
         )
         .await
         .map_err(Error::database("comparing sales with those that are there"))?;
     match other {
         Some(row) => Err(Error::OtherSale {
-            path: staged.path.clone(),
+            path: path.to_owned(),
             id: row.get(0),
         }),
         None => Ok(()),

@@ -97,6 +97,42 @@ pub(crate) const PROMOTION_APPLICATIONS: Table = keyed(
     &["transaction_id", "promotion_id"],
 );
 
+/// The flat file of sales: one line per product of a sale, with all that is known of both.
+pub(crate) const FLAT: Table = keyed(
+    "flat",
+    &["transaction_id", "product_id"],
+    &[
+        "transaction_id",
+        "customer_id",
+        "product_id",
+        "product_name",
+        "category",
+        "quantity_sold",
+        "unit_price",
+        "transaction_date",
+        "store_id",
+        "store_location",
+        "inventory_level",
+        "reorder_point",
+        "reorder_quantity",
+        "supplier_id",
+        "supplier_lead_time",
+        "customer_age",
+        "customer_gender",
+        "customer_income",
+        "customer_loyalty_level",
+        "payment_method",
+        "promotion_applied",
+        "promotion_type",
+        "weather_conditions",
+        "holiday_indicator",
+        "weekday",
+        "stockout_indicator",
+        "forecasted_demand",
+        "actual_demand",
+    ],
+);
+
 pub(crate) static TABLES: [&Table; 12] = [
     &CATEGORIES,
     &STORES,

@@ -48,7 +48,22 @@ pub(super) async fn stage<'a>(
     directory: &Path,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Staged<'a>, Error> {
+    let create = format!(
+        "CREATE TEMPORARY TABLE staged_{name} (LIKE {name} INCLUDING CONSTRAINTS INCLUDING INDEXES) ON COMMIT DROP",
+        name = table.name
+    );
     let path = directory.join(table.file());
+    copy(transaction, table, path, &create, progress).await
+}
+
+/// Copies a file into `staged_<table>`, which a statement of the caller's makes.
+pub(super) async fn copy<'a>(
+    transaction: &Transaction<'_>,
+    table: &'a Table,
+    path: PathBuf,
+    create: &str,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Staged<'a>, Error> {
     let unreadable = |source| Error::Read {
         path: path.clone(),
         source,
@@ -66,7 +81,7 @@ pub(super) async fn stage<'a>(
         reason,
     })?;
 
-    let mut sink = pin!(begin_copy(transaction, table, &columns).await?);
+    let mut sink = pin!(begin_copy(transaction, table, create, &columns).await?);
     progress(header.len() as u64);
     // COPY skips the header and counts it as line 1.
     let mut is_open = sink.send(Bytes::from(header)).await.is_ok();
@@ -95,15 +110,16 @@ pub(super) async fn stage<'a>(
 async fn begin_copy(
     transaction: &Transaction<'_>,
     table: &Table,
+    create: &str,
     columns: &[String],
 ) -> Result<CopyInSink<Bytes>, Error> {
     let (name, columns) = (table.name, columns.join(", "));
     transaction
-        .batch_execute(&format!(
-            "CREATE TEMPORARY TABLE staged_{name} (LIKE {name} INCLUDING CONSTRAINTS INCLUDING INDEXES) ON COMMIT DROP"
-        ))
+        .batch_execute(create)
         .await
-        .map_err(Error::database("making a temporary table (is the schema installed?)"))?;
+        .map_err(Error::database(
+            "making a temporary table (is the schema installed?)",
+        ))?;
     transaction
         .copy_in(&format!(
             "COPY staged_{name} ({columns}) FROM STDIN WITH (FORMAT csv, HEADER true)"

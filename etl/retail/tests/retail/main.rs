@@ -8,6 +8,7 @@
 )]
 
 mod command;
+mod flat;
 mod generate;
 mod load;
 mod replication;
