@@ -30,6 +30,7 @@ mod sink;
 mod staging;
 mod stop;
 mod store;
+mod suspects;
 mod sweep;
 mod trail;
 mod transaction;

@@ -125,10 +125,10 @@ impl MongoSink {
         position: Document,
         commits: &Commits,
     ) -> Result<(Applied, Vec<Segment>)> {
-        let (mut found, mut is_one_by_one) = (0, false);
+        let mut found = 0;
         loop {
             let sifted = self.sift(segments, commits).await?;
-            let outcome = self.attempt(&sifted.segments, position.clone(), &mut is_one_by_one);
+            let outcome = self.attempt(&sifted.segments, position.clone());
             match Box::pin(outcome).await? {
                 Outcome::Applied(applied) => {
                     let applied = Applied {
@@ -143,7 +143,6 @@ impl MongoSink {
                     warn!(error = %it.error, "parked: it becomes a dead letter");
                     segments = sifted.segments;
                     parking::park(&mut segments, &mut found, it)?;
-                    is_one_by_one = false;
                 }
                 Outcome::Unwritable(it) => return Err(it.error),
             }
@@ -201,8 +200,7 @@ impl MongoSink {
         let pipeline = &self.store.settings.pipeline;
         let settled = Segment::Letters(vec![dead_letters::settling(pipeline, letters, order)]);
         let segments: Vec<_> = segment.into_iter().chain([settled]).collect();
-        let mut is_one_by_one = false;
-        let attempt = self.attempt(&segments, Document::new(), &mut is_one_by_one);
+        let attempt = self.attempt(&segments, Document::new());
         if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
             return self.stays(letters, &it.error.to_string()).await;
         }
@@ -321,19 +319,14 @@ impl MongoSink {
 
     /// Writes segments together with what becomes of the position document.
     async fn commit(&mut self, segments: &[Segment], position: Document) -> Result<Applied> {
-        match Box::pin(self.attempt(segments, position, &mut false)).await? {
+        match Box::pin(self.attempt(segments, position)).await? {
             Outcome::Applied(applied) => Ok(applied),
             Outcome::Unwritable(it) => Err(it.error),
         }
     }
 
     /// The same; nothing is written when a document cannot be.
-    async fn attempt(
-        &mut self,
-        segments: &[Segment],
-        position: Document,
-        is_one_by_one: &mut bool,
-    ) -> Result<Outcome> {
+    async fn attempt(&mut self, segments: &[Segment], position: Document) -> Result<Outcome> {
         // The claim comes back only when its state is certain.
         let mut claim = self.claim.take().ok_or(Error::NotClaimed)?;
         let mut transaction = Transaction {
@@ -341,10 +334,9 @@ impl MongoSink {
             claim: &mut claim,
             segments,
             position,
-            is_one_by_one: *is_one_by_one,
+            suspects: None,
         };
         let outcome = Box::pin(transaction.run()).await?;
-        *is_one_by_one = transaction.is_one_by_one;
         if matches!(outcome, Outcome::Applied(_)) {
             claim.seq += 1;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::Error;
+use crate::suspects::Suspects;
 
 /// Why an attempt ended without a commit.
 pub(crate) enum Stop {
@@ -13,7 +14,7 @@ pub(crate) enum Stop {
     /// A document cannot be written.
     Unwritable(Box<Unwritable>),
     /// One of several documents cannot be written, and the server does not say which.
-    Unclear,
+    Unclear(Suspects),
     /// Anything else.
     Failed(Error),
 }
@@ -45,10 +46,20 @@ impl Stop {
         }))
     }
 
+    /// The same, met in the collection at a place of its segment.
+    pub(crate) fn in_collection(mut self, at: usize) -> Self {
+        if let Self::Unclear(suspects) = &mut self {
+            suspects.collection = at;
+        }
+        self
+    }
+
     /// The same, met in the segment at a place.
     pub(crate) fn in_segment(mut self, at: usize) -> Self {
-        if let Self::Unwritable(unwritable) = &mut self {
-            unwritable.segment = at;
+        match &mut self {
+            Self::Unwritable(unwritable) => unwritable.segment = at,
+            Self::Unclear(suspects) => suspects.segment = at,
+            _ => {}
         }
         self
     }

@@ -26,6 +26,7 @@ use crate::document::{append_id, id_filter};
 use crate::position;
 use crate::stop::{Stop, Unwritable};
 use crate::store::{Store, Written};
+use crate::suspects::Suspects;
 use crate::versions::Redefined;
 use crate::writes::{self, Group, Mode};
 use crate::{Error, Result, dead_letters, orders, versions};
@@ -33,6 +34,8 @@ use crate::{Error, Result, dead_letters, orders, versions};
 const MAX_ATTEMPTS: u32 = 10;
 /// So many attempts in a row may run into the server's limits.
 const MAX_LIMITED: u32 = 3;
+/// How often what cannot be written is looked for in half as much: far more often than that takes.
+const MAX_NARROWED: u32 = 64;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,8 +51,8 @@ pub(crate) struct Transaction<'a> {
     pub(crate) segments: &'a [Segment],
     /// What becomes of the position document, beside its sequence.
     pub(crate) position: Document,
-    /// Whether every operation is a command of its own, so that an error tells whose it is.
-    pub(crate) is_one_by_one: bool,
+    /// Operations of which one cannot be written.
+    pub(crate) suspects: Option<Suspects>,
 }
 
 /// What came of a transaction.
@@ -67,9 +70,8 @@ impl Transaction<'_> {
     /// Writes everything once.
     pub(crate) async fn run(&mut self) -> Result<Outcome> {
         let mut mode = Mode::Plain;
-        let (mut attempts, mut limited) = (0, 0);
+        let (mut attempts, mut limited, mut narrowed) = (0, 0, 0);
         loop {
-            attempts += 1;
             let begun = Instant::now();
             let stop = match self.attempt(mode).await {
                 Ok(applied) => return Ok(Outcome::Applied(applied)),
@@ -82,21 +84,25 @@ impl Transaction<'_> {
                     mode = Mode::Repair;
                     continue;
                 }
-                Stop::Unclear if !self.is_one_by_one => {
-                    debug!("one of several documents cannot be written: finding out which");
-                    self.is_one_by_one = true;
+                Stop::Unclear(suspects) if narrowed < MAX_NARROWED => {
+                    debug!(
+                        ?suspects,
+                        "one of several documents cannot be written: finding out which"
+                    );
+                    (self.suspects, narrowed) = (Some(suspects), narrowed + 1);
                     continue;
                 }
                 Stop::Unwritable(unwritable) => return Ok(Outcome::Unwritable(*unwritable)),
                 Stop::NoMatch if self.is_committed().await? => {
                     return Ok(Outcome::Applied(Applied::default()));
                 }
-                Stop::Mismatch | Stop::NoMatch | Stop::Unclear => Error::NotClaimed,
+                Stop::Mismatch | Stop::NoMatch | Stop::Unclear(_) => Error::NotClaimed,
                 Stop::Failed(error) if !error.is_limit() && !error.is_worth_retrying() => {
                     return Err(error);
                 }
                 Stop::Failed(error) => error,
             };
+            attempts += 1;
             let is_limited = error.is_limit() || begun.elapsed() >= NEARLY_TOO_LONG;
             limited = if is_limited { limited + 1 } else { 0 };
             if limited >= MAX_LIMITED {
@@ -124,7 +130,7 @@ impl Transaction<'_> {
         self.fence().await?;
         let mut repaired = 0;
         for (at, segment) in self.segments.iter().enumerate() {
-            let written = self.segment(segment, mode).await;
+            let written = self.segment((at, segment), mode).await;
             repaired += written.map_err(|stop| stop.in_segment(at))?;
         }
         self.commit().await?;
@@ -134,9 +140,9 @@ impl Transaction<'_> {
         })
     }
 
-    async fn segment(&mut self, segment: &Segment, mode: Mode) -> Result<u64, Stop> {
+    async fn segment(&mut self, (at, segment): (usize, &Segment), mode: Mode) -> Result<u64, Stop> {
         match segment {
-            Segment::Rows(all) => self.rows(all, mode).await,
+            Segment::Rows(all) => self.rows(at, all, mode).await,
             Segment::Move(moved) => match moved.fate {
                 Fate::Write => self.move_row(moved, mode).await,
                 Fate::Park => Ok(0),
@@ -233,13 +239,17 @@ impl Transaction<'_> {
         Err(Error::NoAnswer { doing })
     }
 
-    async fn rows(&mut self, all: &[Rows], mode: Mode) -> Result<u64, Stop> {
+    async fn rows(&mut self, segment: usize, all: &[Rows], mode: Mode) -> Result<u64, Stop> {
         let mut repaired = 0;
-        for rows in all {
+        for (collection, rows) in all.iter().enumerate() {
             for group in Group::IN_ORDER {
                 let mut writes = writes::Writes::new(self.store, rows, group, mode);
-                writes.is_one_by_one = self.is_one_by_one;
-                repaired += writes.run(&mut self.claim.session).await?;
+                let is_here = |it: &Suspects| {
+                    (it.segment, it.collection, it.group) == (segment, collection, group)
+                };
+                writes.suspects = self.suspects.filter(is_here);
+                let written = writes.run(&mut self.claim.session).await;
+                repaired += written.map_err(|stop| stop.in_collection(collection))?;
             }
         }
         Ok(repaired)

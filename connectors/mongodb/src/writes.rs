@@ -9,6 +9,7 @@ use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, append_id, show_id}
 use crate::error::DOCUMENT_CODES;
 use crate::stop::Stop;
 use crate::store::{Store, WriteError, Written};
+use crate::suspects::Suspects;
 use crate::{Error, Result};
 
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
@@ -45,8 +46,8 @@ pub(crate) struct Writes<'a> {
     rows: &'a Rows,
     group: Group,
     mode: Mode,
-    /// Whether every operation is a command of its own.
-    pub(crate) is_one_by_one: bool,
+    /// Those of the group of which one cannot be written.
+    pub(crate) suspects: Option<Suspects>,
 }
 
 // === impl Group ===
@@ -103,7 +104,7 @@ impl<'a> Writes<'a> {
             rows,
             group,
             mode,
-            is_one_by_one: false,
+            suspects: None,
         }
     }
 
@@ -116,20 +117,20 @@ impl<'a> Writes<'a> {
         let mut repaired = 0;
         let mut rest = operations.as_slice();
         while !rest.is_empty() {
-            let (command, taken) = self.command(rest);
+            let at = operations.len() - rest.len();
+            let most = self.suspects.map_or(usize::MAX, |it| it.most(at));
+            let (command, taken) = self.command(rest, most);
             let (sent, others) = rest.split_at(taken);
-            repaired += self.send(session, command, sent).await?;
+            repaired += self.send(session, command, (at, sent)).await?;
             rest = others;
         }
         Ok(repaired)
     }
 
-    /// A command with as many operations as fit.
-    fn command(&self, operations: &[Operation<'_>]) -> (Command, usize) {
+    /// A command with as many operations as fit, and `most` at the most.
+    fn command(&self, operations: &[Operation<'_>], most: usize) -> (Command, usize) {
         let mut limits = self.store.limits();
-        if self.is_one_by_one {
-            limits.operations = 1;
-        }
+        limits.operations = limits.operations.min(most);
         let mut command = Command::new(self.group.kind(), &self.rows.collection);
         for operation in operations {
             if command.is_full(limits, self.statement_bytes(operation)) {
@@ -169,7 +170,7 @@ impl<'a> Writes<'a> {
         &self,
         session: &mut ClientSession,
         command: Command,
-        sent: &[Operation<'_>],
+        (at, sent): (usize, &[Operation<'_>]),
     ) -> Result<u64, Stop> {
         let command = command.finish()?;
         let written = self
@@ -178,7 +179,7 @@ impl<'a> Writes<'a> {
             .await;
         let written = match written {
             Err(Error::Server { source, .. }) if is_of_document(&source) => {
-                return Err(self.refused_as_a_whole(&source, sent));
+                return Err(self.refused_as_a_whole(&source, (at, sent)));
             }
             written => written?,
         };
@@ -197,7 +198,11 @@ impl<'a> Writes<'a> {
     }
 
     /// A document was refused as an error of the command, which does not say which it was.
-    fn refused_as_a_whole(&self, source: &mongodb::error::Error, sent: &[Operation<'_>]) -> Stop {
+    fn refused_as_a_whole(
+        &self,
+        source: &mongodb::error::Error,
+        (at, sent): (usize, &[Operation<'_>]),
+    ) -> Stop {
         let error = WriteError {
             index: 0,
             code: crate::error::code(source).unwrap_or_default(),
@@ -205,7 +210,13 @@ impl<'a> Writes<'a> {
         };
         let is_mismatch = error.code == DUPLICATE_KEY && self.mode == Mode::Plain;
         if sent.len() > 1 && !is_mismatch {
-            return Stop::Unclear;
+            return Stop::Unclear(Suspects {
+                segment: 0,
+                collection: 0,
+                group: self.group,
+                start: at,
+                end: at + sent.len(),
+            });
         }
         self.refused(&error, sent)
     }
@@ -232,7 +243,7 @@ impl<'a> Writes<'a> {
         let mut suspects = sent;
         while let Some(half) = suspects.len().checked_div(2).filter(|&half| half > 0) {
             let (first, second) = suspects.split_at(half);
-            let (command, taken) = self.command(first);
+            let (command, taken) = self.command(first, usize::MAX);
             let command = match command.finish() {
                 Ok(command) => command,
                 Err(error) => return error.into(),
