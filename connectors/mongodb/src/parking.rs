@@ -6,13 +6,13 @@
 //! - A row whose dead letters were discarded is written again from the first change on that needs nothing of what
 //!   was there; until then its changes are dropped.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use walferry_schema::{Position, TableName};
 
 use crate::batch::{Commits, Fate, Missing, Move, Parked, Rows, Segment};
 use crate::dead_letters::{self, Letter, Operation};
-use crate::parked::{Content, ParkedKeys, Standing};
+use crate::parked::{Content, ParkedChanges, ParkedKeys, ParkedView, Standing};
 use crate::stop::Unwritable;
 use crate::{Error, Result};
 
@@ -25,8 +25,8 @@ const MAX_FOUND: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Sifted {
     pub(crate) segments: Vec<Segment>,
-    /// The rows with dead letters after it.
-    pub(crate) keys: ParkedKeys,
+    /// What becomes of the rows with dead letters.
+    pub(crate) changes: ParkedChanges,
     /// What has to be kept before it.
     pub(crate) contents: Vec<Content>,
     pub(crate) parked: u64,
@@ -38,6 +38,7 @@ struct Sieve<'a> {
     pipeline: &'a str,
     epoch: i64,
     commits: &'a Commits,
+    keys: ParkedView<'a>,
     sifted: Sifted,
     /// Those of the segment that is looked at.
     letters: Vec<Letter>,
@@ -50,7 +51,7 @@ impl Sifted {
     pub(crate) fn whole(segments: Vec<Segment>) -> Self {
         Self {
             segments,
-            keys: ParkedKeys::default(),
+            changes: ParkedChanges::default(),
             contents: Vec::new(),
             parked: 0,
             dropped: 0,
@@ -68,15 +69,16 @@ impl Sifted {
             pipeline,
             epoch,
             commits,
+            keys: ParkedView::over(keys),
             sifted: Self::whole(Vec::new()),
             letters: Vec::new(),
         };
-        sieve.sifted.keys = keys.clone();
         // Those of an earlier sifting are written anew.
         let is_change = |it: &Segment| !matches!(it, Segment::Letters(_));
         for segment in segments.into_iter().filter(is_change) {
             sieve.segment(segment);
         }
+        sieve.sifted.changes = sieve.keys.changes;
         sieve.sifted
     }
 
@@ -133,7 +135,7 @@ impl Sieve<'_> {
                 }
             }
             Segment::Move(moved) => commands.extend(self.moved(moved)),
-            Segment::Truncate(it) if self.sifted.keys.empty(&it.table, it.generation) => {
+            Segment::Truncate(it) if self.keys.empty(&it.table, it.generation) => {
                 let table = it.table.to_string();
                 commands.push(dead_letters::emptied(self.pipeline, &table, it.generation));
             }
@@ -159,7 +161,7 @@ impl Sieve<'_> {
         let table = rows.encoder.table.clone();
         rows.park_too_large();
         let commands = self.follow(rows, &table, generation);
-        let keys = &self.sifted.keys;
+        let keys = &self.keys;
         let is_parked = |id: &[u8]| keys.get(&table, generation, id) == Some(Standing::Parked);
         rows.park_moved(is_parked, MOVED);
         let parked: Vec<_> = rows
@@ -180,31 +182,33 @@ impl Sieve<'_> {
         generation: u64,
     ) -> Vec<bson::Document> {
         let mut commands = Vec::new();
-        let Some(keys) = self.sifted.keys.keys(table, generation) else {
+        if !self.keys.has(table, generation) {
             return commands;
-        };
-        let mut begun = Vec::new();
-        for (id, standing) in keys {
-            match standing {
-                Standing::Parked => rows.park(id, BEHIND),
-                Standing::GivenUp => match rows.admit(id) {
-                    None => {}
-                    Some(true) => begun.push(id.clone()),
-                    Some(false) => self.sifted.dropped += 1,
-                },
-            }
         }
-        for id in begun {
-            let of = table.to_string();
-            commands.push(dead_letters::begun(self.pipeline, &of, generation, &id));
-            self.sifted.keys.remove(table, generation, &id);
+        // Of the table's rows there may be many more than in a batch.
+        let standing = |id: &[u8]| Some((id.to_vec(), self.keys.get(table, generation, id)?));
+        let known: Vec<_> = rows.ids().filter_map(standing).collect();
+        for (id, standing) in known {
+            if standing == Standing::Parked {
+                rows.park(&id, BEHIND);
+                continue;
+            }
+            match rows.admit(&id) {
+                None => {}
+                Some(true) => {
+                    let of = table.to_string();
+                    commands.push(dead_letters::begun(self.pipeline, &of, generation, &id));
+                    self.keys.remove(table, generation, &id);
+                }
+                Some(false) => self.sifted.dropped += 1,
+            }
         }
         commands
     }
 
     fn moved(&mut self, moved: &mut Move) -> Option<bson::Document> {
         let (table, generation) = (moved.table.clone(), moved.position.generation);
-        let standing = |id: &[u8]| self.sifted.keys.get(&table, generation, id);
+        let standing = |id: &[u8]| self.keys.get(&table, generation, id);
         let (from, to) = (standing(&moved.from), standing(&moved.to));
         // What it would carry over is not what the source had.
         if from == Some(Standing::GivenUp) {
@@ -218,15 +222,14 @@ impl Sieve<'_> {
         }
         if moved.fate == Fate::Park {
             let (letter, content) = self.move_letter(moved);
-            self.sifted
-                .keys
+            self.keys
                 .insert(&table, generation, &moved.from, Standing::Parked);
             self.add(&table, generation, letter, content);
             return None;
         }
         let of = table.to_string();
         (to == Some(Standing::GivenUp)).then(|| {
-            let keys = &mut self.sifted.keys;
+            let keys = &mut self.keys;
             keys.remove(&table, generation, &moved.to);
             dead_letters::begun(self.pipeline, &of, generation, &moved.to)
         })
@@ -243,7 +246,7 @@ impl Sieve<'_> {
     ) -> bson::Document {
         moved.fate = Fate::Drop;
         self.sifted.dropped += 1;
-        let (of, keys) = (table.to_string(), &mut self.sifted.keys);
+        let (of, keys) = (table.to_string(), &mut self.keys);
         keys.remove(table, generation, &moved.from);
         if to == Some(Standing::Parked) {
             return dead_letters::begun(self.pipeline, &of, generation, &moved.from);
@@ -298,7 +301,7 @@ impl Sieve<'_> {
     }
 
     fn add(&mut self, table: &TableName, generation: u64, letter: Letter, elements: Vec<u8>) {
-        let keys = &mut self.sifted.keys;
+        let keys = &mut self.keys;
         keys.insert(table, generation, &letter.key, Standing::Parked);
         let at = letter.at.clone();
         if letter.operation != Operation::Delete {
@@ -324,30 +327,114 @@ impl Move {
 /// which the first of each came.
 pub(crate) fn by_row(mut letters: Vec<Letter>) -> Vec<Vec<Letter>> {
     letters.sort_by_key(|letter| letter.position);
-    let mut rows: Vec<(HashSet<Vec<u8>>, Vec<Letter>)> = Vec::new();
-    for letter in letters {
-        let mut keys: HashSet<_> = [Some(&letter.key), letter.from.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|key| tagged(&letter.table, key))
-            .collect();
-        let mut of_row = Vec::new();
-        let is_other = |row: &(HashSet<Vec<u8>>, Vec<Letter>)| row.0.is_disjoint(&keys);
-        let (others, same): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_other);
-        for (its_keys, its_letters) in same {
-            keys.extend(its_keys);
-            of_row.extend(its_letters);
+    let mut rows = RowSets::default();
+    let places: Vec<_> = letters.iter().map(|letter| rows.add(letter)).collect();
+    let mut groups: Vec<Vec<Letter>> = Vec::new();
+    let mut group_of: HashMap<usize, usize> = HashMap::new();
+    for (letter, place) in letters.into_iter().zip(places) {
+        let group = *group_of.entry(rows.root(place)).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
         }
-        of_row.push(letter);
-        of_row.sort_by_key(|letter| letter.position);
-        rows = others;
-        rows.push((keys, of_row));
+        groups[group].push(letter);
     }
-    let mut rows: Vec<_> = rows.into_iter().map(|(_, letters)| letters).collect();
-    rows.sort_by_key(|letters| letters.first().map(|it| it.position));
-    rows
+    groups
 }
 
-fn tagged(table: &TableName, key: &[u8]) -> Vec<u8> {
-    [table.to_string().as_bytes(), &[0], key].concat()
+/// Rows by their keys: sets that are joined where a letter is of both.
+#[derive(Default)]
+struct RowSets {
+    /// The set of each key.
+    sets: HashMap<(TableName, Vec<u8>), usize>,
+    /// What each set was joined to; itself where it was not.
+    parents: Vec<usize>,
+}
+
+// === impl RowSets ===
+
+impl RowSets {
+    /// The set of a letter's keys.
+    fn add(&mut self, letter: &Letter) -> usize {
+        let to = self.of(letter, &letter.key);
+        if let Some(from) = &letter.from {
+            let from = self.of(letter, from);
+            let (from, to) = (self.root(from), self.root(to));
+            self.parents[from] = to;
+        }
+        to
+    }
+
+    fn of(&mut self, letter: &Letter, key: &[u8]) -> usize {
+        let new = self.parents.len();
+        let key = (letter.table.clone(), key.to_vec());
+        let set = *self.sets.entry(key).or_insert(new);
+        if set == new {
+            self.parents.push(new);
+        }
+        set
+    }
+
+    /// The set that a set is part of by now.
+    fn root(&mut self, mut set: usize) -> usize {
+        while self.parents[set] != set {
+            // The way is half as long the next time.
+            self.parents[set] = self.parents[self.parents[set]];
+            set = self.parents[set];
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walferry_schema::{Lsn, Phase};
+
+    use super::*;
+
+    fn letter(ordinal: u64, key: u32, from: Option<u32>) -> Letter {
+        let position = Position {
+            generation: 7,
+            phase: Phase::Stream(Lsn(9)),
+            ordinal,
+        };
+        let bytes = |key: u32| key.to_be_bytes().to_vec();
+        Letter {
+            at: ordinal.to_string(),
+            table: TableName::new("public", "t"),
+            position,
+            committed_at: None,
+            operation: Operation::Put,
+            key: bytes(key),
+            from: from.map(bytes),
+            fields: Vec::new(),
+            missing: None,
+            bytes: 0,
+            error: String::new(),
+            epoch: 1,
+        }
+    }
+
+    #[test]
+    fn letters_go_together_where_they_share_a_key_over_any_number_of_moves() {
+        let letters = vec![
+            letter(5, 3, Some(2)),
+            letter(1, 1, None),
+            letter(2, 9, None),
+            letter(3, 2, Some(1)),
+            letter(4, 3, None),
+            letter(6, 9, None),
+        ];
+        let ordinals =
+            |row: Vec<Letter>| -> Vec<_> { row.iter().map(|it| it.position.ordinal).collect() };
+        let rows: Vec<_> = by_row(letters).into_iter().map(ordinals).collect();
+        assert_eq!(rows, [vec![1, 3, 4, 5], vec![2, 6]]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_letters_are_grouped_one_after_another() {
+        let letters = (0..100_000).map(|at| letter(at.into(), at % 50_000, None));
+        let moved = (0..1_000).map(|at| letter(200_000 + u64::from(at), at + 1, Some(at)));
+        let rows = by_row(letters.chain(moved).collect());
+        assert_eq!((rows.len(), rows[0].len()), (49_000, 2 * 1_001 + 1_000));
+    }
 }

@@ -136,7 +136,7 @@ impl MongoSink {
                         dropped: sifted.dropped,
                         ..applied
                     };
-                    self.parked = sifted.keys;
+                    self.parked.take_in(sifted.changes);
                     return Ok((applied, sifted.segments));
                 }
                 Outcome::Unwritable(it) if self.store.settings.parks => {
@@ -157,8 +157,9 @@ impl MongoSink {
         let epoch = self.claim.as_ref().ok_or(Error::NotClaimed)?.epoch;
         let of = (&*self.store.settings.pipeline, epoch);
         let mut sifted = Sifted::of(segments, &self.parked, commits, of);
-        if !sifted.contents.is_empty() {
+        if !sifted.contents.is_empty() && !self.writer.has_indexes() {
             dead_letters::make_indexes(&self.store).await?;
+            self.writer.made_indexes();
         }
         for content in sifted.contents.drain(..) {
             dead_letters::keep(&self.store, epoch, &content).await?;

@@ -1,7 +1,7 @@
 //! Who writes a pipeline: a process, over all of its connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bson::oid::ObjectId;
 
@@ -17,6 +17,8 @@ pub struct Writer {
     id: ObjectId,
     /// The epoch of the last claim; 0 before the first.
     epoch: Arc<AtomicI64>,
+    /// Whether it has made the indexes of the dead letters.
+    has_indexes: Arc<AtomicBool>,
 }
 
 // === impl Writer ===
@@ -27,11 +29,22 @@ impl Writer {
         Self {
             id: ObjectId::new(),
             epoch: Arc::default(),
+            has_indexes: Arc::default(),
         }
     }
 
     pub(crate) fn id(&self) -> ObjectId {
         self.id
+    }
+
+    /// Whether the dead letters have their indexes already.
+    pub(crate) fn has_indexes(&self) -> bool {
+        self.has_indexes.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that they have.
+    pub(crate) fn made_indexes(&self) {
+        self.has_indexes.store(true, Ordering::Relaxed);
     }
 
     /// Remembers a claim.

@@ -513,6 +513,11 @@ impl Rows {
         Some(entry.fate != Fate::Drop)
     }
 
+    /// The keys that something is done with.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| entry.id.of(&self.arena))
+    }
+
     /// The operations that are parked, in the order of their keys.
     pub(crate) fn parked(&self) -> impl Iterator<Item = Parked<'_>> {
         let is_parked = |entry: &Entry| entry.fate == Fate::Park && entry.action != Action::Nothing;
