@@ -137,6 +137,7 @@ fn target(relation: &Relation) -> Target<'_> {
         },
         committed_at: None,
         oversize: None,
+        whole: None,
     }
 }
 

@@ -100,6 +100,7 @@ impl Events {
             position: record.stamp.position(),
             committed_at,
             oversize: oversize.as_ref(),
+            whole: None,
         };
         Ok(batch.push(&target, event)?)
     }

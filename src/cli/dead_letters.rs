@@ -221,6 +221,7 @@ mod tests {
             error: error.into(),
             retry_error: None,
             reference: None,
+            missing: Vec::new(),
             settled: None,
         }
     }

@@ -104,6 +104,7 @@ impl Change {
             },
             committed_at: self.whence.committed_at,
             oversize: None,
+            whole: None,
         };
         Ok(batch.push(&target, event)?)
     }

@@ -118,8 +118,8 @@ impl SourceRows {
         }
     }
 
-    /// Adds the rows to a batch, or to the staging collections of a generation. Rows above `max_row_bytes` came without
-    /// their large values.
+    /// Adds the rows to a batch, or to the staging collections of a generation. The large values of rows above
+    /// `max_row_bytes` stand in files, from where the sink reads them.
     pub(super) fn push<B: Batch>(
         &self,
         batch: &mut B,
@@ -134,6 +134,7 @@ impl SourceRows {
                 position: self.at(row.ordinal),
                 committed_at: self.committed_at,
                 oversize: oversize.as_ref(),
+                whole: oversize.as_ref().and(row.new()),
             };
             row.push(batch, &target)?;
             tally.row(row.table.index);
@@ -226,11 +227,16 @@ impl SourceRow {
         ROW_BYTES + row.text_bytes() + large
     }
 
+    fn new(&self) -> Option<&Row> {
+        match &self.op {
+            Some(RowOp::Insert { new } | RowOp::Update { new, .. }) => Some(new),
+            _ => None,
+        }
+    }
+
     /// What the new row lacks for its size; of the old one only the key is needed.
     fn oversize(&self, max_row_bytes: usize) -> Option<Oversize> {
-        let Some(RowOp::Insert { new } | RowOp::Update { new, .. }) = &self.op else {
-            return None;
-        };
+        let new = self.new()?;
         Some(Oversize {
             error: oversize::spooled(new, max_row_bytes)?,
             columns: large_names(&self.table.relation, new),

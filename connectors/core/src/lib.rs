@@ -3,6 +3,7 @@
 //! The engine is written against these traits only: [`Source`] (PostgreSQL), [`Log`] and
 //! [`LogReader`] (Kafka, writing and reading), [`Sink`] (MongoDB). Connectors never see one another.
 
+mod archive;
 mod checkpoint;
 #[cfg(feature = "fakes")]
 pub mod fakes;
@@ -16,6 +17,7 @@ mod sink;
 mod source;
 mod tasks;
 
+pub use archive::{Archive, Fetching, WholeRecord};
 pub use checkpoint::{Checkpoint, Held, PartitionOffset, PipelineState};
 pub use fault::{Class, Classify, Fault};
 pub use finding::{Finding, Verdict};

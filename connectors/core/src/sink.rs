@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use walferry_schema::{Image, Oversize, Position, TableName, TableSpec};
+use walferry_schema::{Image, Oversize, Position, Row, TableName, TableSpec};
 
 use crate::{Checkpoint, Fault, LetterOrder, Orders, Skipped};
 
@@ -104,6 +104,8 @@ pub struct Target<'a> {
     pub committed_at: Option<i64>,
     /// What the new row of the event lacks because it is too large for the way here; its columns are absent.
     pub oversize: Option<&'a Oversize>,
+    /// The new row as the source sent it, where what it lacks can still be read from it; none where that stands in the log.
+    pub whole: Option<&'a Row>,
 }
 
 /// What happens to a row of the sink.

@@ -5,6 +5,7 @@
 //! - An event that is refused leaves the batch as it was.
 
 mod entry;
+mod missing;
 mod rows;
 
 use std::collections::HashMap;
@@ -21,7 +22,8 @@ use crate::versions::{Met, Redefined};
 use crate::{Error, Policies, Result};
 
 pub(crate) use entry::{Action, Fate, Operation};
-pub(crate) use rows::{Missing, Parked, Rows, Step, merged};
+pub(crate) use missing::{Elsewhere, Missing, Text};
+pub(crate) use rows::{Parked, Rows, Step, merged};
 
 /// About what a segment takes beside its bytes.
 const SEGMENT_BYTES: usize = 256;
@@ -219,11 +221,18 @@ impl MongoBatch {
         }
     }
 
+    /// What of a row stands elsewhere.
+    fn missing(&self, target: &Target<'_>, image: &Image<'_>) -> Option<Missing> {
+        let oversize = target.oversize?;
+        Some(Missing::of(target, oversize, image, self.policies))
+    }
+
     fn add_row(&mut self, target: &Target<'_>, step: Step, image: &Image<'_>) -> Result<()> {
+        let missing = self.missing(target, image);
         let rows = self.rows(target)?;
-        match target.oversize {
+        match missing {
             None => rows.push(step, image, target.position)?,
-            Some(it) => rows.push_oversize(step, image, target.position, missing(it))?,
+            Some(missing) => rows.push_oversize(step, image, target.position, missing)?,
         }
         let is_new = rows.meets(image.columns);
         self.note(is_new, target, image);
@@ -249,7 +258,7 @@ impl MongoBatch {
             encoder: Encoder::new(target.table.clone(), self.policies),
             fate: Fate::Write,
             reason: String::new(),
-            missing: target.oversize.map(missing),
+            missing: self.missing(target, to),
         };
         let mut keys: Vec<Span> = Vec::new();
         moved.encoder.id(&mut moved.from, from)?;
@@ -382,7 +391,10 @@ impl Segment {
     fn bytes(&self) -> usize {
         let bytes = match self {
             Self::Rows(all) => all.iter().map(Rows::bytes).sum(),
-            Self::Move(moved) => moved.from.len() + moved.to.len() + moved.elements.len(),
+            Self::Move(moved) => {
+                let missing = moved.missing.as_ref().map_or(0, Missing::bytes);
+                moved.from.len() + moved.to.len() + moved.elements.len() + missing
+            }
             Self::Truncate(_) | Self::Redefined(_) | Self::Unset(_) | Self::Letters(_) => 0,
             Self::Skipped(skipped) => skipped.changes.iter().map(|it| it.change.len()).sum(),
         };
@@ -397,14 +409,6 @@ impl Commits {
     pub(crate) fn at(&self, position: Position) -> Option<i64> {
         let found = self.0.iter().find(|(phase, _)| *phase == position.phase);
         found.map(|(_, at)| *at)
-    }
-}
-
-fn missing(oversize: &Oversize) -> Missing {
-    let fields = oversize.columns.iter();
-    Missing {
-        fields: fields.map(|it| field_name(it).into_owned()).collect(),
-        reference: oversize.place(),
     }
 }
 

@@ -3,19 +3,21 @@
 //! - `_walferry.dead_letters` holds a document for each, written by the transaction that moves the position past the
 //!   change; `_walferry.dead_letter_parts` holds what it says, in parts, written before.
 //! - What one group holds of a row is one letter: the row's last state, as everything else that a group holds.
+//! - What a row was too large with is kept beside it as PostgreSQL's text, piece by piece as it is read.
 //! - A part belongs to the claim that wrote it: another process can never have written a part of the same letter.
+//! - Letters and parts may be very many: they are read by ranges of `_id`, and only what is needed of them.
 //! - Parts that no standing letter refers to are removed at the next claim.
 
 use std::collections::{BTreeSet, HashSet};
 
 use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, DateTime, Document, doc};
+use bson::{Binary, Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use walferry_core::{LetterAction, LetterChoice, LetterOrder, Order, ParkedTable};
-use walferry_schema::{Lsn, Phase, Position, TableName};
+use walferry_schema::{Columns, Lsn, Modes, Phase, Position, TableName};
 
-use crate::batch::Missing;
+use crate::batch::{Elsewhere, Missing, Text};
 use crate::bson_value::element;
 use crate::document::show_id;
 use crate::parked::{Content, ParkedKeys, Standing};
@@ -27,6 +29,10 @@ pub(crate) const LETTERS: &str = "dead_letters";
 const PARTS: &str = "dead_letter_parts";
 /// What a part holds at most.
 const PART_BYTES: usize = 7 << 20;
+/// The same of a text, which is read from a file as it is kept.
+const TEXT_PART_BYTES: usize = 4 << 20;
+/// How many parts one command removes at most.
+const COMMAND_PARTS: usize = 1_000;
 /// How many letters one command writes at most.
 const COMMAND_LETTERS: usize = 500;
 /// How many tables are told of at most.
@@ -62,7 +68,7 @@ pub(crate) struct Letter {
     pub(crate) key: Vec<u8>,
     /// The key that the row had before.
     pub(crate) from: Option<Vec<u8>>,
-    /// The names of all fields of the document, in order, when the row gets another key.
+    /// The names of all fields of the document, in order, when the row gets another key, or something is missing.
     pub(crate) fields: Vec<String>,
     pub(crate) missing: Option<Missing>,
     pub(crate) bytes: usize,
@@ -96,8 +102,36 @@ pub struct DeadLetter {
     pub retry_error: Option<String>,
     /// Where the whole row stands, when it was too large for the log.
     pub reference: Option<String>,
+    /// The fields that stand there only.
+    pub missing: Vec<String>,
     /// Who had something done about it; none while nobody has.
     pub settled: Option<Order>,
+}
+
+/// Something that a dead letter does not say itself, since it was too large to go with it.
+#[derive(Debug)]
+pub enum Lacking {
+    /// A value, which is kept beside it.
+    Text(LetterText),
+    /// A change's record, which stands on the dead-letter topic.
+    Record {
+        /// The change, as it would be named as a letter.
+        at: String,
+        /// Its position.
+        position: Position,
+    },
+}
+
+/// A value as PostgreSQL's text, read piece by piece.
+#[derive(Debug)]
+pub struct LetterText {
+    store: Store,
+    /// Whose parts, less the number.
+    own: Document,
+    letter: String,
+    column: String,
+    part: i64,
+    left: u64,
 }
 
 // === impl Operation ===
@@ -128,10 +162,9 @@ impl Letter {
     }
 
     fn document(&self, pipeline: &str, epoch: i64) -> Document {
-        let (fields, reference) = match &self.missing {
-            Some(missing) => (missing.fields.clone(), Some(missing.reference.clone())),
-            None => (Vec::new(), None),
-        };
+        let missing = self.missing.iter();
+        let missing: Vec<_> = missing.flat_map(Missing::fields).collect();
+        let places = self.missing.iter().flat_map(|it| &it.places);
         doc! {
             "_id": id(pipeline, &self.at),
             "pipeline": pipeline,
@@ -148,8 +181,9 @@ impl Letter {
             "parked_at": DateTime::now(),
             "bytes": i64::try_from(self.bytes).unwrap_or(i64::MAX),
             "fields": &self.fields,
-            "missing": fields,
-            "reference": reference,
+            "missing": missing,
+            "reference": self.missing.as_ref().map(Missing::reference),
+            "elsewhere": places.map(place_document).collect::<Vec<_>>(),
             "error": &self.error,
             "epoch": epoch,
         }
@@ -158,17 +192,26 @@ impl Letter {
     /// None when the document is none of walferry's.
     fn of(document: &Document) -> Option<Self> {
         let text = |name| document.get_str(name).ok();
-        let texts = |name| {
-            let items = document.get_array(name).map_or(&[][..], Vec::as_slice);
-            let items = items.iter().filter_map(Bson::as_str).map(str::to_owned);
-            items.collect::<Vec<_>>()
-        };
+        let texts = |name| texts_of(document, name);
         let at = document.get_document("_id").ok()?.get_str("at").ok()?;
         let operation = text("op")?;
-        let missing = text("reference").map(|reference| Missing {
-            fields: texts("missing"),
-            reference: reference.to_owned(),
-        });
+        let places = document.get_array("elsewhere");
+        let places = places.map_or(&[][..], Vec::as_slice).iter();
+        let places: Option<Vec<_>> = places.map(|it| place_of(it.as_document()?)).collect();
+        let mut missing = Missing {
+            order: texts("fields"),
+            places: places?,
+        };
+        // As it was written before it said which change has what.
+        if let Some(reference) = text("reference").filter(|_| missing.is_empty()) {
+            missing.places.push(Elsewhere {
+                fields: texts("missing"),
+                position: position(at)?,
+                bytes: 0,
+                reference: reference.to_owned(),
+                texts: Vec::new(),
+            });
+        }
         let committed_at = document.get_datetime("committed_at").ok();
         let bytes = document.get_i64("bytes").ok()?;
         Some(Self {
@@ -182,9 +225,9 @@ impl Letter {
             key: bytes_of(document, "key")?,
             from: bytes_of(document, "from"),
             fields: texts("fields"),
-            missing,
+            missing: (!missing.is_empty()).then_some(missing),
             bytes: usize::try_from(bytes).ok()?,
-            error: text("error")?.to_owned(),
+            error: text("error").unwrap_or_default().to_owned(),
             epoch: document.get_i64("epoch").ok()?,
         })
     }
@@ -212,12 +255,103 @@ impl DeadLetter {
             error: text("error")?,
             retry_error: text("retry_error"),
             reference: text("reference"),
+            missing: texts_of(document, "missing"),
             settled: document
                 .get_document("settled")
                 .ok()
                 .map(order::of_document),
         })
     }
+}
+
+// === impl LetterText ===
+
+impl LetterText {
+    /// One that is kept; none of one that is not yet.
+    pub(crate) fn of(store: &Store, letter: &Letter, text: &Text) -> Option<Self> {
+        let mut own = own_parts(&store.settings.pipeline, &letter.at, letter.epoch);
+        own.insert("column", &*text.column.name);
+        text.large().is_none().then(|| Self {
+            store: store.clone(),
+            own,
+            letter: letter.at.clone(),
+            column: text.column.name.to_string(),
+            part: 0,
+            left: text.bytes,
+        })
+    }
+
+    /// The column that it is of.
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
+    /// The next piece; none after the last.
+    ///
+    /// # Errors
+    /// When the server cannot be asked, or the piece is gone.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let mut id = self.own.clone();
+        id.insert("part", self.part);
+        let parts = self.store.own_database().collection::<Document>(PARTS);
+        let found = parts.find_one(doc! { "_id": id });
+        let found = self.store.in_time(found, READING).await?;
+        let piece = found.and_then(|it| bytes_of(&it, "content"));
+        let piece = piece.filter(|it| !it.is_empty() && it.len() as u64 <= self.left);
+        let piece = piece.ok_or_else(|| Error::LetterLost {
+            letter: self.letter.clone(),
+        })?;
+        self.part += 1;
+        self.left -= piece.len() as u64;
+        Ok(Some(piece))
+    }
+}
+
+fn texts_of(document: &Document, name: &str) -> Vec<String> {
+    let items = document.get_array(name).map_or(&[][..], Vec::as_slice);
+    let items = items.iter().filter_map(Bson::as_str).map(str::to_owned);
+    items.collect()
+}
+
+fn place_document(place: &Elsewhere) -> Document {
+    let columns = Columns {
+        all: place.texts.iter().map(|text| text.column.clone()).collect(),
+        modes: Modes::default(),
+    };
+    let sizes: Vec<_> = place
+        .texts
+        .iter()
+        .map(|it| it.bytes.cast_signed())
+        .collect();
+    doc! {
+        "at": name(place.position, Operation::Put),
+        "fields": &place.fields,
+        "bytes": place.bytes.cast_signed(),
+        "reference": &place.reference,
+        "columns": binary(&columns.to_bytes()),
+        "sizes": sizes,
+    }
+}
+
+/// None when the document is none of walferry's.
+fn place_of(document: &Document) -> Option<Elsewhere> {
+    let columns = Columns::from_bytes(&bytes_of(document, "columns")?).ok()?;
+    let sizes = document.get_array("sizes").ok()?.iter();
+    let texts = columns.all.iter().zip(sizes);
+    let texts = texts.map(|(column, size)| {
+        let bytes = size.as_i64()?.cast_unsigned();
+        Some(Text::kept(column.clone(), bytes))
+    });
+    Some(Elsewhere {
+        fields: texts_of(document, "fields"),
+        position: position(document.get_str("at").ok()?)?,
+        bytes: document.get_i64("bytes").ok()?.cast_unsigned(),
+        reference: document.get_str("reference").ok()?.to_owned(),
+        texts: texts.collect::<Option<_>>()?,
+    })
 }
 
 /// What a letter is called: where its change stands. A key change in one record is two changes at one position.
@@ -361,39 +495,104 @@ fn ids(pipeline: &str, letters: &[Letter]) -> Vec<Document> {
 
 // What is read and written outside of transactions.
 
+/// What of letters tells whose they are.
+fn of_rows() -> Document {
+    doc! {
+        "_id": 0, "state": 1, "schema": 1, "table_name": 1, "generation": 1, "key": 1, "from": 1, "op": 1,
+    }
+}
+
 /// The rows that have dead letters, or were given up.
 pub(crate) async fn keys(store: &Store) -> Result<ParkedKeys> {
-    let of = doc! { "pipeline": &store.settings.pipeline };
+    let of = lacking(doc! { "pipeline": &store.settings.pipeline });
     let mut keys = ParkedKeys::default();
-    let found = find(store, lacking(of)).await?;
-    let is_parked = |it: &Document| it.get_str("state").is_ok_and(|it| it == PARKED);
     // What is parked of a row after it was given up counts more.
-    let (parked, given_up): (Vec<_>, Vec<_>) = found.into_iter().partition(is_parked);
-    let all = given_up.iter().map(|it| (it, Standing::GivenUp));
-    for (document, standing) in all.chain(parked.iter().map(|it| (it, Standing::Parked))) {
-        let letter = Letter::of(document).ok_or(Error::Answer {
+    let mut parked = Vec::new();
+    each(store, of, of_rows(), |letter| {
+        let row = row_of(letter).ok_or(Error::Answer {
             doing: READING,
-            field: "_id, or another that a dead letter has",
+            field: "key, or another that a dead letter has",
         })?;
-        let generation = letter.position.generation;
-        keys.insert(&letter.table, generation, &letter.key, standing);
-        let is_moved = letter.operation == Operation::Move && standing == Standing::Parked;
-        if let Some(from) = letter.from.filter(|_| is_moved) {
-            keys.insert(&letter.table, generation, &from, standing);
+        if letter.get_str("state").is_ok_and(|it| it == PARKED) {
+            parked.push(row);
+        } else {
+            keys.insert(&row.table, row.generation, &row.key, Standing::GivenUp);
+        }
+        Ok(())
+    })
+    .await?;
+    for row in parked {
+        for key in [Some(&row.key), row.moved_from.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            keys.insert(&row.table, row.generation, key, Standing::Parked);
         }
     }
     Ok(keys)
 }
 
-/// The letters that stand in a generation.
-pub(crate) async fn standing(store: &Store, generation: u64) -> Result<Vec<Letter>> {
-    let parked = doc! {
-        "pipeline": &store.settings.pipeline,
+/// Whose a letter is.
+struct Row {
+    table: TableName,
+    generation: u64,
+    key: Vec<u8>,
+    from: Option<Vec<u8>>,
+    /// The key that it waits for, too.
+    moved_from: Option<Vec<u8>>,
+}
+
+fn row_of(letter: &RawDocument) -> Option<Row> {
+    let text = |name| letter.get_str(name).ok();
+    let bytes = |name| Some(letter.get_binary(name).ok()?.bytes.to_vec());
+    let from = bytes("from");
+    let is_moved = text("op")? == Operation::Move.name();
+    Some(Row {
+        table: TableName::new(text("schema")?, text("table_name")?),
+        generation: letter.get_i64("generation").ok()?.cast_unsigned(),
+        key: bytes("key")?,
+        moved_from: from.clone().filter(|_| is_moved),
+        from,
+    })
+}
+
+/// The letters that stand in a generation, of these and of all whose rows theirs may be.
+pub(crate) async fn standing(
+    store: &Store,
+    generation: u64,
+    choice: &LetterChoice,
+) -> Result<Vec<Letter>> {
+    let pipeline = &store.settings.pipeline;
+    let mut parked = doc! {
+        "pipeline": pipeline,
         "state": PARKED,
         "generation": generation.cast_signed(),
     };
-    let found = find(store, parked).await?;
-    Ok(found.iter().filter_map(Letter::of).collect())
+    match choice {
+        LetterChoice::All => {}
+        LetterChoice::Table(table) => drop(parked.insert("table", table)),
+        LetterChoice::Letter(at) => {
+            let of = doc! { "_id": id(pipeline, at) };
+            let Some(letter) = find(store, of).await?.into_iter().next() else {
+                return Ok(Vec::new());
+            };
+            parked.insert("table", letter.get("table"));
+        }
+    }
+    let mut letters = Vec::new();
+    // For people: there may be very many.
+    let all_but = doc! { "error": 0, "retry_error": 0, "shown_key": 0 };
+    each(store, parked, all_but, |letter| {
+        letters.extend(
+            Document::try_from(letter)
+                .ok()
+                .as_ref()
+                .and_then(Letter::of),
+        );
+        Ok(())
+    })
+    .await?;
+    Ok(letters)
 }
 
 /// Letters as they are shown, the oldest first.
@@ -410,9 +609,7 @@ pub(crate) async fn shown(store: &Store, mut of: Document) -> Result<Vec<DeadLet
 
 /// What a letter of this name says; none of a deleted row, and when it does not stand.
 pub(crate) async fn document(store: &Store, at: &str) -> Result<Option<ExtendedJson>> {
-    let of = doc! { "_id": id(&store.settings.pipeline, at), "state": PARKED };
-    let found = find(store, of).await?;
-    let letter = found.first().and_then(Letter::of);
+    let letter = parked(store, at).await?;
     let Some(letter) = letter.filter(|it| it.operation != Operation::Delete) else {
         return Ok(None);
     };
@@ -420,16 +617,48 @@ pub(crate) async fn document(store: &Store, at: &str) -> Result<Option<ExtendedJ
     Ok(Some(ExtendedJson::new(document_of(&elements))))
 }
 
+/// What a letter of this name does not say itself; nothing when it does not stand.
+pub(crate) async fn lacks(store: &Store, at: &str) -> Result<Vec<Lacking>> {
+    let letter = parked(store, at).await?;
+    let missing = letter.as_ref().and_then(|it| it.missing.as_ref());
+    let places = missing.map_or(&[][..], |missing| &missing.places);
+    let lacks = places.iter().flat_map(|place| {
+        let position = place.position;
+        let at = name(position, Operation::Put);
+        let record = place
+            .texts
+            .is_empty()
+            .then_some(Lacking::Record { at, position });
+        let text = |text: &Text| LetterText::of(store, letter.as_ref()?, text);
+        let texts = place.texts.iter().filter_map(text);
+        record
+            .into_iter()
+            .chain(texts.map(Lacking::Text))
+            .collect::<Vec<_>>()
+    });
+    Ok(lacks.collect())
+}
+
+/// The letter of this name, while it stands.
+async fn parked(store: &Store, at: &str) -> Result<Option<Letter>> {
+    let of = doc! { "_id": id(&store.settings.pipeline, at), "state": PARKED };
+    let found = find(store, of).await?;
+    Ok(found.first().and_then(Letter::of))
+}
+
 /// The rows that have letters: tables and `_id`s.
 pub(crate) async fn rows(store: &Store) -> Result<BTreeSet<(String, Vec<u8>)>> {
     let parked = doc! { "pipeline": &store.settings.pipeline, "state": PARKED };
-    let found = find(store, parked).await?;
-    let rows = found.iter().filter_map(Letter::of).flat_map(|letter| {
-        let table = letter.table.to_string();
-        let keys = [Some(letter.key), letter.from].into_iter().flatten();
-        keys.map(move |key| (table.clone(), key))
-    });
-    Ok(rows.collect())
+    let mut rows = BTreeSet::new();
+    each(store, parked, of_rows(), |letter| {
+        if let Some(row) = row_of(letter) {
+            let keys = [Some(row.key), row.from].into_iter().flatten();
+            rows.extend(keys.map(|key| (row.table.to_string(), key)));
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(rows)
 }
 
 /// Takes over another pipeline's letters that stand, and the rows that were given up.
@@ -507,9 +736,39 @@ async fn find(store: &Store, of: Document) -> Result<Vec<Document>> {
     store.in_time(found.try_collect(), READING).await
 }
 
+/// Looks at some fields of letters, one letter after another.
+async fn each(
+    store: &Store,
+    of: Document,
+    fields: Document,
+    see: impl FnMut(&RawDocument) -> Result<()>,
+) -> Result<()> {
+    each_of(store, LETTERS, of, fields, see).await
+}
+
+async fn each_of(
+    store: &Store,
+    collection: &str,
+    of: Document,
+    fields: Document,
+    mut see: impl FnMut(&RawDocument) -> Result<()>,
+) -> Result<()> {
+    let documents = store
+        .own_database()
+        .collection::<RawDocumentBuf>(collection);
+    let found = documents.find(of).projection(fields);
+    let mut found = store.in_time(found, READING).await?;
+    while let Some(document) = store.in_time(found.try_next(), READING).await? {
+        see(&document)?;
+    }
+    Ok(())
+}
+
 /// Has the letters of a generation's tables, and of all before it, told by their state.
 pub(crate) async fn make_indexes(store: &Store) -> Result<()> {
-    let index = doc! { "key": { "pipeline": 1, "state": 1, "table": 1 }, "name": "standing" };
+    // All that is counted again and again.
+    let key = doc! { "pipeline": 1, "state": 1, "table": 1, "parked_at": 1 };
+    let index = doc! { "key": key, "name": "parked" };
     let given_up = doc! {
         "key": { "pipeline": 1, "given_up": 1 },
         "name": "given_up",
@@ -531,15 +790,47 @@ pub(crate) async fn forget(store: &Store, generation: u64) -> Result<()> {
 
 /// Keeps what a letter says, where the letter will refer to.
 pub(crate) async fn keep(store: &Store, epoch: i64, content: &Content) -> Result<()> {
+    let own = own_parts(&store.settings.pipeline, &content.at, epoch);
     let document = document_of(&content.elements);
     for (number, part) in document.chunks(PART_BYTES).enumerate() {
-        let mut id = id(&store.settings.pipeline, &content.at);
-        id.insert("epoch", epoch);
-        id.insert("part", i64::try_from(number).unwrap_or(i64::MAX));
-        let kept = doc! { "_id": id, "content": binary(part) };
-        replace(store, PARTS, kept).await?;
+        keep_part(store, own.clone(), number, part.to_vec()).await?;
+    }
+    for text in &content.texts {
+        keep_text(store, &own, text).await?;
     }
     Ok(())
+}
+
+/// Keeps a text as it is read: it is never held whole.
+async fn keep_text(store: &Store, own: &Document, text: &Text) -> Result<()> {
+    let (mut at, mut number) = (0, 0);
+    while at < text.bytes {
+        let length = (text.bytes - at).min(TEXT_PART_BYTES as u64);
+        let mut part = vec![0; usize::try_from(length).unwrap_or_default()];
+        let large = text.large().ok_or_else(|| Error::LargeValue {
+            column: text.column.name.to_string(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        large
+            .read_at(at, &mut part)
+            .map_err(|source| Error::LargeValue {
+                column: text.column.name.to_string(),
+                source,
+            })?;
+        let mut id = own.clone();
+        id.insert("column", &*text.column.name);
+        keep_part(store, id, number, part).await?;
+        (at, number) = (at + length, number + 1);
+    }
+    Ok(())
+}
+
+async fn keep_part(store: &Store, mut id: Document, number: usize, part: Vec<u8>) -> Result<()> {
+    id.insert("part", i64::try_from(number).unwrap_or(i64::MAX));
+    let subtype = BinarySubtype::Generic;
+    let bytes = part;
+    let content = Bson::Binary(Binary { subtype, bytes });
+    replace(store, PARTS, doc! { "_id": id, "content": content }).await
 }
 
 fn document_of(elements: &[u8]) -> Vec<u8> {
@@ -557,8 +848,14 @@ pub(crate) async fn content(store: &Store, letter: &Letter) -> Result<Vec<u8>> {
     }
     let mut document = Vec::with_capacity(letter.bytes + 5);
     let parts = store.own_database().collection::<Document>(PARTS);
-    let of = parts_of(&store.settings.pipeline, letter);
-    let found = parts.find(of).sort(doc! { "_id.part": 1 });
+    let part = |number: i64| {
+        let mut id = own_parts(&store.settings.pipeline, &letter.at, letter.epoch);
+        id.insert("part", number);
+        id
+    };
+    // Those of texts come behind: there `part` is not the next field.
+    let of = doc! { "_id": { "$gte": part(0), "$lte": part(i64::MAX) } };
+    let found = parts.find(of).sort(doc! { "_id": 1 });
     let mut found = store.in_time(found, READING).await?;
     while let Some(part) = store.in_time(found.try_next(), READING).await? {
         document.extend(bytes_of(&part, "content").unwrap_or_default());
@@ -590,31 +887,61 @@ pub(crate) async fn drop_contents(store: &Store, letters: &[Letter]) -> Result<(
 pub(crate) async fn sweep(store: &Store) -> Result<()> {
     let pipeline = &store.settings.pipeline;
     let parts = store.own_database().collection::<Document>(PARTS);
-    let of = doc! { "_id.pipeline": pipeline };
-    let found = parts.find(of).projection(doc! { "_id": 1 });
-    let found = store.in_time(found, READING).await?;
-    let found: Vec<Document> = store.in_time(found.try_collect(), READING).await?;
-    if found.is_empty() {
+    let from = doc! { "pipeline": pipeline };
+    let to = doc! { "pipeline": pipeline, "at": Bson::MaxKey };
+    let own = doc! { "_id": { "$gte": from, "$lt": to } };
+    let any = parts.find_one(own.clone()).projection(doc! { "_id": 1 });
+    if store.in_time(any, READING).await?.is_none() {
         return Ok(());
     }
-    let parked = find(store, doc! { "pipeline": pipeline, "state": PARKED }).await?;
-    let parked = parked.iter().filter_map(Letter::of);
-    let parked: HashSet<_> = parked.map(|it| (it.at, it.epoch)).collect();
-    let is_wanted = |id: &Document| {
-        let part = (id.get_str("at"), id.get_i64("epoch"));
-        matches!(part, (Ok(at), Ok(epoch)) if parked.contains(&(at.to_owned(), epoch)))
-    };
-    let ids = found.iter().filter_map(|it| it.get_document("_id").ok());
-    let orphans: Vec<_> = ids.filter(|id| !is_wanted(id)).collect();
-    if orphans.is_empty() {
-        return Ok(());
+    let mut wanted = HashSet::new();
+    let of = doc! { "pipeline": pipeline, "state": PARKED };
+    each(store, of, doc! { "_id": 1, "epoch": 1 }, |letter| {
+        let at = letter.get_document("_id").and_then(|id| id.get_str("at"));
+        if let (Ok(at), Ok(epoch)) = (at, letter.get_i64("epoch")) {
+            wanted.insert((at.to_owned(), epoch));
+        }
+        Ok(())
+    })
+    .await?;
+    let mut orphans = Vec::new();
+    each_of(store, PARTS, own, doc! { "_id": 1 }, |part| {
+        let Some(id) = part.get_document("_id").ok() else {
+            return Ok(());
+        };
+        let is_wanted = match (id.get_str("at"), id.get_i64("epoch")) {
+            (Ok(at), Ok(epoch)) => wanted.contains(&(at.to_owned(), epoch)),
+            _ => false,
+        };
+        if !is_wanted {
+            orphans.push(id.to_owned());
+        }
+        Ok(())
+    })
+    .await?;
+    for some in orphans.chunks(COMMAND_PARTS) {
+        let delete = doc! { "q": { "_id": { "$in": documents(some) } }, "limit": 0 };
+        run(store, doc! { "delete": PARTS, "deletes": [delete] }).await?;
     }
-    let delete = doc! { "q": { "_id": { "$in": orphans } }, "limit": 0 };
-    run(store, doc! { "delete": PARTS, "deletes": [delete] }).await
+    Ok(())
+}
+
+fn documents(raw: &[RawDocumentBuf]) -> Vec<Document> {
+    let documents = raw.iter().map(|it| Document::try_from(&**it));
+    documents.filter_map(std::result::Result::ok).collect()
 }
 
 fn parts_of(pipeline: &str, letter: &Letter) -> Document {
-    doc! { "_id.pipeline": pipeline, "_id.at": &letter.at, "_id.epoch": letter.epoch }
+    let (at, epoch) = (&letter.at, letter.epoch);
+    let from = own_parts(pipeline, at, epoch);
+    doc! { "_id": { "$gte": from, "$lt": own_parts(pipeline, at, epoch + 1) } }
+}
+
+/// How the `_id`s begin of the parts that a claim wrote of a letter: those of a letter stand together.
+fn own_parts(pipeline: &str, at: &str, epoch: i64) -> Document {
+    let mut id = id(pipeline, at);
+    id.insert("epoch", epoch);
+    id
 }
 
 async fn run(store: &Store, command: Document) -> Result<()> {

@@ -302,6 +302,14 @@ pub enum Error {
         /// The letter.
         letter: String,
     },
+    /// What a row was too large with cannot be read from its file.
+    #[error("reading the large value of column {column} from its file")]
+    LargeValue {
+        /// The column.
+        column: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A row of which a part did not come for its size.
     #[error(
         "the row {key} of {table} at {position} came without {}",
@@ -520,6 +528,7 @@ impl Classify for Error {
             | Self::ClaimTimedOut { .. }
             | Self::NotClaimed
             | Self::OrderWithdrawn
+            | Self::LargeValue { .. }
             | Self::CommitUnknown(_) => Class::Transient,
             Self::Aborted { source, .. } => source.class(),
             Self::Analytics(error) => error.class(),

@@ -35,6 +35,7 @@ mod sweep;
 mod trail;
 mod transaction;
 mod versions;
+mod whole;
 mod writer;
 mod writes;
 
@@ -42,7 +43,7 @@ pub use analytics::{Analyst, AnalyticsError, Answer, Aside, Kept, Query, Refused
 pub use batch::MongoBatch;
 pub use bson_value::{Microseconds, NumericOverflow, Policies};
 pub use compare::{FieldDifference, differences, show_id};
-pub use dead_letters::DeadLetter;
+pub use dead_letters::{DeadLetter, Lacking, LetterText};
 pub use document::Truncated;
 pub use error::{Error, Result};
 pub use examine::{KeptPosition, collections, examine, indexes, position};

@@ -17,7 +17,8 @@ use walferry_schema::{CommitId, TableName};
 
 use crate::store::{Store, Written};
 use crate::{
-    DeadLetter, Error, ExtendedJson, Result, Settings, claim, dead_letters, order, versions,
+    DeadLetter, Error, ExtendedJson, Lacking, Result, Settings, claim, dead_letters, order,
+    versions,
 };
 
 const ORDERS: &str = "orders";
@@ -247,6 +248,23 @@ impl OrderBook {
     /// When the server cannot be asked, or it is lost.
     pub async fn dead_letter_content(&self, id: &str) -> Result<Option<ExtendedJson>> {
         dead_letters::document(&self.store, id).await
+    }
+
+    /// The dead letter of this name, settled or not.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>> {
+        let of = doc! { "_id": { "pipeline": &self.store.settings.pipeline, "at": id } };
+        Ok(dead_letters::shown(&self.store, of).await?.pop())
+    }
+
+    /// What a dead letter was too large to say itself, in order; nothing when it stands no more.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn dead_letter_lacks(&self, id: &str) -> Result<Vec<Lacking>> {
+        dead_letters::lacks(&self.store, id).await
     }
 
     /// The rows that have dead letters: tables, as `schema.table`, and `_id`s.

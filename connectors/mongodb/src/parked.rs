@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use walferry_schema::TableName;
 
+use crate::batch::Text;
+
 /// A table of a generation.
 type TableId = (TableName, u64);
 
@@ -51,6 +53,8 @@ pub(crate) struct Content {
     pub(crate) at: String,
     /// The elements of its document.
     pub(crate) elements: Vec<u8>,
+    /// What its row was too large with.
+    pub(crate) texts: Vec<Text>,
 }
 
 // === impl ParkedKeys ===

@@ -269,6 +269,11 @@ impl Sieve<'_> {
         letter.from = parked.from.map(<[u8]>::to_vec);
         letter.bytes = parked.elements.len();
         letter.missing = parked.missing.cloned();
+        letter.fields = letter
+            .missing
+            .iter()
+            .flat_map(|it| it.order.clone())
+            .collect();
         parked.reason.clone_into(&mut letter.error);
         (letter, parked.elements.to_vec())
     }
@@ -305,7 +310,13 @@ impl Sieve<'_> {
         keys.insert(table, generation, &letter.key, Standing::Parked);
         let at = letter.at.clone();
         if letter.operation != Operation::Delete {
-            self.sifted.contents.push(Content { at, elements });
+            let missing = letter.missing.iter();
+            let texts = missing.flat_map(|it| it.texts().cloned()).collect();
+            self.sifted.contents.push(Content {
+                at,
+                elements,
+                texts,
+            });
         }
         self.letters.push(letter);
     }

@@ -2,21 +2,25 @@
 //!
 //! - They are applied one after another to the documents as MongoDB has them, in memory; what they come to is written.
 //! - Nothing is written where one of them cannot be applied.
+//! - What stands elsewhere is only needed where no later letter replaces it.
+//! - A column that the table has no longer stays out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::batch::merged;
+use crate::batch::{Elsewhere, merged};
 use crate::bson_value::element::Elements;
 use crate::dead_letters::{Letter, Operation};
 use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, show_id};
 
 /// The documents of a row, by the keys that it had.
 #[derive(Debug, Default)]
-pub(crate) struct Replay {
+pub(crate) struct Replay<'l> {
+    /// The fields that documents of the table have now; none where that is not known.
+    fields: Option<HashSet<String>>,
     /// As MongoDB has them; none where there is none.
-    stored: HashMap<Vec<u8>, Option<Known>>,
+    stored: HashMap<Vec<u8>, Option<Known<'l>>>,
     /// What the letters made of them.
-    changed: HashMap<Vec<u8>, Option<Known>>,
+    changed: HashMap<Vec<u8>, Option<Known<'l>>>,
 }
 
 /// Documents as they are to be, by their keys; none where one has to go.
@@ -24,15 +28,33 @@ pub(crate) type Documents = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// What is known of a document.
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct Known<'l> {
     elements: Vec<u8>,
-    /// The fields that stand elsewhere, with where.
-    missing: Vec<(String, String)>,
+    /// The fields that stand elsewhere.
+    lacks: Vec<Lack<'l>>,
+    /// The order of its fields, where what it lacks comes later.
+    order: &'l [String],
+}
+
+/// A field that stands elsewhere.
+#[derive(Clone, Copy, Debug)]
+struct Lack<'l> {
+    field: &'l str,
+    letter: &'l Letter,
+    place: &'l Elsewhere,
 }
 
 // === impl Replay ===
 
-impl Replay {
+impl<'l> Replay<'l> {
+    /// Over documents with these fields; none where they are not known.
+    pub(crate) fn over(fields: Option<HashSet<String>>) -> Self {
+        Self {
+            fields,
+            ..Self::default()
+        }
+    }
+
     /// Begins with a document as MongoDB has it, `_id` included.
     pub(crate) fn begin(&mut self, key: Vec<u8>, document: Option<&[u8]>) {
         let known = document.map(|document| Known {
@@ -41,21 +63,26 @@ impl Replay {
                 .flat_map(|element| element.bytes)
                 .copied()
                 .collect(),
-            missing: Vec::new(),
+            ..Known::default()
         });
         self.stored.insert(key, known);
     }
 
     /// Applies a letter, with the elements that it says; why it cannot be.
-    pub(crate) fn apply(&mut self, letter: &Letter, elements: Vec<u8>) -> Result<(), String> {
-        let missing = letter.missing.iter().flat_map(|missing| {
-            let reference = missing.reference.clone();
-            let fields = missing.fields.iter().cloned();
-            fields.map(move |field| (field, reference.clone()))
+    pub(crate) fn apply(&mut self, letter: &'l Letter, elements: &[u8]) -> Result<(), String> {
+        let places = letter.missing.iter().flat_map(|missing| &missing.places);
+        let lacks = places.flat_map(|place| {
+            place.fields.iter().map(move |field| Lack {
+                field,
+                letter,
+                place,
+            })
         });
+        let elements = Elements::new(elements).filter(|it| self.has(it.name));
         let change = Known {
-            elements,
-            missing: missing.collect(),
+            elements: elements.flat_map(|it| it.bytes).copied().collect(),
+            lacks: lacks.filter(|it| self.has(it.field.as_bytes())).collect(),
+            order: &letter.fields,
         };
         let after = match letter.operation {
             Operation::Delete => None,
@@ -63,13 +90,33 @@ impl Replay {
             Operation::Set => Some(self.take(&letter.key)?.set(change)),
             Operation::Move => {
                 let from = letter.from.as_deref().unwrap_or_default();
-                let moved = self.take(from)?.moved(change, &letter.fields)?;
+                let fields = letter.fields.iter().filter(|it| self.has(it.as_bytes()));
+                let moved = self.take(from)?.moved(change, fields)?;
                 self.changed.insert(from.to_vec(), None);
                 Some(moved)
             }
         };
         self.changed.insert(letter.key.clone(), after);
         Ok(())
+    }
+
+    /// What the documents still lack, each with the letter that refers to it.
+    pub(crate) fn lacks(&self) -> Vec<(&'l Letter, &'l Elsewhere)> {
+        let mut found: Vec<(&'l Letter, &'l Elsewhere)> = Vec::new();
+        let lacks = self.changed.values().flatten().flat_map(|it| &it.lacks);
+        for Lack { letter, place, .. } in lacks {
+            if !found.iter().any(|(_, it)| std::ptr::eq(*it, *place)) {
+                found.push((letter, place));
+            }
+        }
+        found
+    }
+
+    /// Brings what the documents lacked of a place: its elements.
+    pub(crate) fn bring(&mut self, place: &Elsewhere, elements: &[u8]) {
+        for known in self.changed.values_mut().flatten() {
+            known.bring(place, elements);
+        }
     }
 
     /// What the documents come to, by their keys; why that cannot be written.
@@ -84,7 +131,15 @@ impl Replay {
         finished.collect()
     }
 
-    fn take(&self, key: &[u8]) -> Result<Known, String> {
+    /// Whether documents of the table have a field.
+    fn has(&self, field: &[u8]) -> bool {
+        let Some(fields) = &self.fields else {
+            return true;
+        };
+        std::str::from_utf8(field).is_ok_and(|field| fields.contains(field))
+    }
+
+    fn take(&self, key: &[u8]) -> Result<Known<'l>, String> {
         let known = self.changed.get(key).or_else(|| self.stored.get(key));
         let known = known.cloned().flatten();
         known.ok_or_else(|| format!("the document {} that it changes is not there", show_id(key)))
@@ -93,17 +148,20 @@ impl Replay {
 
 // === impl Known ===
 
-impl Known {
+impl<'l> Known<'l> {
     fn set(mut self, change: Self) -> Self {
         let came = |field: &str| has(&change.elements, field);
-        self.missing.retain(|(field, _)| !came(field));
-        self.missing.extend(change.missing);
+        let is_newer = |field: &str| change.lacks.iter().any(|it| it.field == field);
+        self.lacks
+            .retain(|it| !came(it.field) && !is_newer(it.field));
+        self.lacks.extend(change.lacks);
         self.elements = merged(&self.elements, &change.elements);
         self
     }
 
     /// The document under another key: its fields in order, what the change lacks from the old document.
-    fn moved(self, change: Self, fields: &[String]) -> Result<Self, String> {
+    fn moved(self, change: Self, fields: impl Iterator<Item = &'l String>) -> Result<Self, String> {
+        let order = change.order;
         let known = self.set(change);
         let all: Vec<_> = Elements::new(&known.elements).collect();
         let mut elements = Vec::with_capacity(known.elements.len());
@@ -111,16 +169,33 @@ impl Known {
             let found = all.iter().find(|it| it.name == field.as_bytes());
             match found {
                 Some(found) => elements.extend_from_slice(found.bytes),
-                None if known.missing.iter().any(|(it, _)| it == field) => {}
+                None if known.lacks.iter().any(|it| it.field == field) => {}
                 None => return Err(format!("the document that it moves has no field {field}")),
             }
         }
-        let missing = known.missing;
-        Ok(Self { elements, missing })
+        let lacks = known.lacks;
+        Ok(Self {
+            elements,
+            lacks,
+            order,
+        })
+    }
+
+    /// Takes the fields that it lacked of a place.
+    fn bring(&mut self, place: &Elsewhere, elements: &[u8]) {
+        let (came, lacks): (Vec<Lack<'_>>, _) = std::mem::take(&mut self.lacks)
+            .into_iter()
+            .partition(|it| std::ptr::eq(it.place, place));
+        self.lacks = lacks;
+        let is_wanted = |name: &[u8]| came.iter().any(|it| it.field.as_bytes() == name);
+        let wanted = Elements::new(elements).filter(|it| is_wanted(it.name));
+        let brought: Vec<_> = wanted.flat_map(|it| it.bytes).copied().collect();
+        self.elements = ordered(&merged(&self.elements, &brought), self.order);
     }
 
     fn check(&self, key: &[u8]) -> Result<(), String> {
-        if let Some((field, reference)) = self.missing.first() {
+        if let Some(Lack { field, place, .. }) = self.lacks.first() {
+            let reference = &place.reference;
             return Err(format!(
                 "the value of {field} was too large for the log and stands in {reference}"
             ));
@@ -137,6 +212,14 @@ impl Known {
 
 fn has(elements: &[u8], field: &str) -> bool {
     Elements::new(elements).any(|element| element.name == field.as_bytes())
+}
+
+/// Elements in an order of fields, those that it does not name behind them.
+fn ordered(elements: &[u8], order: &[String]) -> Vec<u8> {
+    let mut all: Vec<_> = Elements::new(elements).collect();
+    let places: HashMap<_, _> = order.iter().map(|it| it.as_bytes()).zip(0..).collect();
+    all.sort_by_key(|it| places.get(it.name).copied().unwrap_or(usize::MAX));
+    all.iter().flat_map(|it| it.bytes).copied().collect()
 }
 
 #[cfg(test)]
@@ -186,7 +269,7 @@ mod tests {
         });
         replay.begin(vec![1], document.as_deref());
         for (letter, fields) in letters {
-            replay.apply(letter, elements(fields))?;
+            replay.apply(letter, &elements(fields))?;
         }
         let mut finished = replay.finish()?;
         finished.sort();
@@ -229,15 +312,62 @@ mod tests {
     #[test]
     fn a_value_that_stands_elsewhere_is_waited_for_until_a_later_change_brings_it() {
         let mut put = letter(Operation::Put, 1, None);
-        put.missing = Some(Missing {
-            fields: vec!["b".into()],
-            reference: "p.dead-letter/7".into(),
-        });
+        put.missing = Some(b_elsewhere());
         let first = (put, &[("a", 1)][..]);
         let why = replayed(None, std::slice::from_ref(&first)).unwrap_err();
         assert!(why.contains("p.dead-letter/7"), "{why}");
         let set = (letter(Operation::Set, 1, None), &[("b", 2)][..]);
         let state = Some(elements(&[("a", 1), ("b", 2)]));
         assert_eq!(replayed(None, &[first, set]), Ok(vec![(vec![1], state)]));
+    }
+
+    fn b_elsewhere() -> Missing {
+        let place = Elsewhere {
+            fields: vec!["b".into()],
+            position: Position::end_of(7, Phase::Stream(Lsn(9))),
+            bytes: 9,
+            reference: "p.dead-letter/7".into(),
+            texts: Vec::new(),
+        };
+        Missing {
+            order: vec!["a".into(), "b".into(), "c".into()],
+            places: vec![place],
+        }
+    }
+
+    #[test]
+    fn what_stands_elsewhere_takes_its_place_among_the_fields_once_it_is_brought() {
+        let mut put = letter(Operation::Put, 1, None);
+        put.missing = Some(b_elsewhere());
+        put.fields = b_elsewhere().order;
+        let set = letter(Operation::Set, 1, None);
+        let mut replay = Replay::default();
+        replay
+            .apply(&put, &elements(&[("a", 1), ("c", 1)]))
+            .unwrap();
+        replay.apply(&set, &elements(&[("c", 2)])).unwrap();
+        let [(from, place)] = replay.lacks()[..] else {
+            panic!("one place");
+        };
+        assert_eq!(from, &put);
+        replay.bring(place, &elements(&[("a", 9), ("b", 1)]));
+        let state = Some(elements(&[("a", 1), ("b", 1), ("c", 2)]));
+        assert_eq!(replay.finish(), Ok(vec![(vec![1], state)]));
+    }
+
+    #[test]
+    fn a_column_that_the_table_has_no_longer_stays_out_and_is_not_waited_for() {
+        let mut put = letter(Operation::Put, 1, None);
+        put.missing = Some(b_elsewhere());
+        let moved = letter(Operation::Move, 2, Some(1));
+        let mut replay = Replay::over(Some(["a".to_owned()].into()));
+        replay
+            .apply(&put, &elements(&[("a", 1), ("c", 1)]))
+            .unwrap();
+        replay.apply(&moved, &[]).unwrap();
+        let mut finished = replay.finish().unwrap();
+        finished.sort();
+        let state = Some(elements(&[("a", 1)]));
+        assert_eq!(finished, [(vec![1], None), (vec![2], state)]);
     }
 }

@@ -1,5 +1,7 @@
 //! The fenced, transactional sink.
 
+mod letters;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +10,20 @@ use bson::Document;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
-use walferry_core::{
-    Applied, Checkpoint, Class, Classify as _, Fault, LetterAction, LetterOrder, PipelineState,
-    Sink,
-};
+use walferry_core::{Applied, Archive, Checkpoint, Fault, PipelineState, Sink};
 use walferry_schema::{TableName, TableSpec};
 
-use crate::batch::{Commits, MongoBatch, Parts, Rows, Segment};
+use crate::batch::{Commits, MongoBatch, Parts, Segment};
 use crate::claim::Claim;
-use crate::dead_letters::Letter;
-use crate::document::Encoder;
-use crate::parked::{ParkedKeys, Standing};
+use crate::parked::ParkedKeys;
 use crate::parking::Sifted;
-use crate::replay::Replay;
 use crate::staging::Staging;
 use crate::store::Store;
 use crate::sweep::Sweep;
 use crate::transaction::{Outcome, Transaction};
 use crate::versions::{Redefined, Versions};
 use crate::writer::Writer;
-use crate::{Error, Naming, OrderBook, Result, Settings, dead_letters, parking, position};
+use crate::{Error, OrderBook, Result, Settings, dead_letters, parking, position};
 
 /// How long the fields of dropped columns are unset at a time, while there is nothing else to do.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -46,6 +42,8 @@ pub struct MongoSink {
     sweep: Option<Sweep>,
     /// The rows that lack changes.
     parked: ParkedKeys,
+    /// Where whole records stand that were too large for the log.
+    archive: Option<Arc<dyn Archive>>,
 }
 
 // === impl MongoSink ===
@@ -65,6 +63,7 @@ impl MongoSink {
             versions: Versions::default(),
             sweep: None,
             parked: ParkedKeys::default(),
+            archive: None,
         })
     }
 
@@ -72,6 +71,13 @@ impl MongoSink {
     #[must_use]
     pub fn with_writer(mut self, writer: Writer) -> Self {
         self.writer = writer;
+        self
+    }
+
+    /// Fetches from there what was too large for the log, when it is to be applied after all.
+    #[must_use]
+    pub fn with_archive(mut self, archive: Arc<dyn Archive>) -> Self {
+        self.archive = Some(archive);
         self
     }
 
@@ -125,9 +131,9 @@ impl MongoSink {
         position: Document,
         commits: &Commits,
     ) -> Result<(Applied, Vec<Segment>)> {
-        let mut found = 0;
+        let (mut found, mut kept) = (0, HashSet::new());
         loop {
-            let sifted = self.sift(segments, commits).await?;
+            let sifted = self.sift(segments, commits, &mut kept).await?;
             let outcome = self.attempt(&sifted.segments, position.clone());
             match Box::pin(outcome).await? {
                 Outcome::Applied(applied) => {
@@ -149,8 +155,13 @@ impl MongoSink {
         }
     }
 
-    /// Takes out of a batch what cannot be written, having kept what it says.
-    async fn sift(&mut self, segments: Vec<Segment>, commits: &Commits) -> Result<Sifted> {
+    /// Takes out of a batch what cannot be written, having kept what it says, but for letters of which that is `kept`.
+    async fn sift(
+        &mut self,
+        segments: Vec<Segment>,
+        commits: &Commits,
+        kept: &mut HashSet<String>,
+    ) -> Result<Sifted> {
         if !Sifted::is_needed(&segments, &self.parked) {
             return Ok(Sifted::whole(segments));
         }
@@ -162,111 +173,12 @@ impl MongoSink {
             self.writer.made_indexes();
         }
         for content in sifted.contents.drain(..) {
-            dead_letters::keep(&self.store, epoch, &content).await?;
+            if !kept.contains(&content.at) {
+                dead_letters::keep(&self.store, epoch, &content).await?;
+                kept.insert(content.at);
+            }
         }
         Ok(sifted)
-    }
-
-    /// Does what operators ask about dead letters, each row's in a transaction of its own; the order is gone then.
-    async fn carry_out(&mut self, order: &LetterOrder, generation: u64) -> Result<()> {
-        let book = OrderBook::over(self.store.clone());
-        if !book.asks_for(order).await? {
-            return Ok(());
-        }
-        let standing = dead_letters::standing(&self.store, generation).await?;
-        for letters in parking::by_row(standing) {
-            if letters.iter().any(|letter| letter.is_of(&order.choice)) {
-                let settled = self.settle(&letters, order).await;
-                // Else it would end the next daemon too.
-                if settled
-                    .as_ref()
-                    .is_err_and(|it| it.class() != Class::Transient)
-                {
-                    book.done_with(order).await?;
-                }
-                settled?;
-            }
-        }
-        book.done_with(order).await
-    }
-
-    async fn settle(&mut self, letters: &[Letter], order: &LetterOrder) -> Result<()> {
-        let segment = match order.action {
-            LetterAction::Retry => match self.replay(letters).await? {
-                Ok(rows) => Some(Segment::Rows(vec![rows])),
-                Err(why) => return self.stays(letters, &why).await,
-            },
-            LetterAction::Discard => None,
-        };
-        let pipeline = &self.store.settings.pipeline;
-        let settled = Segment::Letters(vec![dead_letters::settling(pipeline, letters, order)]);
-        let segments: Vec<_> = segment.into_iter().chain([settled]).collect();
-        let attempt = self.attempt(&segments, Document::new());
-        if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
-            return self.stays(letters, &it.error.to_string()).await;
-        }
-        let keys = letters.iter().flat_map(|it| {
-            let keys = [Some(&it.key), it.from.as_ref()].into_iter().flatten();
-            keys.map(|key| (&it.table, it.position.generation, &**key))
-        });
-        for (table, generation, key) in keys {
-            self.parked.remove(table, generation, key);
-        }
-        if order.action == LetterAction::Discard {
-            for it in letters {
-                let generation = it.position.generation;
-                self.parked
-                    .insert(&it.table, generation, &it.key, Standing::GivenUp);
-            }
-        }
-        info!(letters = letters.len(), action = ?order.action, by = order.order.by, "settled dead letters");
-        dead_letters::drop_contents(&self.store, letters).await
-    }
-
-    /// What the dead letters of a row come to; why they cannot be applied.
-    async fn replay(&self, letters: &[Letter]) -> Result<Result<Rows, String>> {
-        let Some(last) = letters.last() else {
-            return Ok(Err("there is none".to_owned()));
-        };
-        let collection = Naming.collection(&last.table)?;
-        let mut replay = Replay::default();
-        let keys = letters
-            .iter()
-            .flat_map(|it| [Some(&it.key), it.from.as_ref()]);
-        for key in keys.flatten().collect::<HashSet<_>>() {
-            let document = self.store.document(&collection, key).await?;
-            replay.begin(key.clone(), document.as_ref().map(|it| it.as_bytes()));
-        }
-        for letter in letters {
-            let elements = match dead_letters::content(&self.store, letter).await {
-                Err(lost @ Error::LetterLost { .. }) => return Ok(Err(lost.to_string())),
-                elements => elements?,
-            };
-            if let Err(why) = replay.apply(letter, elements) {
-                return Ok(Err(why));
-            }
-        }
-        let policies = self.store.settings.policies;
-        let encoder = Encoder::new(last.table.clone(), policies);
-        let mut rows = Rows::new(collection.into(), encoder);
-        Ok(replay.finish().map(|documents| {
-            for (key, elements) in documents {
-                rows.put(&key, elements.as_deref(), last.position);
-            }
-            rows
-        }))
-    }
-
-    /// Notes why dead letters stay.
-    async fn stays(&mut self, letters: &[Letter], why: &str) -> Result<()> {
-        warn!(
-            letter = letters.first().map(|it| &*it.at),
-            why, "a dead letter stays"
-        );
-        let failing = dead_letters::failing(&self.store.settings.pipeline, letters, why);
-        self.commit(&[Segment::Letters(vec![failing])], Document::new())
-            .await?;
-        Ok(())
     }
 
     /// Notes tables that have other columns now, and tells of what the source did not send.

@@ -113,6 +113,12 @@ impl Versions {
         self.known.extend(known);
     }
 
+    /// The fields that the documents of a table have now; none where that is not known.
+    pub(crate) fn fields(&self, table: &TableId, policies: Policies) -> Option<HashSet<String>> {
+        let columns = self.known.get(table)?.columns.iter();
+        Some(columns.flat_map(|it| fields_of(it, policies)).collect())
+    }
+
     /// A table of a generation with fields to unset, and these.
     pub(crate) fn to_unset(&self, generation: u64) -> Option<(&TableId, &Known)> {
         let has_fields =

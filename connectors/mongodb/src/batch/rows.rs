@@ -13,6 +13,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use walferry_schema::{Column, Field, Image, Position};
 
+use super::Missing;
 use super::entry::{Action, Body, Entry, Fate, Operation};
 use crate::bson_value::element::Elements;
 use crate::document::{DOCUMENT_OVERHEAD, Encoder, MAX_DOCUMENT_BYTES, Span, field_name, show_id};
@@ -57,15 +58,6 @@ struct Parking {
     oversize: HashMap<Vec<u8>, Missing>,
     /// Why an entry is parked, by its place.
     reasons: BTreeMap<usize, String>,
-}
-
-/// What of a row stands elsewhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Missing {
-    /// The names of its fields.
-    pub(crate) fields: Vec<String>,
-    /// Where the whole row is.
-    pub(crate) reference: String,
 }
 
 /// An operation that is parked.
@@ -125,9 +117,10 @@ impl Rows {
         self.operations
     }
 
-    /// About how many bytes they take.
+    /// About how many bytes they take; of what is yet to be read from files, which are held open, its size.
     pub(crate) fn bytes(&self) -> usize {
-        self.arena.len() + self.entries.len() * ENTRY_BYTES
+        let missing = self.parking.oversize.values().map(Missing::bytes);
+        self.arena.len() + self.entries.len() * ENTRY_BYTES + missing.sum::<usize>()
     }
 
     /// The operations in order.
@@ -265,10 +258,8 @@ impl Rows {
             .filter(|(_, field)| **field != Field::Absent)
             .map(|(column, _)| field_name(&column.name))
             .collect();
-        missing
-            .fields
-            .retain(|field| has_body && !came.iter().any(|it| *it == **field));
-        let is_missing = !missing.fields.is_empty();
+        missing.bring(|field| !has_body || came.iter().any(|it| *it == *field));
+        let is_missing = !missing.is_empty();
         if !is_missing {
             self.parking.oversize.remove(id);
             if let Some(at) = at {
@@ -589,23 +580,6 @@ impl Rows {
             },
             is_complete: old.is_complete,
         }
-    }
-}
-
-// === impl Missing ===
-
-impl Missing {
-    /// Why the change is parked.
-    pub(crate) fn reason(&self) -> String {
-        format!("it is too large for the log: {}", self.reference)
-    }
-
-    /// What is missing when more is.
-    pub(crate) fn and(mut self, more: Self) -> Self {
-        self.fields.retain(|field| !more.fields.contains(field));
-        self.fields.extend(more.fields);
-        self.reference = format!("{}, {}", self.reference, more.reference);
-        self
     }
 }
 

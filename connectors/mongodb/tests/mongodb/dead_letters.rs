@@ -6,8 +6,8 @@ use bson::{Document, doc};
 use walferry_core::{
     Applied, Batch, Class, LetterAction, LetterChoice, Order, PipelineState, RowEvent, Sink, Target,
 };
-use walferry_mongodb::{DeadLetter, MongoSink, OrderBook};
-use walferry_schema::{Column, Field, Image, Oversize, Value};
+use walferry_mongodb::{DeadLetter, Lacking, MongoSink, OrderBook};
+use walferry_schema::{Column, Field, Image, Oversize, Row, Value};
 
 use crate::support::{Fixture, Tested, checkpoint, column, columns, document, key, row};
 
@@ -67,6 +67,37 @@ impl Rig {
             batch.push(&target, event).unwrap();
         }
         self.sink.apply(batch, &checkpoint(1)).await.unwrap()
+    }
+
+    /// Applies one group: a row of which the source keeps `b`, and events behind it.
+    async fn apply_kept(&mut self, b: &str, (id, a): (i32, i32), behind: Vec<RowEvent<'_>>) {
+        let (key, number) = (id.to_string(), a.to_string());
+        let whole = Row::from_texts(&[Some(&key), Some(&number), Some(b)]);
+        let whole = whole.with_large(|at| at == 2);
+        let oversize = Oversize {
+            columns: vec!["b".into()],
+            bytes: b.len() as u64,
+            error: "too large".to_owned(),
+            ..Oversize::default()
+        };
+        let columns = self.columns.clone();
+        let mut batch = self.sink.batch();
+        self.ordinal += 1;
+        let target = Target {
+            oversize: Some(&oversize),
+            whole: Some(&whole),
+            ..self.fixture.target(self.ordinal)
+        };
+        batch
+            .push(&target, RowEvent::Insert(row(&columns, id, a, None)))
+            .unwrap();
+        assert!(batch.bytes() >= b.len());
+        for event in behind {
+            self.ordinal += 1;
+            let target = self.fixture.target(self.ordinal);
+            batch.push(&target, event).unwrap();
+        }
+        self.sink.apply(batch, &checkpoint(1)).await.unwrap();
     }
 
     /// Another process takes over.
@@ -561,6 +592,108 @@ async fn a_row_that_was_given_up_takes_nothing_stale_to_its_new_key() -> Tested 
     rig.apply(vec![RowEvent::Insert(row(&columns, 4, 5, Some("new")))])
         .await;
     assert_eq!(rig.documents().await, [document(4, 5, "new")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_row_was_too_large_with_is_kept_and_applied_when_that_is_tried_again() -> Tested {
+    let mut rig = Rig::new().await;
+    let (columns, half) = (rig.columns.clone(), half());
+    // The letter is of the last change of the row, the value of the one before.
+    let behind = vec![RowEvent::Update(row(&columns, 2, 3, None))];
+    rig.apply_kept(&half, (2, 1), behind).await;
+    rig.apply(vec![RowEvent::Update(row(&columns, 2, 4, None))])
+        .await;
+    assert_eq!(rig.documents().await, []);
+    let letters = rig.letters().await;
+    assert_eq!(letters[0].missing, ["b"]);
+    let reference = letters[0].reference.as_deref().unwrap_or_default();
+    assert!(reference.starts_with("_walferry.dead_letter_parts: too large"));
+    rig.restart().await;
+    assert_eq!(rig.parts().await, 5, "two letters, three of the value");
+    rig.order(LetterAction::Retry).await;
+    assert_eq!(rig.documents().await, [document(2, 4, &half)]);
+    assert_eq!((rig.letters().await, rig.parts().await), (vec![], 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_kept_and_too_large_for_a_document_stays_and_is_read_piece_by_piece() -> Tested {
+    let mut rig = Rig::new().await;
+    let (columns, large) = (rig.columns.clone(), too_large());
+    rig.apply_kept(&large, (2, 1), Vec::new()).await;
+    rig.order(LetterAction::Retry).await;
+    let letters = rig.letters().await;
+    let why = letters[0].retry_error.as_deref().unwrap_or_default();
+    assert!(why.contains("MongoDB takes 16777216"), "{letters:?}");
+    let mut lacks = rig.book.dead_letter_lacks(&letters[0].id).await?;
+    let Some(Lacking::Text(text)) = lacks.first_mut() else {
+        panic!("{lacks:?}");
+    };
+    assert_eq!(text.column(), "b");
+    let mut read = Vec::new();
+    while let Some(piece) = text.next().await? {
+        assert!(piece.len() < 8 << 20);
+        read.extend(piece);
+    }
+    assert!(read == large.as_bytes());
+    // A later change brings another one, and what is kept is not needed any more.
+    rig.apply(vec![RowEvent::Update(row(&columns, 2, 2, Some("b")))])
+        .await;
+    rig.order(LetterAction::Retry).await;
+    assert_eq!(rig.documents().await, [document(2, 2, "b")]);
+    assert_eq!(rig.parts().await, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_column_that_was_dropped_while_its_row_was_parked_does_not_come_back() -> Tested {
+    let mut rig = Rig::new().await;
+    let (columns, large) = (two_texts(), too_large());
+    let insert = texts(&columns, 2, Some("b"), Some(&large));
+    rig.apply(vec![RowEvent::Insert(insert)]).await;
+    let small = texts(&columns, 2, None, Some("c"));
+    rig.apply(vec![RowEvent::Update(small)]).await;
+    // Without `b`, of which a row that comes later tells.
+    let columns: Arc<[Column]> = vec![columns[0].clone(), columns[2].clone()].into();
+    let fields = vec![
+        Field::Present(Value::Int4(3)),
+        Field::Present(Value::Text("d".into())),
+    ];
+    let columns = &*columns;
+    let insert = RowEvent::Insert(Image { columns, fields });
+    rig.apply(vec![insert]).await;
+    rig.order(LetterAction::Retry).await;
+    let expected = [
+        doc! { "_id": 2, "id": 2, "c": "c" },
+        doc! { "_id": 3, "id": 3, "c": "d" },
+    ];
+    assert_eq!(rig.documents().await, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_indexes_of_dead_letters_are_made_once_in_a_process() -> Tested {
+    let mut rig = Rig::new().await;
+    let (columns, large) = (rig.columns.clone(), too_large());
+    let insert = |id| RowEvent::Insert(row(&columns, id, 2, Some(&large)));
+    rig.apply(vec![insert(1)]).await;
+    let own = rig.fixture.database.client().database("_walferry");
+    let letters = own.collection::<Document>("dead_letters");
+    assert!(
+        letters
+            .list_index_names()
+            .await?
+            .contains(&"parked".to_owned())
+    );
+    let mut seen = rig.sink.batch();
+    let target = rig.fixture.target(50);
+    seen.push(&target, insert(2))?;
+    let failing = doc! { "failCommands": ["createIndexes"], "errorCode": 13 };
+    let failing = rig.fixture.fail(1, failing).await;
+    rig.sink.apply(seen, &checkpoint(1)).await?;
+    assert_eq!(rig.letters().await.len(), 2);
+    rig.fixture.off(failing).await;
     Ok(())
 }
 

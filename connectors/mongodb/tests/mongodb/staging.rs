@@ -17,6 +17,7 @@ async fn fill(fixture: &Fixture, sink: &mut MongoSink, generation: u64, a: i32) 
         position: at(0),
         committed_at: None,
         oversize: None,
+        whole: None,
     };
     batch.push(&target, RowEvent::Insert(row(&columns, 1, a, Some(""))))?;
     let checkpoint = in_state(fixture, PipelineState::Snapshot, generation);

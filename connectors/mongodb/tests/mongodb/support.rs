@@ -91,6 +91,7 @@ impl Fixture {
             position: at(ordinal),
             committed_at: None,
             oversize: None,
+            whole: None,
         }
     }
 
@@ -139,6 +140,13 @@ impl Fixture {
             "maxTimeMS": 60_000,
         };
         self.admin(wait).await;
+    }
+
+    /// Has the server answer again, where nothing met the fail point.
+    pub(crate) async fn off(&self, failing: Failing) {
+        self.admin(doc! { "configureFailPoint": "failCommand", "mode": "off" })
+            .await;
+        drop(failing);
     }
 
     async fn admin(&self, command: Document) -> Document {

@@ -479,6 +479,7 @@ fn what_has_no_form_is_refused_by_name_and_leaves_the_batch_as_it_was() {
         position: crate::support::at(0),
         committed_at: None,
         oversize: None,
+        whole: None,
     };
     let policies = Policies {
         numeric_overflow: NumericOverflow::Error,
