@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use walferry_core::{Class, Classify, Fault, LetterAction, LetterChoice};
-use walferry_mongodb::{DeadLetter, ExtendedJson, OrderBook};
+use walferry_mongodb::{DeadLetter, ExtendedJson, Lacking, OrderBook};
 
 use crate::config::Config;
 use crate::orders;
@@ -18,7 +18,7 @@ pub struct Listed {
 }
 
 /// A dead letter with what it says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Shown {
     /// The letter.
     #[serde(flatten)]
@@ -26,6 +26,9 @@ pub struct Shown {
     /// The document, or the columns of it that the change carries; none for a deleted row and once the letter is
     /// settled.
     pub content: Option<ExtendedJson>,
+    /// What was too large to go with it.
+    #[serde(skip)]
+    pub lacks: Vec<Lacking>,
 }
 
 /// What is to be done about some of them.
@@ -89,12 +92,16 @@ pub async fn list(
 /// When there is none of this name, or MongoDB cannot be asked.
 pub async fn show(config: &Config, id: &str) -> Result<Shown, Fault> {
     let book = book(config).await?;
-    let found = book.dead_letters(true).await?;
-    let Some(letter) = found.into_iter().find(|it| it.id == id) else {
+    let Some(letter) = book.dead_letter(id).await? else {
         return Err(unknown(config, id).into());
     };
     let content = book.dead_letter_content(id).await?;
-    Ok(Shown { letter, content })
+    let lacks = book.dead_letter_lacks(id).await?;
+    Ok(Shown {
+        letter,
+        content,
+        lacks,
+    })
 }
 
 /// Asks the pipeline to do something about some of them: it does so within a second, or when it runs next. A table may be

@@ -1,5 +1,7 @@
 //! `walferry dead-letter`: shows what MongoDB could not take, and has something done about it.
 
+mod whole;
+
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
@@ -88,7 +90,12 @@ pub(super) async fn run(
         }
         DeadLetters::Show { id } => {
             let shown = dead_letters::show(config, &id).await?;
-            answer(output, &shown, || show(&shown))
+            if output.is_json() {
+                whole::write(config, output, shown).await?;
+            } else {
+                output.text(&show(&shown)?)?;
+            }
+            Ok(Exit::Success)
         }
         DeadLetters::Retry(chosen) => give(config, LetterAction::Retry, chosen, output).await,
         DeadLetters::Discard(chosen) => give(config, LetterAction::Discard, chosen, output).await,
@@ -178,6 +185,9 @@ fn lines(letter: &DeadLetter) -> Vec<(&'static str, String)> {
         let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
         format!("by {}, {}{reason}", order.by, time(order.at))
     });
+    let missing = letter.missing.join(", ");
+    let missing =
+        (!missing.is_empty()).then(|| format!("{missing}: `--json` shows what was too large"));
     let lines = [
         ("id", Some(letter.id.clone())),
         ("table", Some(letter.table.clone())),
@@ -188,6 +198,7 @@ fn lines(letter: &DeadLetter) -> Vec<(&'static str, String)> {
         ("parked", Some(time(letter.parked_at))),
         ("error", Some(letter.error.clone())),
         ("retried", letter.retry_error.clone()),
+        ("missing", missing),
         ("stands in", letter.reference.clone()),
         ("state", Some(letter.state.clone())),
         ("settled", settled),
@@ -236,8 +247,13 @@ mod tests {
         };
         let text = list(&listed);
         assert!(text.contains("é…\n") && text.contains("7/0/1/2"), "{text}");
-        let content = None;
-        let text = show(&Shown { letter, content }).expect("text");
+        let (content, lacks) = (None, Vec::new());
+        let shown = Shown {
+            letter,
+            content,
+            lacks,
+        };
+        let text = show(&shown).expect("text");
         assert!(text.contains(&error), "{text}");
         assert!(
             text.contains("committed    1970-01-01T00:00:01.000Z\n"),

@@ -66,6 +66,9 @@ pub(super) enum CliError {
         "sending traces to [telemetry] otlp: see the environment's variables that begin with OTEL_"
     )]
     Traces(#[from] ExporterBuildError),
+    /// A record vanished while it was shown.
+    #[error("the dead-letter topic lost the record while it was read")]
+    RecordGone,
     /// Signals cannot be heard.
     #[error("listening to signals")]
     Signals(#[from] io::Error),

@@ -313,7 +313,8 @@ refuses) becomes a dead letter: it is kept in MongoDB, in _walferry.dead_letters
 _walferry.dead_letter_parts, by the same write that moves the position past it. Later changes of its row are kept
 behind it; everything else goes on. `[sink] on_poison = \"stop\"` ends the daemon instead.
 
-Once the row is small enough, or the rule is gone, `retry` applies what was kept. `discard` gives it up: changes of
+Once the row is small enough, or the rule is gone, `retry` applies what was kept; what was too large for the way to
+MongoDB it fetches from where it stands. `discard` gives it up: changes of
 the row are dropped until one carries all of it. An emptied table and a new snapshot make its dead letters obsolete.";
 
 pub(super) const DEAD_LETTER_EXAMPLES: &str = "\

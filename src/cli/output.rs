@@ -50,14 +50,19 @@ impl Output {
     }
 
     /// Writes text as it is.
+    pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// The same of bytes that are a part of a text.
     #[allow(
         clippy::unused_self,
         reason = "what is written goes through the one who knows where"
     )]
-    pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+    pub(super) fn bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
         stdout
-            .write_all(text.as_bytes())
+            .write_all(bytes)
             .and_then(|()| stdout.flush())
             .map_err(CliError::Output)
     }

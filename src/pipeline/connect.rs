@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use walferry_core::{Fault, Tasks};
+use walferry_core::{Archive, Fault, Tasks};
 use walferry_etl::Mode;
-use walferry_kafka::{KafkaLog, KafkaLogReader, KafkaRecordReader};
+use walferry_kafka::{KafkaDeadLetters, KafkaLog, KafkaLogReader, KafkaRecordReader};
 use walferry_mongodb::{MongoSink, OrderBook, Policies, Writer};
 use walferry_postgres::{ReplicationSource, SlotMonitor};
 use walferry_schema::Modes;
@@ -35,10 +35,10 @@ impl Downstream {
     pub(super) fn new(config: &Config, kafka: &Kafka) -> Result<Self, Fault> {
         let kafka = kafka_settings(config, kafka);
         kafka.check()?;
-        Ok(Self {
-            kafka,
-            sinks: Sinks::new(config),
-        })
+        let archive = KafkaDeadLetters::new(kafka.clone());
+        let mut sinks = Sinks::new(config);
+        sinks.archive = Some(Arc::new(archive));
+        Ok(Self { kafka, sinks })
     }
 }
 
@@ -137,6 +137,8 @@ pub(super) struct Sinks {
     settings: walferry_mongodb::Settings,
     /// Knows this process's claims over all attempts.
     writer: Writer,
+    /// Where whole records stand that were too large for the log.
+    archive: Option<Arc<dyn Archive>>,
 }
 
 // === impl Sinks ===
@@ -146,18 +148,28 @@ impl Sinks {
         Self {
             settings: mongodb_settings(config),
             writer: Writer::new(),
+            archive: None,
         }
     }
 
     pub(super) async fn connect(&self) -> Result<MongoSink, Fault> {
         let sink = MongoSink::connect(self.settings.clone()).await?;
-        Ok(sink.with_writer(self.writer.clone()))
+        let sink = sink.with_writer(self.writer.clone());
+        Ok(match &self.archive {
+            Some(archive) => sink.with_archive(archive.clone()),
+            None => sink,
+        })
     }
 }
 
 /// Reads the log beside a sink.
 pub(crate) fn log_reader(config: &Config, kafka: &Kafka) -> KafkaLogReader {
     KafkaLogReader::new(kafka_settings(config, kafka))
+}
+
+/// Whole records that were too large for the log.
+pub(crate) fn dead_letters(config: &Config, kafka: &Kafka) -> KafkaDeadLetters {
+    KafkaDeadLetters::new(kafka_settings(config, kafka))
 }
 
 /// Reads topics that Debezium writes.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bson::{Document, doc};
+use futures_util::TryStreamExt as _;
 use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 use rdkafka::message::{Headers as _, OwnedMessage};
 use rdkafka::{ClientConfig, Message as _};
@@ -305,7 +307,19 @@ async fn a_row_that_is_larger_than_memory_passes_the_reader_in_the_memory_of_any
         let reference = letter["reference"].as_str().unwrap();
         assert!(reference.contains("raise source.max_row_bytes"), "{letter}");
         let peak = peak_bytes(daemon.0[0].pid());
+        println!(
+            "a row of {megabytes} MB: the daemon had at most {} MiB resident",
+            peak >> 20
+        );
         assert!(peak < MOST_RESIDENT_BYTES, "{} MiB", peak >> 20);
+        let id = letter["id"].as_str().unwrap();
+        let shown = json(&pipeline, &["dead-letter", "show", id]).await;
+        assert_eq!(shown["content"]["tag"], "a");
+        let value = |name: &str| shown["large"][name].as_str().unwrap();
+        assert!(value("data") == TEXT.0.repeat(times.0));
+        let digits: String = BYTES.0.bytes().map(|it| format!("{it:02x}")).collect();
+        let bytes = value("bytes").strip_prefix("\\x").unwrap();
+        assert!(bytes == digits.repeat(times.1));
         let small = "update blob set data = 'd', bytes = null; insert into blob (id) values (2)";
         pipeline.sql.batch_execute(small).await.unwrap();
         letters(&pipeline, 2).await;
@@ -338,4 +352,159 @@ async fn a_row_that_is_larger_than_memory_passes_the_reader_in_the_memory_of_any
         .stop(walferry_harness::Signal::TERM, PATIENCE)
         .await
         .unwrap();
+}
+
+/// A row of so many megabytes of text, in two columns.
+fn insert_texts(id: i32, megabytes: usize) -> String {
+    let times = megabytes * 1_000_000 / 2 / TEXT.0.len();
+    let text = format!("repeat(E'{}', {times})", TEXT.0.replace('\n', "\\n"));
+    format!("insert into blob values ({id}, {text}, 't', {text})")
+}
+
+const TEXTS: &str = "create table blob (id int primary key, a text, tag text, b text);
+    alter table blob alter a set storage external, alter b set storage external";
+
+/// The parts that are kept of what rows were too large with, by the claims that wrote them.
+async fn parts(pipeline: &Pipeline) -> std::collections::BTreeMap<i64, usize> {
+    let own = pipeline.mongo.client().database("_walferry");
+    let parts = own.collection::<Document>("dead_letter_parts");
+    let of = doc! { "_id.pipeline": pipeline.id() };
+    let found = parts.find(of).projection(doc! { "_id": 1 }).await.unwrap();
+    let found: Vec<Document> = found.try_collect().await.unwrap();
+    let mut counted = std::collections::BTreeMap::new();
+    for part in found {
+        let id = part.get_document("_id").unwrap();
+        *counted.entry(id.get_i64("epoch").unwrap()).or_default() += 1;
+    }
+    counted
+}
+
+/// The one dead letter that is left once that was tried again, and why it stays.
+async fn tried(pipeline: &Pipeline) -> (Value, String) {
+    let tried = eventually(PATIENCE, "the retry", async || {
+        let letter = letters(pipeline, 1).await.remove(0);
+        let why = letter["retry_error"].as_str().map(str::to_owned);
+        why.map(|why| (letter.clone(), why)).ok_or(letter)
+    });
+    tried.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_killed_while_it_keeps_a_large_row_leaves_nothing_twice() {
+    let pipeline = Pipeline::new("keptkill", TEXTS, "public.*").await;
+    if pipeline.route != Route::Direct {
+        return;
+    }
+    let daemon = pipeline.start();
+    pipeline.equal(&["blob"]).await;
+    let insert = insert_texts(1, 80);
+    pipeline.sql.batch_execute(&insert).await.unwrap();
+    let begun = eventually(PATIENCE, "parts of the row", async || {
+        let count: usize = parts(&pipeline).await.values().sum();
+        if count > 1 { Ok(()) } else { Err("none yet") }
+    });
+    begun.await.unwrap();
+    daemon.kill().await;
+    println!("killed after {:?}", parts(&pipeline).await);
+    let daemon = pipeline.start();
+    let letter = letters(&pipeline, 1).await.remove(0);
+    let counted = parts(&pipeline).await;
+    // Two values of 40 MB in parts of 4 MiB, and the rest of the row.
+    assert_eq!(
+        counted.values().copied().collect::<Vec<_>>(),
+        [21],
+        "{counted:?}"
+    );
+    let id = letter["id"].as_str().unwrap();
+    let shown = json(&pipeline, &["dead-letter", "show", id]).await;
+    for name in ["a", "b"] {
+        let value = shown["large"][name].as_str().unwrap();
+        assert!(value == TEXT.0.repeat(40_000_000 / TEXT.0.len()));
+    }
+    json(&pipeline, &["dead-letter", "discard", "--all"]).await;
+    letters(&pipeline, 0).await;
+    assert!(daemon.stop().await.success());
+    assert!(parts(&pipeline).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_only_a_limit_of_the_way_kept_out_is_applied_when_it_is_retried() {
+    let pipeline = Pipeline::new("waylimit", TEXTS, "public.*").await;
+    let config = std::fs::read_to_string(pipeline.config()).unwrap();
+    let config = config.replace("[source]\n", "[source]\nmax_row_bytes = \"1MiB\"\n");
+    std::fs::write(pipeline.config(), config).unwrap();
+    // Copied, streamed, changed but for what is large, under another key, and too large for a document.
+    pipeline
+        .sql
+        .batch_execute(&insert_texts(1, 3))
+        .await
+        .unwrap();
+    let daemon = pipeline.start();
+    letters(&pipeline, 1).await;
+    for (id, megabytes) in [(2, 3), (3, 3), (4, 3), (5, 20)] {
+        let insert = insert_texts(id, megabytes);
+        pipeline.sql.batch_execute(&insert).await.unwrap();
+    }
+    letters(&pipeline, 5).await;
+    let rest = "update blob set tag = 'u' where id = 3; update blob set id = 6 where id = 4";
+    pipeline.sql.batch_execute(rest).await.unwrap();
+    letters(&pipeline, 7).await;
+    json(&pipeline, &["dead-letter", "retry", "--all"]).await;
+    let (left, why) = tried(&pipeline).await;
+    assert!(why.contains("MongoDB takes 16777216"), "{left}");
+    assert_eq!(left["missing"], serde_json::json!(["a", "b"]));
+    let id = left["id"].as_str().unwrap();
+    let shown = json(&pipeline, &["dead-letter", "show", id]).await;
+    let value = match pipeline.route {
+        Route::Direct => &shown["large"]["a"],
+        Route::Kafka | Route::Split => &shown["records"][id]["after"]["a"],
+    };
+    assert!(value.as_str().unwrap() == TEXT.0.repeat(10_000_000 / TEXT.0.len()));
+    pipeline
+        .sql
+        .batch_execute("delete from blob where id = 5")
+        .await
+        .unwrap();
+    letters(&pipeline, 2).await;
+    json(&pipeline, &["dead-letter", "retry", "--all"]).await;
+    pipeline.equal(&["blob"]).await;
+    letters(&pipeline, 0).await;
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_its_topic_lost_is_named_with_what_brings_it() {
+    let pipeline = Pipeline::new("lostparts", TEXTS, "public.*").await;
+    if pipeline.route == Route::Direct {
+        return;
+    }
+    let daemon = pipeline.start();
+    pipeline.equal(&["blob"]).await;
+    pipeline
+        .sql
+        .batch_execute(&insert_texts(1, 3))
+        .await
+        .unwrap();
+    letters(&pipeline, 1).await;
+    assert!(daemon.stop().await.success());
+    let topic = format!("{}.dead-letter", pipeline.database.name);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &pipeline.database.brokers);
+    let admin: rdkafka::admin::AdminClient<_> = config.create().unwrap();
+    let deleted = admin.delete_topics(&[&topic], &AdminOptions::new()).await;
+    assert!(deleted.unwrap().iter().all(Result::is_ok));
+    let daemon = pipeline.start();
+    json(&pipeline, &["dead-letter", "retry", "--all"]).await;
+    let (_, why) = tried(&pipeline).await;
+    assert!(
+        why.contains("no longer has the record")
+            && why.contains("an UPDATE in PostgreSQL that sets a, b"),
+        "{why}"
+    );
+    let small = "update blob set a = 'a', b = 'b'";
+    pipeline.sql.batch_execute(small).await.unwrap();
+    letters(&pipeline, 2).await;
+    json(&pipeline, &["dead-letter", "retry", "--all"]).await;
+    pipeline.equal(&["blob"]).await;
+    assert!(daemon.stop().await.success());
 }

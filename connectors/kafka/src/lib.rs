@@ -8,6 +8,7 @@
 mod access;
 mod client;
 mod consumer;
+mod dead_letters;
 mod diagnosis;
 mod error;
 mod examine;
@@ -20,6 +21,7 @@ mod topics;
 mod trail;
 
 pub use consumer::KafkaLogReader;
+pub use dead_letters::{KafkaDeadLetters, RecordPart};
 pub use error::Error;
 pub use examine::examine;
 pub use foreign::KafkaRecordReader;

@@ -1,0 +1,279 @@
+//! Whole records on the dead-letter topic, which were too large for their own topics and stand there in parts.
+//!
+//! - Where the parts of which record stand is noted while the topic is read; what was read is not read again for that.
+//! - A reader that begins again may send parts again: only a complete set of one writer is a record.
+//! - A record that is not there any more, or not all of it, is none.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::Message as _;
+use rdkafka::message::{BorrowedMessage, Headers as _};
+use tokio::sync::Mutex;
+use walferry_core::{Archive, Bounds, Fault, Fetching, PartitionOffset, WholeRecord};
+use walferry_schema::header::{COLUMNS, PART, POSITION};
+use walferry_schema::{Position, Stamp};
+
+use crate::log_scan::LogScan;
+use crate::{Error, Settings};
+
+/// How many records one look at the topic takes.
+const LOOK: usize = 500;
+
+/// The dead-letter topic, read beside everything else.
+pub struct KafkaDeadLetters {
+    scan: LogScan,
+    name: PartitionOffset,
+    index: Mutex<Index>,
+}
+
+/// Where the parts stand.
+#[derive(Debug, Default)]
+struct Index {
+    /// Up to where the topic was looked through.
+    next: i64,
+    records: HashMap<Position, Vec<Parts>>,
+}
+
+/// The parts of a record as one term wrote them.
+#[derive(Debug)]
+struct Parts {
+    term: i64,
+    /// How many there are to be.
+    count: usize,
+    /// Where the first of them stand, in order.
+    offsets: Vec<i64>,
+}
+
+/// What a message says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Label {
+    stamp: Stamp,
+    /// From 1.
+    number: usize,
+    count: usize,
+}
+
+/// A part of a record's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordPart {
+    /// The bytes of the header [`walferry_schema::header::COLUMNS`].
+    pub columns: Bytes,
+    /// The part.
+    pub value: Bytes,
+}
+
+// === impl KafkaDeadLetters ===
+
+impl KafkaDeadLetters {
+    /// The topic in the cluster of these settings; connects to nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let topic: Arc<str> = settings.dead_letter().into();
+        Self {
+            scan: LogScan::new(Arc::new(settings), topic.clone()),
+            name: PartitionOffset {
+                topic,
+                partition: 0,
+            },
+            index: Mutex::default(),
+        }
+    }
+
+    /// Where the parts of a change's record stand, in order; none when they are not all there.
+    ///
+    /// # Errors
+    /// When Kafka cannot be asked.
+    pub async fn find(&self, of: Position) -> Result<Option<Vec<i64>>, Fault> {
+        let mut index = self.index.lock().await;
+        let bounds = match self
+            .scan
+            .bounds(&self.name.topic, self.name.partition)
+            .await
+        {
+            Err(Error::UnknownTopic { .. }) => return Ok(None),
+            bounds => bounds?,
+        };
+        // Another topic of the same name.
+        if bounds.end < index.next {
+            *index = Index::default();
+        }
+        while index.next < bounds.end {
+            let from = (index.next, LOOK);
+            let seen = self.scan.read_with(self.name.clone(), from, label).await?;
+            let Some((last, _)) = seen.last() else {
+                break;
+            };
+            index.next = last + 1;
+            for (offset, label) in seen {
+                index.note(offset, label);
+            }
+        }
+        Ok(index.complete(of, bounds))
+    }
+
+    /// The part at an offset, where it is one of a change's record; none when that is gone.
+    ///
+    /// # Errors
+    /// When Kafka cannot be asked.
+    pub async fn part(&self, of: Position, offset: i64) -> Result<Option<RecordPart>, Fault> {
+        let read = move |message: &BorrowedMessage<'_>| {
+            let (at, label) = label(message)?;
+            let is_it = at == offset && label.is_some_and(|it| it.stamp.position() == of);
+            let copied = |bytes: Option<&[u8]>| Bytes::copy_from_slice(bytes.unwrap_or_default());
+            Ok(is_it.then(|| RecordPart {
+                columns: copied(header(message, COLUMNS)),
+                value: copied(message.payload()),
+            }))
+        };
+        let read = self.scan.read_with(self.name.clone(), (offset, 1), read);
+        Ok(read.await?.into_iter().flatten().next())
+    }
+
+    async fn fetch(&self, of: Position) -> Result<Option<WholeRecord>, Fault> {
+        let Some(offsets) = self.find(of).await? else {
+            return Ok(None);
+        };
+        let (mut columns, mut value) = (Bytes::new(), BytesMut::new());
+        for offset in offsets {
+            let Some(part) = self.part(of, offset).await? else {
+                return Ok(None);
+            };
+            columns = part.columns;
+            value.extend_from_slice(&part.value);
+        }
+        let value = value.freeze();
+        Ok(Some(WholeRecord { columns, value }))
+    }
+}
+
+impl Archive for KafkaDeadLetters {
+    fn record(&self, of: Position) -> Fetching<'_> {
+        Box::pin(self.fetch(of))
+    }
+}
+
+impl fmt::Debug for KafkaDeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaDeadLetters")
+            .field("topic", &self.name.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Index ===
+
+impl Index {
+    fn note(&mut self, offset: i64, label: Option<Label>) {
+        let Some(Label {
+            stamp,
+            number,
+            count,
+        }) = label
+        else {
+            return;
+        };
+        let record = self.records.entry(stamp.position()).or_default();
+        if number == 1 {
+            record.push(Parts {
+                term: stamp.term.number,
+                count,
+                offsets: Vec::new(),
+            });
+        }
+        let is_its = |it: &&mut Parts| {
+            it.term == stamp.term.number && it.count == count && it.offsets.len() + 1 == number
+        };
+        if let Some(parts) = record.iter_mut().rev().find(is_its) {
+            parts.offsets.push(offset);
+        }
+    }
+
+    /// The newest complete set of a record's parts, if all of it is still there.
+    fn complete(&self, of: Position, bounds: Bounds) -> Option<Vec<i64>> {
+        let is_there = |it: &&Parts| {
+            let first = it.offsets.first();
+            it.offsets.len() == it.count && first.is_some_and(|it| *it >= bounds.first)
+        };
+        let record = self.records.get(&of)?.iter();
+        record.rev().find(is_there).map(|it| it.offsets.clone())
+    }
+}
+
+/// What a message says of itself; none of one that is no part.
+fn label(message: &BorrowedMessage<'_>) -> Result<(i64, Option<Label>), Error> {
+    let text = |name| std::str::from_utf8(header(message, name)?).ok();
+    let label = || {
+        let (number, count) = text(PART)?.split_once('/')?;
+        Some(Label {
+            stamp: text(POSITION)?.parse().ok()?,
+            number: number.parse().ok()?,
+            count: count.parse().ok()?,
+        })
+    };
+    Ok((message.offset(), label()))
+}
+
+fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a [u8]> {
+    let mut headers = message.headers()?.iter();
+    headers.find(|it| it.key == name)?.value
+}
+
+#[cfg(test)]
+mod tests {
+    use walferry_schema::{Lsn, Phase, Term};
+
+    use super::*;
+
+    fn label(term: i64, number: usize, count: usize) -> Option<Label> {
+        let term = Term {
+            generation: 7,
+            number: term,
+        };
+        let stamp = Stamp {
+            term,
+            phase: Phase::Stream(Lsn(9)),
+            ordinal: 1,
+        };
+        Some(Label {
+            stamp,
+            number,
+            count,
+        })
+    }
+
+    fn found(labels: &[Option<Label>], first: i64) -> Option<Vec<i64>> {
+        let mut index = Index::default();
+        for (offset, label) in (10..).zip(labels) {
+            index.note(offset, *label);
+        }
+        let end = 10 + i64::try_from(labels.len()).unwrap();
+        let of = label(1, 1, 1).unwrap().stamp.position();
+        index.complete(of, Bounds { first, end })
+    }
+
+    #[test]
+    fn only_all_parts_of_one_writer_are_a_record() {
+        let whole = [label(1, 1, 2), None, label(1, 2, 2)];
+        assert_eq!(found(&whole, 10), Some(vec![10, 12]));
+        assert_eq!(found(&whole, 11), None, "the first of them is gone");
+        assert_eq!(found(&whole[..2], 10), None);
+        let mixed = [label(1, 1, 2), label(2, 2, 2)];
+        assert_eq!(found(&mixed, 10), None);
+    }
+
+    #[test]
+    fn what_was_sent_again_is_the_record_once_it_is_complete() {
+        let again = [
+            label(1, 1, 2),
+            label(2, 1, 2),
+            label(1, 2, 2),
+            label(2, 2, 2),
+            label(3, 1, 2),
+        ];
+        assert_eq!(found(&again, 10), Some(vec![11, 13]));
+        let same = [label(1, 1, 2), label(1, 1, 2), label(1, 2, 2)];
+        assert_eq!(found(&same, 10), Some(vec![11, 12]));
+    }
+}
