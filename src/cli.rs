@@ -367,7 +367,7 @@ async fn configured(
         Configured::Preview { table, rows } => {
             preview::run(config, &table, rows, tasks, output).await
         }
-        Configured::Move { to } => moving::run(config, to, tasks, output).await,
+        Configured::Move { to } => Box::pin(moving::run(config, to, tasks, output)).await,
         Configured::Pause { reason } => {
             orders::run(config, &Request::Pause { reason }, output).await
         }

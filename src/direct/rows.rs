@@ -134,7 +134,7 @@ impl SourceRows {
                 position: self.at(row.ordinal),
                 committed_at: self.committed_at,
                 oversize: oversize.as_ref(),
-                whole: oversize.as_ref().and(row.new()),
+                whole: oversize.as_ref().and(row.new_row()),
             };
             row.push(batch, &target)?;
             tally.row(row.table.index);
@@ -227,7 +227,7 @@ impl SourceRow {
         ROW_BYTES + row.text_bytes() + large
     }
 
-    fn new(&self) -> Option<&Row> {
+    fn new_row(&self) -> Option<&Row> {
         match &self.op {
             Some(RowOp::Insert { new } | RowOp::Update { new, .. }) => Some(new),
             _ => None,
@@ -236,7 +236,7 @@ impl SourceRow {
 
     /// What the new row lacks for its size; of the old one only the key is needed.
     fn oversize(&self, max_row_bytes: usize) -> Option<Oversize> {
-        let new = self.new()?;
+        let new = self.new_row()?;
         Some(Oversize {
             error: oversize::spooled(new, max_row_bytes)?,
             columns: large_names(&self.table.relation, new),

@@ -317,9 +317,9 @@ async fn a_row_that_is_larger_than_memory_passes_the_reader_in_the_memory_of_any
         assert_eq!(shown["content"]["tag"], "a");
         let value = |name: &str| shown["large"][name].as_str().unwrap();
         assert!(value("data") == TEXT.0.repeat(times.0));
-        let digits: String = BYTES.0.bytes().map(|it| format!("{it:02x}")).collect();
+        let digits: Vec<_> = BYTES.0.bytes().map(|it| format!("{it:02x}")).collect();
         let bytes = value("bytes").strip_prefix("\\x").unwrap();
-        assert!(bytes == digits.repeat(times.1));
+        assert!(bytes == digits.concat().repeat(times.1));
         let small = "update blob set data = 'd', bytes = null; insert into blob (id) values (2)";
         pipeline.sql.batch_execute(small).await.unwrap();
         letters(&pipeline, 2).await;

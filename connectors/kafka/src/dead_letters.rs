@@ -101,7 +101,7 @@ impl KafkaDeadLetters {
         }
         while index.next < bounds.end {
             let from = (index.next, LOOK);
-            let seen = self.scan.read_with(self.name.clone(), from, label).await?;
+            let seen = self.look(from).await?;
             let Some((last, _)) = seen.last() else {
                 break;
             };
@@ -119,7 +119,7 @@ impl KafkaDeadLetters {
     /// When Kafka cannot be asked.
     pub async fn part(&self, of: Position, offset: i64) -> Result<Option<RecordPart>, Fault> {
         let read = move |message: &BorrowedMessage<'_>| {
-            let (at, label) = label(message)?;
+            let (at, label) = label(message);
             let is_it = at == offset && label.is_some_and(|it| it.stamp.position() == of);
             let copied = |bytes: Option<&[u8]>| Bytes::copy_from_slice(bytes.unwrap_or_default());
             Ok(is_it.then(|| RecordPart {
@@ -129,6 +129,11 @@ impl KafkaDeadLetters {
         };
         let read = self.scan.read_with(self.name.clone(), (offset, 1), read);
         Ok(read.await?.into_iter().flatten().next())
+    }
+
+    async fn look(&self, from: (i64, usize)) -> Result<Vec<(i64, Option<Label>)>, Error> {
+        let read = |message: &BorrowedMessage<'_>| Ok(label(message));
+        self.scan.read_with(self.name.clone(), from, read).await
     }
 
     async fn fetch(&self, of: Position) -> Result<Option<WholeRecord>, Fault> {
@@ -202,7 +207,7 @@ impl Index {
 }
 
 /// What a message says of itself; none of one that is no part.
-fn label(message: &BorrowedMessage<'_>) -> Result<(i64, Option<Label>), Error> {
+fn label(message: &BorrowedMessage<'_>) -> (i64, Option<Label>) {
     let text = |name| std::str::from_utf8(header(message, name)?).ok();
     let label = || {
         let (number, count) = text(PART)?.split_once('/')?;
@@ -212,7 +217,7 @@ fn label(message: &BorrowedMessage<'_>) -> Result<(i64, Option<Label>), Error> {
             count: count.parse().ok()?,
         })
     };
-    Ok((message.offset(), label()))
+    (message.offset(), label())
 }
 
 fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a [u8]> {

@@ -217,7 +217,7 @@ fn has(elements: &[u8], field: &str) -> bool {
 /// Elements in an order of fields, those that it does not name behind them.
 fn ordered(elements: &[u8], order: &[String]) -> Vec<u8> {
     let mut all: Vec<_> = Elements::new(elements).collect();
-    let places: HashMap<_, _> = order.iter().map(|it| it.as_bytes()).zip(0..).collect();
+    let places: HashMap<_, _> = order.iter().map(String::as_bytes).zip(0..).collect();
     all.sort_by_key(|it| places.get(it.name).copied().unwrap_or(usize::MAX));
     all.iter().flat_map(|it| it.bytes).copied().collect()
 }

@@ -56,9 +56,10 @@ impl Missing {
     ) -> Self {
         let names = oversize.columns.iter();
         let texts = target.whole.map_or_else(Vec::new, |row| texts(row, image));
-        let reference = match texts.is_empty() {
-            true => oversize.place(),
-            false => format!("_walferry.dead_letter_parts: {}", oversize.error),
+        let reference = if texts.is_empty() {
+            oversize.place()
+        } else {
+            format!("_walferry.dead_letter_parts: {}", oversize.error)
         };
         let place = Elsewhere {
             fields: names.map(|it| field_name(it).into_owned()).collect(),
