@@ -91,7 +91,7 @@ pub(super) async fn run(
         DeadLetters::Show { id } => {
             let shown = dead_letters::show(config, &id).await?;
             if output.is_json() {
-                whole::write(config, output, shown).await?;
+                Box::pin(whole::write(config, output, shown)).await?;
             } else {
                 output.text(&show(&shown)?)?;
             }

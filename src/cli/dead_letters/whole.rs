@@ -17,7 +17,7 @@ pub(super) async fn write(config: &Config, output: &Output, shown: Shown) -> Res
     let (mut texts, mut records) = (Vec::new(), Vec::new());
     for lacking in shown.lacks {
         match lacking {
-            Lacking::Text(text) => texts.push(text),
+            Lacking::Text(text) => texts.push(*text),
             Lacking::Record { at, position } => records.push((at, position)),
         }
     }
