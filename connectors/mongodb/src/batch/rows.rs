@@ -3,21 +3,24 @@
 //! - Keys keep the order in which they first came.
 //! - A body is complete when every column of its table is in it; a partial body over a complete one
 //!   is complete.
-//! - Folding never changes the outcome: applied to the documents that the events expect, the folded
-//!   operation leaves what the events would have left one by one.
 
-use std::collections::{BTreeMap, HashMap};
+mod folding;
+mod parking;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use walferry_schema::{Column, Field, Image, Position};
+use walferry_schema::{Column, Image, Position};
 
 use super::Missing;
 use super::entry::{Action, Body, Entry, Fate, Operation};
-use crate::bson_value::element::Elements;
-use crate::document::{DOCUMENT_OVERHEAD, Encoder, MAX_DOCUMENT_BYTES, Span, field_name, show_id};
-use crate::{Error, Result};
+use crate::Result;
+use crate::document::{Encoder, Span};
+use parking::Parking;
+
+pub(crate) use folding::merged;
+pub(crate) use parking::Parked;
 
 /// About what an operation takes beside its bytes.
 const ENTRY_BYTES: usize = 160;
@@ -45,34 +48,6 @@ pub(crate) struct Rows {
     parking: Parking,
 }
 
-/// What is known of operations that cannot be written, and of those that are tied to them.
-#[derive(Debug, Default)]
-struct Parking {
-    /// Whether such operations are parked; otherwise they are refused.
-    is_on: bool,
-    /// Whether a document is larger than MongoDB takes.
-    has_too_large: bool,
-    /// The key changes whose new row is whole: from, to.
-    moves: Vec<(Vec<u8>, Vec<u8>)>,
-    /// What rows lack because it is too large, by their ids.
-    oversize: HashMap<Vec<u8>, Missing>,
-    /// Why an entry is parked, by its place.
-    reasons: BTreeMap<usize, String>,
-}
-
-/// An operation that is parked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Parked<'a> {
-    pub(crate) operation: Operation<'a>,
-    /// The elements of its document, without `_id`.
-    pub(crate) elements: &'a [u8],
-    /// The key that the row had before.
-    pub(crate) from: Option<&'a [u8]>,
-    pub(crate) missing: Option<&'a Missing>,
-    /// Why it cannot be written.
-    pub(crate) reason: &'a str,
-}
-
 /// What an event does to its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -98,12 +73,6 @@ impl Rows {
             columns: (0, 0),
             parking: Parking::default(),
         }
-    }
-
-    /// Parks what cannot be written instead of refusing it.
-    pub(crate) fn parking(mut self) -> Self {
-        self.parking.is_on = true;
-        self
     }
 
     /// Whether a row has columns that were not met just before.
@@ -162,28 +131,6 @@ impl Rows {
         pushed
     }
 
-    /// Adds what happened to a row of which a part stands elsewhere: it will be parked.
-    pub(crate) fn push_oversize(
-        &mut self,
-        step: Step,
-        image: &Image<'_>,
-        position: Position,
-        missing: Missing,
-    ) -> Result<()> {
-        let mut id = Vec::new();
-        self.encoder.id(&mut id, image)?;
-        let missing = match self.parking.oversize.remove(&id) {
-            Some(before) if step == Step::Update => before.and(missing),
-            _ => missing,
-        };
-        self.parking.oversize.insert(id.clone(), missing.clone());
-        self.push(step, image, position)?;
-        if let Some(at) = self.find(&id) {
-            self.park_at(at, &missing.reason());
-        }
-        Ok(())
-    }
-
     /// Adds a row whose key changed: false, and nothing done, when the columns that it carries over
     /// are not known here.
     pub(crate) fn push_move(
@@ -221,15 +168,6 @@ impl Rows {
         Ok(true)
     }
 
-    /// Ties the two keys of a row together.
-    fn note_move(&mut self, from: &Image<'_>, to: &Image<'_>) -> Result<()> {
-        let (mut old, mut new) = (Vec::new(), Vec::new());
-        self.encoder.id(&mut old, from)?;
-        self.encoder.id(&mut new, to)?;
-        self.parking.moves.push((old, new));
-        Ok(())
-    }
-
     fn encode_and_fold(&mut self, step: Step, image: &Image<'_>, position: Position) -> Result<()> {
         let id = self.encode_id(image)?;
         let body = match step {
@@ -241,33 +179,6 @@ impl Rows {
             return Err(self.encoder.absent(image));
         }
         self.fold(id, step, body, position)
-    }
-
-    /// Notes the columns that came of a row of which a part stood elsewhere: whether this still does.
-    fn learn_columns(&mut self, id: Span, image: &Image<'_>, has_body: bool) -> bool {
-        if self.parking.oversize.is_empty() {
-            return false;
-        }
-        let at = self.find(id.of(&self.arena));
-        let id = id.of(&self.arena);
-        let Some(missing) = self.parking.oversize.get_mut(id) else {
-            return false;
-        };
-        let columns = image.columns.iter().zip(&image.fields);
-        let came: Vec<_> = columns
-            .filter(|(_, field)| **field != Field::Absent)
-            .map(|(column, _)| field_name(&column.name))
-            .collect();
-        missing.bring(|field| !has_body || came.iter().any(|it| *it == *field));
-        let is_missing = !missing.is_empty();
-        if !is_missing {
-            self.parking.oversize.remove(id);
-            if let Some(at) = at {
-                self.entries[at].fate = Fate::Write;
-                self.parking.reasons.remove(&at);
-            }
-        }
-        is_missing
     }
 
     fn encode_id(&mut self, image: &Image<'_>) -> Result<Span> {
@@ -289,42 +200,6 @@ impl Rows {
             },
             is_complete,
         })
-    }
-
-    fn fold(&mut self, id: Span, step: Step, body: Option<Body>, position: Position) -> Result<()> {
-        let at = self.find(id.of(&self.arena));
-        let before = at.map_or(Action::Nothing, |at| self.entries[at].action);
-        let action = self.next_action(before, step, body).ok_or_else(|| {
-            let (table, key) = (self.encoder.table.clone(), show_id(id.of(&self.arena)));
-            Error::MissingDocument {
-                table,
-                key,
-                position,
-            }
-        })?;
-        if self.parking.is_on {
-            self.parking.has_too_large |= self.check_size(id, action, position).is_err();
-        } else {
-            self.check_size(id, action, position)?;
-        }
-        if let Some(at) = at {
-            let keys_mark = body.map_or(self.keys.len(), |body| body.keys.start);
-            let action = self.overwrite(before, action, id.start, keys_mark);
-            let entry = &mut self.entries[at];
-            self.live_bytes -= entry.bytes();
-            (entry.action, entry.position) = (action, position);
-            self.live_bytes += entry.bytes();
-        } else {
-            self.add(Entry {
-                id,
-                action,
-                position,
-                fate: Fate::Write,
-            });
-        }
-        self.operations += usize::from(action != Action::Nothing);
-        self.operations -= usize::from(before != Action::Nothing);
-        Ok(())
     }
 
     /// The place of the entry with an id.
@@ -349,185 +224,9 @@ impl Rows {
         index.insert_unique(hash, entries.len() - 1, hash_of);
     }
 
-    /// Writes a body of the same shape over the one that it replaces, as of a row whose numbers change
-    /// again and again. What was encoded for it, behind the marks, is not needed then.
-    fn overwrite(
-        &mut self,
-        old: Action,
-        mut new: Action,
-        arena_mark: usize,
-        keys_mark: usize,
-    ) -> Action {
-        let (Some(old), Some(body)) = (old.body(), new.body_mut()) else {
-            return new;
-        };
-        let is_alike = old.elements.len() == body.elements.len()
-            && old.keys.of(&self.keys) == body.keys.of(&self.keys);
-        if is_alike {
-            debug_assert!(old.elements.end <= arena_mark && old.keys.end <= keys_mark);
-            let source = body.elements.start..body.elements.end;
-            self.arena.copy_within(source, old.elements.start);
-            (body.elements, body.keys) = (old.elements, old.keys);
-            self.arena.truncate(arena_mark);
-            self.keys.truncate(keys_mark);
-        }
-        new
-    }
-
-    /// Drops what folding replaced once it is most of the arena: a large document that is updated
-    /// again and again must not be held as often.
-    fn compact(&mut self) {
-        if self.arena.len() <= 2 * self.live_bytes + SPARED_BYTES {
-            return;
-        }
-        let mut arena = Vec::with_capacity(self.live_bytes);
-        let mut keys = Vec::with_capacity(self.keys.len().min(self.entries.len()));
-        for entry in &mut self.entries {
-            entry.id = entry.id.moved(&self.arena, &mut arena);
-            if let Some(body) = entry.action.body_mut() {
-                body.elements = body.elements.moved(&self.arena, &mut arena);
-                body.keys = body.keys.moved(&self.keys, &mut keys);
-            }
-        }
-        self.live_bytes = arena.len();
-        (self.arena, self.keys) = (arena, keys);
-    }
-
-    /// None when a partial update follows a delete.
-    fn next_action(&mut self, before: Action, step: Step, body: Option<Body>) -> Option<Action> {
-        let Some(body) = body else {
-            return Some(match before {
-                Action::Insert(_) => Action::Nothing,
-                _ => Action::Delete,
-            });
-        };
-        Some(match (before, step) {
-            (Action::Nothing | Action::Insert(_), Step::Insert) => Action::Insert(body),
-            (Action::Nothing, _) => Action::Update(body),
-            (Action::Insert(old), _) => Action::Insert(self.merge(old, body)),
-            (Action::Delete | Action::Replace(_) | Action::Update(_), Step::Insert) => {
-                Action::Replace(body)
-            }
-            (Action::Replace(old), _) => Action::Replace(self.merge(old, body)),
-            (Action::Update(old), _) => Action::Update(self.merge(old, body)),
-            (Action::Delete, _) if body.is_complete => Action::Replace(body),
-            (Action::Delete, _) => return None,
-        })
-    }
-
-    fn check_size(&self, id: Span, action: Action, position: Position) -> Result<()> {
-        let Some(body) = action.body() else {
-            return Ok(());
-        };
-        let bytes = body.elements.len() + id.len() + DOCUMENT_OVERHEAD;
-        if bytes <= MAX_DOCUMENT_BYTES {
-            return Ok(());
-        }
-        Err(Error::DocumentTooLarge {
-            table: self.encoder.table.clone(),
-            key: show_id(id.of(&self.arena)),
-            position: Some(position),
-            bytes,
-        })
-    }
-
-    /// The generation of the rows; none when there are none.
-    pub(crate) fn generation(&self) -> Option<u64> {
-        self.entries.first().map(|entry| entry.position.generation)
-    }
-
-    /// Whether there is something that cannot be written, as far as that is seen from here.
-    pub(crate) fn has_suspects(&self) -> bool {
-        self.parking.has_too_large || !self.parking.reasons.is_empty()
-    }
-
-    /// Has the operation on a key become a dead letter, if there is one.
-    pub(crate) fn park(&mut self, id: &[u8], reason: &str) {
-        if let Some(at) = self.find(id) {
-            self.park_at(at, reason);
-        }
-    }
-
-    fn park_at(&mut self, at: usize, reason: &str) {
-        self.entries[at].fate = Fate::Park;
-        let reasons = &mut self.parking.reasons;
-        reasons.entry(at).or_insert_with(|| reason.to_owned());
-    }
-
-    /// Parks every document that is larger than MongoDB takes.
-    pub(crate) fn park_too_large(&mut self) {
-        if !self.parking.has_too_large {
-            return;
-        }
-        for at in 0..self.entries.len() {
-            let Entry {
-                id,
-                action,
-                position,
-                fate,
-            } = self.entries[at];
-            if fate != Fate::Write {
-                continue;
-            }
-            if let Err(error) = self.check_size(id, action, position) {
-                self.park_at(at, &error.to_string());
-            }
-        }
-    }
-
-    /// Parks the new rows of those whose old ones are parked.
-    pub(crate) fn park_moved(&mut self, is_parked: impl Fn(&[u8]) -> bool, reason: &str) {
-        for (from, to) in std::mem::take(&mut self.parking.moves) {
-            let fate = |id: &[u8]| self.find(id).map(|at| self.entries[at].fate);
-            if is_parked(&from) || fate(&from) == Some(Fate::Park) {
-                self.park(&to, reason);
-            }
-            self.parking.moves.push((from, to));
-        }
-    }
-
-    /// The operation on the key of a row that was given up: it is written if it needs nothing of
-    /// what was there, whatever there is now. None when there is none, else whether it is written.
-    pub(crate) fn admit(&mut self, id: &[u8]) -> Option<bool> {
-        let at = self.find(id)?;
-        let entry = &mut self.entries[at];
-        match entry.action {
-            Action::Delete | Action::Replace(_) => {}
-            // It came and went, and what was there before is not it.
-            Action::Nothing => {
-                entry.action = Action::Delete;
-                self.operations += 1;
-            }
-            Action::Update(body) if !body.is_complete => entry.fate = Fate::Drop,
-            Action::Insert(body) | Action::Update(body) => entry.action = Action::Replace(body),
-        }
-        Some(entry.fate != Fate::Drop)
-    }
-
     /// The keys that something is done with.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &[u8]> {
         self.entries.iter().map(|entry| entry.id.of(&self.arena))
-    }
-
-    /// The operations that are parked, in the order of their keys.
-    pub(crate) fn parked(&self) -> impl Iterator<Item = Parked<'_>> {
-        let is_parked = |entry: &Entry| entry.fate == Fate::Park && entry.action != Action::Nothing;
-        let all = self.entries.iter().enumerate();
-        all.filter(move |(_, entry)| is_parked(entry))
-            .map(|(at, entry)| self.parked_at(at, entry))
-    }
-
-    fn parked_at<'a>(&'a self, at: usize, entry: &'a Entry) -> Parked<'a> {
-        let id = entry.id.of(&self.arena);
-        let mut moves = self.parking.moves.iter().rev();
-        let body = entry.action.body();
-        Parked {
-            operation: Operation { id, entry },
-            elements: body.map_or(&[], |body| self.elements(body)),
-            from: body.and_then(|_| moves.find(|(_, to)| to == id).map(|(from, _)| &**from)),
-            missing: self.parking.oversize.get(id),
-            reason: self.parking.reasons.get(&at).map_or("", |it| it),
-        }
     }
 
     /// Has a document stand there as given, whatever there is now; none removes it.
@@ -556,74 +255,6 @@ impl Rows {
         let end = self.arena.len();
         Span { start, end }
     }
-
-    /// The newer body over the older: its elements in the places of the older ones of the same name,
-    /// the others after them.
-    fn merge(&mut self, old: Body, new: Body) -> Body {
-        if new.is_complete {
-            return new;
-        }
-        let merged = merged(self.elements(old), self.elements(new));
-        let names = key_names(self.elements(old), old.keys.of(&self.keys))
-            .chain(key_names(self.elements(new), new.keys.of(&self.keys)))
-            .collect::<Vec<_>>();
-        let keys = key_spans(&merged, &names);
-        let (start, first_key) = (self.arena.len(), self.keys.len());
-        self.arena.extend_from_slice(&merged);
-        self.keys.extend(keys);
-        let (end, end_key) = (self.arena.len(), self.keys.len());
-        Body {
-            elements: Span { start, end },
-            keys: Span {
-                start: first_key,
-                end: end_key,
-            },
-            is_complete: old.is_complete,
-        }
-    }
-}
-
-/// The elements of `old` with those of `new` in their places, what is only in `new` after them.
-pub(crate) fn merged(old: &[u8], new: &[u8]) -> Vec<u8> {
-    let newer: Vec<_> = Elements::new(new).collect();
-    let mut taken = vec![false; newer.len()];
-    let mut out = Vec::with_capacity(old.len() + new.len());
-    // Both stand in table order, so that the next name is nearly always the next element.
-    let mut expected = 0;
-    for element in Elements::new(old) {
-        let candidates = (expected..newer.len()).chain(0..expected);
-        let found = candidates
-            .into_iter()
-            .find(|&at| newer[at].name == element.name);
-        let bytes = found.map_or(element.bytes, |at| {
-            taken[at] = true;
-            expected = at + 1;
-            newer[at].bytes
-        });
-        out.extend_from_slice(bytes);
-    }
-    let rest = newer.iter().zip(taken).filter(|(_, is_taken)| !is_taken);
-    rest.for_each(|(element, _)| out.extend_from_slice(element.bytes));
-    out
-}
-
-fn key_names<'a>(elements: &'a [u8], keys: &'a [Span]) -> impl Iterator<Item = &'a [u8]> {
-    let key = |span: &Span| Elements::new(span.of(elements)).next();
-    keys.iter().filter_map(move |span| Some(key(span)?.name))
-}
-
-/// Where the elements of these names stand.
-fn key_spans(elements: &[u8], names: &[&[u8]]) -> Vec<Span> {
-    let mut at = 0;
-    let mut spans = Vec::new();
-    for element in Elements::new(elements) {
-        let end = at + element.bytes.len();
-        if names.contains(&element.name) {
-            spans.push(Span { start: at, end });
-        }
-        at = end;
-    }
-    spans
 }
 
 #[cfg(test)]

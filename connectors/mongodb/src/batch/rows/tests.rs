@@ -1,5 +1,6 @@
 use super::*;
 use crate::Policies;
+use crate::bson_value::element::Elements;
 use walferry_schema::{Column, Field, Phase, TableName, Type, Value};
 
 const POSITION: Position = Position {
