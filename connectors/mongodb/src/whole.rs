@@ -49,7 +49,11 @@ impl Whole<'_> {
     }
 
     async fn of_texts(&mut self, letter: &Letter, place: &Elsewhere) -> Result<Fetched> {
-        let (mut data, mut row) = (Vec::new(), RowBuilder::with_capacity(place.texts.len()));
+        let room = usize::try_from(place.bytes).unwrap_or_default();
+        let (mut data, mut row) = (
+            Vec::with_capacity(room),
+            RowBuilder::with_capacity(place.texts.len()),
+        );
         for text in &place.texts {
             let start = data.len();
             match self.text(letter, text, &mut data).await {

@@ -311,6 +311,32 @@ async fn a_set_that_lets_a_document_grow_too_large_is_found_among_many_others() 
 }
 
 #[tokio::test]
+async fn what_is_refused_without_saying_which_is_found_by_halves() -> Tested {
+    let mut rig = Rig::new().await;
+    let columns = rig.columns.clone();
+    let all = |a, b| (1..=300).map(move |id| (id, a, b));
+    let inserts = all(1, Some("a")).map(|(id, a, b)| RowEvent::Insert(row(&columns, id, a, b)));
+    rig.apply(inserts.collect()).await;
+    // So many halves are 300, 150, 75, 38, 19, 10, 5, 3, 2 and 1: each is refused as a whole.
+    let namespace = format!("{}.t", rig.fixture.database.name());
+    let failing = doc! { "failCommands": ["update"], "errorCode": 10_334, "namespace": namespace };
+    let failing = rig.fixture.fail(10, failing).await;
+    let updates = all(2, None).map(|(id, a, b)| RowEvent::Update(row(&columns, id, a, b)));
+    let applied = rig.apply(updates.collect()).await;
+    drop(failing);
+    assert_eq!((applied.parked, applied.repaired), (1, 0));
+    assert_eq!(rig.letters().await[0].key, "1");
+    let documents = rig.documents().await;
+    assert_eq!(documents[0], document(1, 1, "a"));
+    assert!(
+        documents[1..]
+            .iter()
+            .all(|it| it.get_i32("a").is_ok_and(|a| a == 2))
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_document_that_a_rule_of_the_collection_refuses_is_parked_until_the_rule_is_gone()
 -> Tested {
     let mut rig = Rig::new().await;
