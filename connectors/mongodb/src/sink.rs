@@ -172,12 +172,10 @@ impl MongoSink {
             dead_letters::make_indexes(&self.store).await?;
             self.writer.made_indexes();
         }
-        for content in sifted.contents.drain(..) {
-            if !kept.contains(&content.at) {
-                dead_letters::keep(&self.store, epoch, &content).await?;
-                kept.insert(content.at);
-            }
-        }
+        let mut contents = std::mem::take(&mut sifted.contents);
+        contents.retain(|content| !kept.contains(&content.at));
+        dead_letters::keep(&self.store, epoch, &contents).await?;
+        kept.extend(contents.into_iter().map(|content| content.at));
         Ok(sifted)
     }
 

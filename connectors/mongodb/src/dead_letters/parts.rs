@@ -11,7 +11,7 @@ use bson::{Binary, Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 
 use super::letter::{Letter, Operation};
-use super::{PARKED, READING, bytes_of, each, each_of, id, replace, run};
+use super::{PARKED, READING, bytes_of, each, each_of, id, majority, replace, run};
 use crate::batch::Text;
 use crate::bson_value::element;
 use crate::parked::Content;
@@ -23,7 +23,7 @@ const PARTS: &str = "dead_letter_parts";
 const PART_BYTES: usize = 7 << 20;
 /// The same of a text, which is read from a file as it is kept.
 const TEXT_PART_BYTES: usize = 4 << 20;
-/// How many parts one command removes at most.
+/// How many parts one command writes or removes at most.
 const COMMAND_PARTS: usize = 1_000;
 
 /// A value as PostgreSQL's text, read piece by piece.
@@ -36,6 +36,13 @@ pub struct LetterText {
     column: String,
     part: i64,
     left: u64,
+}
+
+/// Parts on their way, as many in a command as it takes.
+struct Keeper<'a> {
+    store: &'a Store,
+    updates: Vec<Document>,
+    bytes: usize,
 }
 
 // === impl LetterText ===
@@ -97,49 +104,74 @@ pub(super) async fn take_over_parts(store: &Store, from: &str, letter: &Letter) 
     Ok(())
 }
 
-/// Keeps what a letter says, where the letter will refer to.
-pub(crate) async fn keep(store: &Store, epoch: i64, content: &Content) -> Result<()> {
-    let own = own_parts(&store.settings.pipeline, &content.at, epoch);
-    let document = document_of(&content.elements);
-    for (number, part) in document.chunks(PART_BYTES).enumerate() {
-        keep_part(store, own.clone(), number, part.to_vec()).await?;
+/// Keeps what letters say, where the letters will refer to.
+pub(crate) async fn keep(store: &Store, epoch: i64, contents: &[Content]) -> Result<()> {
+    let mut keeper = Keeper {
+        store,
+        updates: Vec::new(),
+        bytes: 0,
+    };
+    for content in contents {
+        let own = own_parts(&store.settings.pipeline, &content.at, epoch);
+        let document = document_of(&content.elements);
+        for (number, part) in document.chunks(PART_BYTES).enumerate() {
+            keeper.add(own.clone(), number, part.to_vec()).await?;
+        }
+        for text in &content.texts {
+            keeper.add_text(&own, text).await?;
+        }
     }
-    for text in &content.texts {
-        keep_text(store, &own, text).await?;
-    }
-    Ok(())
+    keeper.flush().await
 }
 
-/// Keeps a text as it is read: it is never held whole.
-async fn keep_text(store: &Store, own: &Document, text: &Text) -> Result<()> {
-    let (mut at, mut number) = (0, 0);
-    while at < text.bytes {
-        let length = (text.bytes - at).min(TEXT_PART_BYTES as u64);
-        let mut part = vec![0; usize::try_from(length).unwrap_or_default()];
-        let large = text.large().ok_or_else(|| Error::LargeValue {
+// === impl Keeper ===
+
+impl Keeper<'_> {
+    /// Adds a text as it is read: it is never held whole.
+    async fn add_text(&mut self, own: &Document, text: &Text) -> Result<()> {
+        let unread = |source| Error::LargeValue {
             column: text.column.name.to_string(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
-        large
-            .read_at(at, &mut part)
-            .map_err(|source| Error::LargeValue {
-                column: text.column.name.to_string(),
-                source,
-            })?;
-        let mut id = own.clone();
-        id.insert("column", &*text.column.name);
-        keep_part(store, id, number, part).await?;
-        (at, number) = (at + length, number + 1);
+            source,
+        };
+        let large = text.large();
+        let large = large.ok_or_else(|| unread(std::io::ErrorKind::NotFound.into()))?;
+        let (mut at, mut number) = (0, 0);
+        while at < text.bytes {
+            let length = (text.bytes - at).min(TEXT_PART_BYTES as u64);
+            let mut part = vec![0; usize::try_from(length).unwrap_or_default()];
+            large.read_at(at, &mut part).map_err(unread)?;
+            let mut id = own.clone();
+            id.insert("column", &*text.column.name);
+            self.add(id, number, part).await?;
+            (at, number) = (at + length, number + 1);
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn keep_part(store: &Store, mut id: Document, number: usize, part: Vec<u8>) -> Result<()> {
-    id.insert("part", i64::try_from(number).unwrap_or(i64::MAX));
-    let subtype = BinarySubtype::Generic;
-    let bytes = part;
-    let content = Bson::Binary(Binary { subtype, bytes });
-    replace(store, PARTS, doc! { "_id": id, "content": content }).await
+    async fn add(&mut self, mut id: Document, number: usize, part: Vec<u8>) -> Result<()> {
+        if self.bytes + part.len() > PART_BYTES || self.updates.len() >= COMMAND_PARTS {
+            self.flush().await?;
+        }
+        self.bytes += part.len();
+        id.insert("part", i64::try_from(number).unwrap_or(i64::MAX));
+        let (subtype, bytes) = (BinarySubtype::Generic, part);
+        let content = Bson::Binary(Binary { subtype, bytes });
+        let query = doc! { "_id": &id };
+        let kept = doc! { "_id": id, "content": content };
+        let update = doc! { "q": query, "u": kept, "upsert": true };
+        self.updates.push(update);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let updates = std::mem::take(&mut self.updates);
+        self.bytes = 0;
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let command = doc! { "update": PARTS, "updates": updates, "writeConcern": majority() };
+        run(self.store, command).await
+    }
 }
 
 pub(super) fn document_of(elements: &[u8]) -> Vec<u8> {
