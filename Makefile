@@ -12,7 +12,7 @@
 #   make bench RECORD=1     becomes the run that later ones are compared with (benches/recorded.json)
 
 # The tests of the suite that every way of running the daemon has to pass.
-WAYS = stream:: types:: ddl:: messages:: giant:: large:: dead_letters:: faults:: restarts:: orders:: retail:: \
+WAYS = stream:: types:: ddl:: messages:: giant:: large:: dead_letters:: history:: faults:: restarts:: orders:: retail:: \
 	torture::landings::
 
 # Cargo is given the whole workspace below, and what of it is wanted: with -p it builds the dependencies once more,

@@ -175,6 +175,11 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
     let has_analytics = section.is_there();
     let analytics = has_analytics.then(|| Analytics::read(section, folder));
     let tables = tables::read(root.remove("table"), findings);
+    let is_foreign = matches!(&kafka, Some(Some(kafka)) if kafka.format == Format::Debezium);
+    if is_foreign && tables.iter().any(Selection::keeps_history) {
+        let message = "asks for a history: of records of kafka.format = \"debezium\" none is kept";
+        findings.problems.push(Problem::new("table", message));
+    }
     findings.problems.extend(root.into_keys().map(|key| {
         Problem::new(
             key,

@@ -85,6 +85,8 @@ pub struct Rows {
     pub position: Position,
     /// When the source committed, microseconds since 1970; none for a chunk.
     pub committed_at: Option<i64>,
+    /// The transaction's number; none for a chunk.
+    pub xid: Option<u32>,
     /// The records with the index of their table in [`Checkpoint::tables`].
     pub records: Vec<(usize, RowRecord)>,
 }
@@ -260,6 +262,7 @@ impl<R: LogReader> Merge<R> {
                 let mut pull = Pull::new(commit.term, Phase::Stream(commit.commit_lsn));
                 pull.end_lsn = Some(commit.end_lsn);
                 pull.committed_at = Some(commit.committed_at);
+                pull.xid = Some(commit.xid);
                 return self.begin_pull(pull, (offset, hash), &commit.records);
             }
             LogRecord::Chunk(chunk) if self.counts(chunk.term, offset)? => {
@@ -438,6 +441,7 @@ impl<R: LogReader> Merge<R> {
         Rows {
             position,
             committed_at: pull.committed_at,
+            xid: pull.xid,
             records,
         }
     }
@@ -464,6 +468,7 @@ impl<R: LogReader> Merge<R> {
         Some(Rows {
             position,
             committed_at,
+            xid: pull.xid,
             records: pull.take_records(),
         })
     }

@@ -136,6 +136,7 @@ fn target(relation: &Relation) -> Target<'_> {
             ordinal: 1,
         },
         committed_at: None,
+        xid: None,
         oversize: None,
         whole: None,
     }

@@ -142,6 +142,7 @@ mod tests {
         let rule = |name: &str, mode| Rule {
             name: name.into(),
             mode,
+            history: false,
         };
         Selection::new(vec![
             rule("public.sales", Mode::Stream),

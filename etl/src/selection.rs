@@ -31,6 +31,8 @@ pub struct Rule {
     pub name: String,
     /// What becomes of the tables that match.
     pub mode: Mode,
+    /// Whether every version of their rows is kept beside the current one; of streamed tables only.
+    pub history: bool,
 }
 
 /// The rules of all tables, ready to be asked.
@@ -64,6 +66,11 @@ pub enum RuleErrorKind {
     /// The same pattern stands further up.
     #[error("stands there before, as rule {0}: the first match wins, so this one never does")]
     Duplicate(usize),
+    /// Only what is streamed has versions.
+    #[error(
+        "is of mode {0}: only streamed tables have a history, batch loads have one state after another"
+    )]
+    NoHistory(Mode),
 }
 
 // === impl Mode ===
@@ -100,6 +107,8 @@ impl Selection {
             };
             if !rule.name.contains('.') {
                 refuse(RuleErrorKind::NoSchema);
+            } else if rule.history && rule.mode != Mode::Stream {
+                refuse(RuleErrorKind::NoHistory(rule.mode));
             } else if let Some(first) = seen.insert(rule.name.as_str(), index) {
                 seen.insert(&rule.name, first);
                 refuse(RuleErrorKind::Duplicate(first + 1));
@@ -132,6 +141,17 @@ impl Selection {
             .map_or(Mode::Ignore, |index| self.rules[index].mode)
     }
 
+    /// Whether every version of a table's rows is kept.
+    pub fn has_history(&self, table: &TableName) -> bool {
+        self.rule_of(table)
+            .is_some_and(|index| self.rules[index].history)
+    }
+
+    /// Whether every version is kept of any table's rows.
+    pub fn keeps_history(&self) -> bool {
+        self.rules.iter().any(|rule| rule.history)
+    }
+
     /// The rules in their order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
@@ -153,8 +173,9 @@ impl Selection {
         self.streaming() == other.streaming()
     }
 
-    /// The rules up to the last that streams, each with whether it does: those behind it can hide none.
-    fn streaming(&self) -> Vec<(&str, bool)> {
+    /// The rules up to the last that streams, each with whether it does and keeps a history: those behind it can hide
+    /// none.
+    fn streaming(&self) -> Vec<(&str, bool, bool)> {
         let is_streamed = |rule: &Rule| rule.mode == Mode::Stream;
         let end = self
             .rules
@@ -162,7 +183,9 @@ impl Selection {
             .rposition(is_streamed)
             .map_or(0, |at| at + 1);
         let rules = self.rules[..end].iter();
-        rules.map(|rule| (&*rule.name, is_streamed(rule))).collect()
+        rules
+            .map(|rule| (&*rule.name, is_streamed(rule), rule.history))
+            .collect()
     }
 
     fn rule_of(&self, table: &TableName) -> Option<usize> {
@@ -178,6 +201,7 @@ mod tests {
         Rule {
             name: name.into(),
             mode,
+            history: false,
         }
     }
 
@@ -250,6 +274,21 @@ mod tests {
         ] {
             assert!(!before.streams_as(&other) && !other.streams_as(&before));
         }
+    }
+
+    #[test]
+    fn only_a_streamed_table_has_a_history_and_one_more_is_another_stream() {
+        let of = |mode| Rule {
+            history: true,
+            ..rule("public.stock", mode)
+        };
+        let errors = Selection::new(vec![of(Mode::Batch)]).unwrap_err();
+        assert_eq!(errors[0].kind, RuleErrorKind::NoHistory(Mode::Batch));
+        let selection = Selection::new(vec![of(Mode::Stream)]).unwrap();
+        assert!(selection.has_history(&table("public", "stock")));
+        assert!(!selection.has_history(&table("public", "sales")));
+        let without = Selection::new(vec![rule("public.stock", Mode::Stream)]).unwrap();
+        assert!(!selection.streams_as(&without));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Events {
         batch: &mut B,
         table: &TableName,
         staging: Option<u64>,
-        committed_at: Option<i64>,
+        (committed_at, xid): (Option<i64>, Option<u32>),
         record: &RowRecord,
     ) -> Result<(), ApplyError> {
         // A tombstone says nothing that its delete has not said.
@@ -99,6 +99,7 @@ impl Events {
             staging,
             position: record.stamp.position(),
             committed_at,
+            xid,
             oversize: oversize.as_ref(),
             whole: None,
         };

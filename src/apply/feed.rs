@@ -124,8 +124,13 @@ impl<R: LogReader> Feed for LogFeed<R> {
             let Some(table) = checkpoint.tables.get(*index) else {
                 continue;
             };
-            self.events
-                .push(batch, &table.name, staging, rows.committed_at, record)?;
+            self.events.push(
+                batch,
+                &table.name,
+                staging,
+                (rows.committed_at, rows.xid),
+                record,
+            )?;
             tally.row(*index);
         }
         if let Some(at) = rows.committed_at {

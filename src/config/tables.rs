@@ -43,10 +43,12 @@ fn rule(index: usize, entry: Value, findings: &mut Findings) -> Option<Rule> {
     let mut section = Section::new(&format!("table[{index}]"), Some(entry), findings);
     let name = section.required("name");
     let mode = section.required_choice("mode", &MODES);
+    let history = section.or("history", false);
     section.finish();
     Some(Rule {
         name: name?,
         mode: mode?,
+        history,
     })
 }
 

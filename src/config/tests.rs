@@ -108,6 +108,24 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn a_history_is_of_streamed_tables_of_our_own_records() {
+    let with = |text: &str| changed("mode = \"stream\"\n", text);
+    let config = parse(&with("mode = \"stream\"\nhistory = true\n"), &[]).unwrap();
+    let has = |table| config.tables.has_history(&TableName::new("public", table));
+    assert!(has("transactions") && !has("stores"));
+    let batch = with("mode = \"batch\"\nhistory = true\n");
+    let batch = problems(&batch, &[]).join("\n");
+    assert!(
+        batch.contains("only streamed tables have a history"),
+        "{batch}"
+    );
+    let foreign = with("mode = \"stream\"\nhistory = true\n");
+    let foreign = foreign.replace("[kafka]\n", "[kafka]\nformat = \"debezium\"\n");
+    let foreign = problems(&foreign, &[]).join("\n");
+    assert!(foreign.contains("asks for a history"), "{foreign}");
+}
+
+#[test]
 fn records_are_walferrys_or_debeziums_with_single_forms_changed() {
     let with = |keys: &str| {
         let text = changed("[kafka]\n", &format!("[kafka]\n{keys}"));

@@ -103,6 +103,7 @@ impl Change {
                 ordinal: u64::try_from(self.record.offset).unwrap_or_default(),
             },
             committed_at: self.whence.committed_at,
+            xid: None,
             oversize: None,
             whole: None,
         };

@@ -192,6 +192,7 @@ impl<'a, S: Source> DirectFeed<'a, S> {
             generation,
             phase,
             committed_at: None,
+            xid: None,
             rows: rows
                 .map(|(row, ordinal)| SourceRow::read(table.clone(), lsn, ordinal, row))
                 .collect(),
@@ -243,9 +244,10 @@ impl<S: Source> DirectFeed<'_, S> {
             SourceEvent::Begin {
                 commit_lsn,
                 committed_at,
+                xid,
                 ..
             } => {
-                self.transaction = Some(self.transaction_at(commit_lsn, committed_at)?);
+                self.transaction = Some(self.transaction_at(commit_lsn, committed_at, xid)?);
                 Ok(None)
             }
             SourceEvent::Change {
@@ -276,6 +278,7 @@ impl<S: Source> DirectFeed<'_, S> {
         &self,
         commit_lsn: Lsn,
         committed_at: i64,
+        xid: u32,
     ) -> Result<Transaction, CaptureError> {
         let phase = Phase::Stream(commit_lsn);
         let held = self.checkpoint.held(self.checkpoint.generation, phase);
@@ -284,7 +287,8 @@ impl<S: Source> DirectFeed<'_, S> {
             return Err(CaptureError::RestMissing { cut_short, found });
         }
         let generation = self.checkpoint.generation;
-        Ok(Transaction::new(generation, phase, committed_at, held))
+        let of = (generation, phase);
+        Ok(Transaction::new(of, committed_at, xid, held))
     }
 
     fn change(

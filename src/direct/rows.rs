@@ -30,6 +30,8 @@ pub(super) struct SourceRows {
     pub(super) phase: Phase,
     /// When the source committed, microseconds since 1970; none for a chunk.
     pub(super) committed_at: Option<i64>,
+    /// The transaction's number; none for a chunk.
+    pub(super) xid: Option<u32>,
     pub(super) rows: Vec<SourceRow>,
 }
 
@@ -48,11 +50,17 @@ pub(super) struct SourceRow {
 
 impl Transaction {
     /// A transaction that begins, and how much of it was applied before.
-    pub(super) fn new(generation: u64, phase: Phase, committed_at: i64, held: Held) -> Self {
+    pub(super) fn new(
+        (generation, phase): (u64, Phase),
+        committed_at: i64,
+        xid: u32,
+        held: Held,
+    ) -> Self {
         let rows = SourceRows {
             generation,
             phase,
             committed_at: Some(committed_at),
+            xid: Some(xid),
             rows: Vec::new(),
         };
         Self {
@@ -133,6 +141,7 @@ impl SourceRows {
                 staging,
                 position: self.at(row.ordinal),
                 committed_at: self.committed_at,
+                xid: self.xid,
                 oversize: oversize.as_ref(),
                 whole: oversize.as_ref().and(row.new_row()),
             };

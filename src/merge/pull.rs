@@ -28,6 +28,7 @@ pub(super) struct Pull {
     pub(super) applied: Option<u64>,
     pub(super) end_lsn: Option<Lsn>,
     pub(super) committed_at: Option<i64>,
+    pub(super) xid: Option<u32>,
     records: Vec<(usize, RowRecord)>,
     /// About how many bytes `records` holds.
     bytes: usize,
@@ -96,6 +97,7 @@ impl Pull {
             applied: None,
             end_lsn: None,
             committed_at: None,
+            xid: None,
             records: Vec::new(),
             bytes: 0,
             is_giant: false,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use walferry_core::{Archive, Fault, Tasks};
 use walferry_etl::Mode;
 use walferry_kafka::{KafkaDeadLetters, KafkaLog, KafkaLogReader, KafkaRecordReader};
-use walferry_mongodb::{MongoSink, OrderBook, Policies, Writer};
+use walferry_mongodb::{Histories, MongoSink, OrderBook, Policies, Writer};
 use walferry_postgres::{ReplicationSource, SlotMonitor};
 use walferry_schema::Modes;
 
@@ -213,6 +213,10 @@ pub(crate) fn mongodb_settings(config: &Config) -> walferry_mongodb::Settings {
         },
     };
     settings.parks = to.on_poison == config::OnPoison::Park;
+    if config.tables.keeps_history() {
+        let tables = config.tables.clone();
+        settings.histories = Histories::of(move |table| tables.has_history(table));
+    }
     settings
 }
 

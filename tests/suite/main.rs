@@ -24,6 +24,7 @@ mod fidelity;
 mod first_contact;
 mod giant;
 mod grants;
+mod history;
 mod incumbents;
 mod large;
 mod messages;

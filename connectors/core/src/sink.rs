@@ -102,6 +102,8 @@ pub struct Target<'a> {
     pub position: Position,
     /// When the source committed the event, microseconds since 1970; none in a snapshot.
     pub committed_at: Option<i64>,
+    /// The source's number of the transaction; none in a snapshot, or where the source does not say.
+    pub xid: Option<u32>,
     /// What the new row of the event lacks because it is too large for the way here; its columns are absent.
     pub oversize: Option<&'a Oversize>,
     /// The new row as the source sent it, where what it lacks can still be read from it; none where that stands in the log.

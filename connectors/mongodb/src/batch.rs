@@ -17,6 +17,7 @@ use walferry_schema::{Image, Oversize, Phase, Position, TableName};
 
 use crate::bson_value::{self, Microseconds};
 use crate::document::{Encoder, Span, field_name, show_id};
+use crate::history::{Histories, History, VERSION_BYTES};
 use crate::naming::Naming;
 use crate::versions::{Met, Redefined};
 use crate::{Error, Policies, Result};
@@ -32,6 +33,9 @@ const SEGMENT_BYTES: usize = 256;
 #[derive(Debug)]
 pub struct MongoBatch {
     policies: Policies,
+    kept: Histories,
+    /// What comes to histories, by table; none of tables that keep none.
+    histories: HashMap<TableName, Option<History>>,
     /// The segments that nothing is folded into any more.
     sealed: Vec<Segment>,
     sealed_operations: usize,
@@ -82,6 +86,10 @@ pub(crate) enum Segment {
     Unset(Box<Unset>),
     /// Updates of what is recorded of dead letters.
     Letters(Vec<Document>),
+    /// Versions of rows.
+    History(Vec<History>),
+    /// Updates of which histories have begun.
+    Histories(Vec<Document>),
 }
 
 /// All documents of a collection go.
@@ -127,6 +135,8 @@ impl MongoBatch {
     pub fn new(policies: Policies) -> Self {
         Self {
             policies,
+            kept: Histories::default(),
+            histories: HashMap::new(),
             sealed: Vec::new(),
             sealed_operations: 0,
             sealed_bytes: 0,
@@ -140,6 +150,13 @@ impl MongoBatch {
         }
     }
 
+    /// Keeps the versions of some tables' rows.
+    #[must_use]
+    pub(crate) fn keeping(mut self, histories: Histories) -> Self {
+        self.kept = histories;
+        self
+    }
+
     /// Parks what cannot be written, where `is_on`, instead of refusing it.
     #[must_use]
     pub(crate) fn parking(mut self, is_on: bool) -> Self {
@@ -149,6 +166,10 @@ impl MongoBatch {
 
     pub(crate) fn into_parts(mut self) -> Parts {
         self.seal();
+        let histories: Vec<_> = self.histories.into_values().flatten().collect();
+        if !histories.is_empty() {
+            self.sealed.push(Segment::History(histories));
+        }
         Parts {
             segments: self.sealed,
             met: self.met,
@@ -158,6 +179,43 @@ impl MongoBatch {
     }
 
     fn add(&mut self, target: &Target<'_>, event: RowEvent<'_>) -> Result<()> {
+        if !self.note_version(target, &event)? {
+            return self.add_event(target, event);
+        }
+        let added = self.add_event(target, event);
+        if added.is_err() {
+            let history = self.histories.get_mut(target.table);
+            history.and_then(Option::as_mut).map(History::undo);
+        }
+        added
+    }
+
+    /// Adds an event to the history of its table: whether there is one.
+    fn note_version(&mut self, target: &Target<'_>, event: &RowEvent<'_>) -> Result<bool> {
+        if self.kept.is_empty() || target.staging.is_some() {
+            return Ok(false);
+        }
+        if !self.histories.contains_key(target.table) {
+            let history = self.history(target)?;
+            self.histories.insert(target.table.clone(), history);
+        }
+        match self.histories.get_mut(target.table) {
+            Some(Some(history)) => history.push(target, event).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn history(&mut self, target: &Target<'_>) -> Result<Option<History>> {
+        if !self.kept.has(target.table) {
+            return Ok(None);
+        }
+        let of = Naming.collection(target.table)?;
+        let history = History::new(target.table.clone(), &of, self.policies);
+        self.own(history.collection.clone(), target.table)?;
+        Ok(Some(history))
+    }
+
+    fn add_event(&mut self, target: &Target<'_>, event: RowEvent<'_>) -> Result<()> {
         if let Some(oversize) = target.oversize
             && !self.is_parking
         {
@@ -279,6 +337,9 @@ impl MongoBatch {
             if self.is_parking {
                 rows = rows.parking();
             }
+            if self.kept.has(target.table) {
+                rows = rows.sparing(VERSION_BYTES);
+            }
             self.open.push(rows);
             self.index.insert(key, self.open.len() - 1);
             self.open.len() - 1
@@ -291,17 +352,21 @@ impl MongoBatch {
             None => Naming.collection(target.table)?,
             Some(generation) => Naming.staging(target.table, generation)?,
         };
-        let name: Arc<str> = name.into();
+        self.own(name.into(), target.table)
+    }
+
+    /// Has a collection be a table's alone.
+    fn own(&mut self, name: Arc<str>, table: &TableName) -> Result<Arc<str>> {
         let owner = self
             .owners
             .entry(name.clone())
-            .or_insert_with(|| target.table.clone());
-        if owner == target.table {
+            .or_insert_with(|| table.clone());
+        if owner == table {
             return Ok(name);
         }
         Err(Error::CollectionClash {
             first: owner.clone(),
-            second: target.table.clone(),
+            second: table.clone(),
             collection: name.to_string(),
         })
     }
@@ -342,11 +407,17 @@ impl Batch for MongoBatch {
     }
 
     fn operations(&self) -> usize {
-        self.sealed_operations + self.open.iter().map(Rows::operations).sum::<usize>()
+        let histories = self.histories.values().flatten();
+        self.sealed_operations
+            + self.open.iter().map(Rows::operations).sum::<usize>()
+            + histories.map(History::operations).sum::<usize>()
     }
 
     fn bytes(&self) -> usize {
-        self.sealed_bytes + self.open.iter().map(Rows::bytes).sum::<usize>()
+        let histories = self.histories.values().flatten();
+        self.sealed_bytes
+            + self.open.iter().map(Rows::bytes).sum::<usize>()
+            + histories.map(History::bytes).sum::<usize>()
     }
 }
 
@@ -362,7 +433,9 @@ impl Segment {
             | Self::Skipped(_)
             | Self::Redefined(_)
             | Self::Unset(_)
-            | Self::Letters(_) => Vec::new(),
+            | Self::Letters(_)
+            | Self::History(_)
+            | Self::Histories(_) => Vec::new(),
         }
     }
 
@@ -373,7 +446,10 @@ impl Segment {
             Self::Move(moved) => vec![&moved.collection],
             Self::Truncate(truncate) => vec![&truncate.collection],
             Self::Unset(unset) => vec![&unset.collection],
-            Self::Skipped(_) | Self::Redefined(_) | Self::Letters(_) => Vec::new(),
+            Self::History(all) => all.iter().map(|it| &*it.collection).collect(),
+            Self::Skipped(_) | Self::Redefined(_) | Self::Letters(_) | Self::Histories(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -381,7 +457,8 @@ impl Segment {
         match self {
             Self::Rows(all) => all.iter().map(Rows::operations).sum(),
             Self::Move(_) | Self::Truncate(_) => 1,
-            Self::Letters(commands) => commands.len(),
+            Self::Letters(commands) | Self::Histories(commands) => commands.len(),
+            Self::History(all) => all.iter().map(History::operations).sum(),
             Self::Skipped(skipped) => 1 + skipped.changes.len(),
             Self::Redefined(tables) => tables.len(),
             Self::Unset(unset) => unset.ids.len(),
@@ -395,7 +472,12 @@ impl Segment {
                 let missing = moved.missing.as_ref().map_or(0, Missing::bytes);
                 moved.from.len() + moved.to.len() + moved.elements.len() + missing
             }
-            Self::Truncate(_) | Self::Redefined(_) | Self::Unset(_) | Self::Letters(_) => 0,
+            Self::History(all) => all.iter().map(History::bytes).sum(),
+            Self::Truncate(_)
+            | Self::Redefined(_)
+            | Self::Unset(_)
+            | Self::Letters(_)
+            | Self::Histories(_) => 0,
             Self::Skipped(skipped) => skipped.changes.iter().map(|it| it.change.len()).sum(),
         };
         bytes + SEGMENT_BYTES
@@ -405,6 +487,11 @@ impl Segment {
 // === impl Commits ===
 
 impl Commits {
+    /// When the first transaction was committed.
+    pub(crate) fn first(&self) -> Option<i64> {
+        self.0.first().map(|(_, at)| *at)
+    }
+
     /// When the change at a position was committed.
     pub(crate) fn at(&self, position: Position) -> Option<i64> {
         let found = self.0.iter().find(|(phase, _)| *phase == position.phase);
@@ -413,7 +500,7 @@ impl Commits {
 }
 
 /// The names of the fields that a row becomes, without `_id`.
-fn fields(image: &Image<'_>, policies: Policies) -> Vec<String> {
+pub(crate) fn fields(image: &Image<'_>, policies: Policies) -> Vec<String> {
     let mut fields = Vec::with_capacity(image.columns.len());
     for column in image.columns {
         let name = field_name(&column.name).into_owned();

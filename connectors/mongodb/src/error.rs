@@ -347,6 +347,32 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// A column has a name that a version of its row has for something else.
+    #[error(
+        "column {column} of {table} has the name of a field that each version of a row has: rename the column, or set \
+         history = false for the table"
+    )]
+    HistoryClash {
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// A change needs a version that is not there.
+    #[error(
+        "a change of the row {key} of {table} at {position} left {field} as it was, and no current version in its history \
+         has it: start once with history = false for the table, and then with history = true"
+    )]
+    VersionLost {
+        /// The table.
+        table: TableName,
+        /// The row's key before the change.
+        key: String,
+        /// The change.
+        position: Position,
+        /// The field.
+        field: String,
+    },
     /// A table whose rows cannot be told apart.
     #[error("table {table} has no primary key: add one, or choose a replica identity index")]
     NoKey {

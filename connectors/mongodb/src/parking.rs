@@ -12,6 +12,7 @@ use walferry_schema::{Position, TableName};
 
 use crate::batch::{Commits, Fate, Missing, Move, Parked, Rows, Segment};
 use crate::dead_letters::{self, Letter, Operation};
+use crate::history::History;
 use crate::parked::{Content, ParkedChanges, ParkedKeys, ParkedView, Standing};
 use crate::stop::Unwritable;
 use crate::{Error, Result};
@@ -139,6 +140,7 @@ impl Sieve<'_> {
                 let table = it.table.to_string();
                 commands.push(dead_letters::emptied(self.pipeline, &table, it.generation));
             }
+            Segment::History(all) => all.iter_mut().for_each(|it| self.versions(it)),
             _ => {}
         }
         self.sifted.parked += self.letters.len() as u64;
@@ -151,6 +153,15 @@ impl Sieve<'_> {
         if !commands.is_empty() {
             self.sifted.segments.push(Segment::Letters(commands));
         }
+    }
+
+    /// A row that lacks changes has no version of them: the next one is of what they come to.
+    fn versions(&self, history: &mut History) {
+        let (table, keys) = (history.table.clone(), &self.keys);
+        let Some(generation) = history.generation() else {
+            return;
+        };
+        history.leave_out(|id| keys.get(&table, generation, id).is_some());
     }
 
     /// The updates of what is recorded of rows that were given up.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::Policies;
+use crate::{Histories, Policies};
 
 /// How to reach MongoDB and what to write there.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether a change that MongoDB cannot take becomes a dead letter; otherwise it ends the sink.
     pub parks: bool,
+    /// Which tables keep every version of their rows.
+    pub histories: Histories,
     /// At most this many operations in one command; MongoDB takes 100,000.
     pub max_command_operations: usize,
     /// At most this many bytes in one command, unless a single document is larger; MongoDB takes
@@ -44,6 +46,7 @@ impl Settings {
             pipeline: pipeline.into(),
             policies: Policies::default(),
             parks: false,
+            histories: Histories::default(),
             // Larger ones are no faster, and each is held twice: here and as the driver's message.
             max_command_operations: 4_000,
             max_command_bytes: 4 * 1024 * 1024,

@@ -1,5 +1,6 @@
 //! The fenced, transactional sink.
 
+mod histories;
 mod letters;
 
 use std::collections::{BTreeMap, HashSet};
@@ -15,6 +16,7 @@ use walferry_schema::{TableName, TableSpec};
 
 use crate::batch::{Commits, MongoBatch, Parts, Segment};
 use crate::claim::Claim;
+use crate::history::{Begun, Moment};
 use crate::parked::ParkedKeys;
 use crate::parking::Sifted;
 use crate::staging::Staging;
@@ -44,6 +46,9 @@ pub struct MongoSink {
     parked: ParkedKeys,
     /// Where whole records stand that were too large for the log.
     archive: Option<Arc<dyn Archive>>,
+    histories: Begun,
+    /// What the collections stand at.
+    stands: Option<Moment>,
 }
 
 // === impl MongoSink ===
@@ -64,6 +69,8 @@ impl MongoSink {
             sweep: None,
             parked: ParkedKeys::default(),
             archive: None,
+            histories: Begun::default(),
+            stands: None,
         })
     }
 
@@ -93,6 +100,8 @@ impl MongoSink {
         (self.versions, self.sweep) = (Versions::load(&self.store).await?, None);
         self.parked = dead_letters::keys(&self.store).await?;
         dead_letters::sweep(&self.store).await?;
+        self.histories = Begun::load(&self.store).await?;
+        self.stands = stored.checkpoint.as_ref().map(Moment::at);
         Ok(stored.checkpoint)
     }
 
@@ -107,6 +116,9 @@ impl MongoSink {
         for order in orders.into_iter().filter(|_| is_live) {
             Box::pin(self.carry_out(&order, checkpoint.generation)).await?;
         }
+        if is_live {
+            Box::pin(self.begin_histories(checkpoint, commits.first())).await?;
+        }
         let is_idle = segments.is_empty();
         let policies = self.store.settings.policies;
         let redefined = self.versions.redefined(met, policies);
@@ -116,6 +128,7 @@ impl MongoSink {
         let position = position::fields(checkpoint);
         let (applied, segments) =
             Box::pin(self.commit_sifted(segments, position, &commits)).await?;
+        self.stands = Some(Moment::at(checkpoint));
         self.count_truncated(&segments);
         self.learn(redefined);
         if is_live {
@@ -293,7 +306,9 @@ impl Sink for MongoSink {
 
     fn batch(&self) -> MongoBatch {
         let settings = &self.store.settings;
-        MongoBatch::new(settings.policies).parking(settings.parks)
+        MongoBatch::new(settings.policies)
+            .parking(settings.parks)
+            .keeping(settings.histories.clone())
     }
 
     async fn apply(

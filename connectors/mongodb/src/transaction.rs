@@ -23,6 +23,7 @@ use crate::batch::{Fate, Move, Rows, Segment, Unset};
 use crate::claim::Claim;
 use crate::command::{Command, Kind};
 use crate::document::{append_id, id_filter};
+use crate::history::{self, History};
 use crate::position;
 use crate::stop::{Stop, Unwritable};
 use crate::store::{Store, Written};
@@ -152,7 +153,15 @@ impl Transaction<'_> {
             Segment::Skipped(skipped) => self.keep(skipped).await,
             Segment::Redefined(tables) => self.redefine(tables).await,
             Segment::Unset(unset) => self.unset(unset).await,
-            Segment::Letters(commands) => self.note_letters(commands).await,
+            Segment::Letters(commands) => {
+                let doing = "noting dead letters";
+                self.note(commands, dead_letters::LETTERS, doing).await
+            }
+            Segment::History(all) => self.versions(all, mode).await,
+            Segment::Histories(commands) => {
+                let doing = "noting which histories have begun";
+                self.note(commands, history::HISTORIES, doing).await
+            }
         }
     }
 
@@ -313,13 +322,24 @@ impl Transaction<'_> {
         }
     }
 
-    /// Notes what became of changes that cannot be written.
-    async fn note_letters(&mut self, commands: &[Document]) -> Result<u64, Stop> {
-        let doing = "noting dead letters";
+    async fn versions(&mut self, all: &[History], mode: Mode) -> Result<u64, Stop> {
+        for history in all {
+            history::write(self.store, &mut self.claim.session, history, mode).await?;
+        }
+        Ok(0)
+    }
+
+    /// Notes something among walferry's own documents.
+    async fn note(
+        &mut self,
+        commands: &[Document],
+        collection: &str,
+        doing: &'static str,
+    ) -> Result<u64, Stop> {
         let database = self.store.own_database();
         for command in commands {
             let written = self.execute(&database, command.clone(), doing).await?;
-            written.accepted(doing, dead_letters::LETTERS)?;
+            written.accepted(doing, collection)?;
         }
         Ok(0)
     }

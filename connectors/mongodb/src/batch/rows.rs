@@ -45,6 +45,8 @@ pub(crate) struct Rows {
     operations: usize,
     /// Where the columns of the last row stand, and how many they are.
     columns: (usize, usize),
+    /// How many bytes less than MongoDB takes a document may have.
+    spared_bytes: usize,
     parking: Parking,
 }
 
@@ -71,8 +73,15 @@ impl Rows {
             hasher: RandomState::new(),
             operations: 0,
             columns: (0, 0),
+            spared_bytes: 0,
             parking: Parking::default(),
         }
+    }
+
+    /// Has documents be so much smaller than MongoDB takes.
+    pub(crate) fn sparing(mut self, bytes: usize) -> Self {
+        self.spared_bytes = bytes;
+        self
     }
 
     /// Whether a row has columns that were not met just before.

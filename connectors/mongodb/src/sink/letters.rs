@@ -10,8 +10,9 @@ use super::MongoSink;
 use crate::batch::{Rows, Segment};
 use crate::dead_letters::Letter;
 use crate::document::Encoder;
+use crate::history::{History, Moment, Op};
 use crate::parked::Standing;
-use crate::replay::Replay;
+use crate::replay::{Documents, Replay};
 use crate::transaction::Outcome;
 use crate::whole::Whole;
 use crate::{Error, Naming, OrderBook, Result, dead_letters, parking};
@@ -43,16 +44,16 @@ impl MongoSink {
     }
 
     async fn settle(&mut self, letters: &[Letter], order: &LetterOrder) -> Result<()> {
-        let segment = match order.action {
+        let mut segments = match order.action {
             LetterAction::Retry => match self.replay(letters).await? {
-                Ok(rows) => Some(Segment::Rows(vec![rows])),
+                Ok(segments) => segments,
                 Err(why) => return self.stays(letters, &why).await,
             },
-            LetterAction::Discard => None,
+            LetterAction::Discard => Vec::new(),
         };
         let pipeline = &self.store.settings.pipeline;
         let settled = Segment::Letters(vec![dead_letters::settling(pipeline, letters, order)]);
-        let segments: Vec<_> = segment.into_iter().chain([settled]).collect();
+        segments.push(settled);
         let attempt = self.attempt(&segments, Document::new());
         if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
             return self.stays(letters, &it.error.to_string()).await;
@@ -76,7 +77,7 @@ impl MongoSink {
     }
 
     /// What the dead letters of a row come to; why they cannot be applied.
-    async fn replay(&self, letters: &[Letter]) -> Result<Result<Rows, String>> {
+    async fn replay(&self, letters: &[Letter]) -> Result<Result<Vec<Segment>, String>> {
         let Some(last) = letters.last() else {
             return Ok(Err("there is none".to_owned()));
         };
@@ -103,16 +104,31 @@ impl MongoSink {
             }
         }
         let encoder = Encoder::new(last.table.clone(), policies);
-        if let Err(why) = self.complete(&mut replay, encoder.clone()).await? {
+        if let Err(why) = self.complete(&mut replay, encoder).await? {
             return Ok(Err(why));
         }
-        let mut rows = Rows::new(collection.into(), encoder);
-        Ok(replay.finish().map(|documents| {
-            for (key, elements) in documents {
-                rows.put(&key, elements.as_deref(), last.position);
+        let documents = replay.finish();
+        Ok(documents.map(|documents| self.replayed(documents, last, &collection)))
+    }
+
+    /// Documents as they are to be, and their versions.
+    fn replayed(&self, documents: Documents, last: &Letter, collection: &str) -> Vec<Segment> {
+        let (table, policies) = (&last.table, self.store.settings.policies);
+        let mut rows = Rows::new(collection.into(), Encoder::new(table.clone(), policies));
+        let mut history = History::new(table.clone(), collection, policies);
+        let moment = Moment::settling(last.position, last.committed_at);
+        for (key, elements) in documents {
+            rows.put(&key, elements.as_deref(), last.position);
+            match elements {
+                Some(elements) => history.put(&key, &elements, Op::Update, moment),
+                None => history.gone(&key, Op::Delete, moment),
             }
-            rows
-        }))
+        }
+        let mut segments = vec![Segment::Rows(vec![rows])];
+        if self.store.settings.histories.has(table) {
+            segments.push(Segment::History(vec![history]));
+        }
+        segments
     }
 
     /// Brings what was too large to go with the letters; why that cannot be.

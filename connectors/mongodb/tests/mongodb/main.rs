@@ -11,6 +11,7 @@ mod analytics;
 mod dead_letters;
 mod fencing;
 mod folding;
+mod history;
 mod load;
 mod orders;
 mod rate;

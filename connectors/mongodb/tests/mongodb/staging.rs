@@ -16,6 +16,7 @@ async fn fill(fixture: &Fixture, sink: &mut MongoSink, generation: u64, a: i32) 
         staging: Some(generation),
         position: at(0),
         committed_at: None,
+        xid: None,
         oversize: None,
         whole: None,
     };

@@ -90,6 +90,7 @@ impl Fixture {
             staging: None,
             position: at(ordinal),
             committed_at: None,
+            xid: None,
             oversize: None,
             whole: None,
         }

@@ -478,6 +478,7 @@ fn what_has_no_form_is_refused_by_name_and_leaves_the_batch_as_it_was() {
         staging: None,
         position: crate::support::at(0),
         committed_at: None,
+        xid: None,
         oversize: None,
         whole: None,
     };

@@ -126,7 +126,7 @@ impl Rows {
         let Some(body) = action.body() else {
             return Ok(());
         };
-        let bytes = body.elements.len() + id.len() + DOCUMENT_OVERHEAD;
+        let bytes = body.elements.len() + id.len() + DOCUMENT_OVERHEAD + self.spared_bytes;
         if bytes <= MAX_DOCUMENT_BYTES {
             return Ok(());
         }
