@@ -231,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    fn label(term: i64, number: usize, count: usize) -> Option<Label> {
+    fn label(term: i64, number: usize, count: usize) -> Label {
         let term = Term {
             generation: 7,
             number: term,
@@ -241,29 +241,30 @@ mod tests {
             phase: Phase::Stream(Lsn(9)),
             ordinal: 1,
         };
-        Some(Label {
+        Label {
             stamp,
             number,
             count,
-        })
+        }
     }
 
-    fn found(labels: &[Option<Label>], first: i64) -> Option<Vec<i64>> {
+    fn found(labels: &[Label], first: i64) -> Option<Vec<i64>> {
         let mut index = Index::default();
         for (offset, label) in (10..).zip(labels) {
-            index.note(offset, *label);
+            index.note(offset, Some(*label));
+            index.note(offset, None);
         }
         let end = 10 + i64::try_from(labels.len()).unwrap();
-        let of = label(1, 1, 1).unwrap().stamp.position();
+        let of = label(1, 1, 1).stamp.position();
         index.complete(of, Bounds { first, end })
     }
 
     #[test]
     fn only_all_parts_of_one_writer_are_a_record() {
-        let whole = [label(1, 1, 2), None, label(1, 2, 2)];
-        assert_eq!(found(&whole, 10), Some(vec![10, 12]));
+        let whole = [label(1, 1, 2), label(1, 2, 2)];
+        assert_eq!(found(&whole, 10), Some(vec![10, 11]));
         assert_eq!(found(&whole, 11), None, "the first of them is gone");
-        assert_eq!(found(&whole[..2], 10), None);
+        assert_eq!(found(&whole[..1], 10), None);
         let mixed = [label(1, 1, 2), label(2, 2, 2)];
         assert_eq!(found(&mixed, 10), None);
     }
