@@ -43,7 +43,9 @@ pub(crate) mod name {
 
 /// Which tables keep every version of their rows.
 #[derive(Clone, Default)]
-pub struct Histories(Option<Arc<dyn Fn(&TableName) -> bool + Send + Sync>>);
+pub struct Histories(Option<Arc<IsKept>>);
+
+type IsKept = dyn Fn(&TableName) -> bool + Send + Sync;
 
 /// What happened to the rows of one table, in order.
 #[derive(Debug)]

@@ -273,7 +273,7 @@ async fn some(
         bytes += next.as_bytes().len();
         documents.push(next);
     }
-    let last = documents.last().and_then(|it| id_of(it));
+    let last = documents.last().and_then(id_of);
     Ok((documents, last))
 }
 

@@ -362,7 +362,9 @@ impl Model {
             }
             Wish::Truncate => {
                 let ids: Vec<_> = self.rows.keys().copied().collect();
-                ids.into_iter().for_each(|id| drop(self.end(id, (at, "t"))));
+                for id in ids {
+                    self.end(id, (at, "t"));
+                }
                 RowEvent::Truncate
             }
             Wish::Apply(_) => return None,
