@@ -55,7 +55,7 @@ pub async fn check(config: &Config, tasks: &Tasks) -> Result<Checked, AnalyticsE
     let look = Box::pin(look(&analyst, &rules, &mut aside));
     let found = tasks.stop_signal().run_until_cancelled(look).await;
     aside.drop(&analyst).await;
-    let mut mistakes = found.unwrap_or_else(|| Ok(Vec::new()))?;
+    let mut mistakes = found.ok_or(AnalyticsError::Stopped)??;
     mistakes.sort();
     Ok(Checked {
         rules: Some(rules.rules().len()),
@@ -149,7 +149,9 @@ impl Look<'_> {
             Some(Standing::View(_)) => format!("{output} is a view, which keeps nothing"),
             Some(Standing::Collection) if self.analyst.may_keep(output).await? => return Ok(()),
             Some(Standing::Collection) => {
-                format!("{output} holds documents that no rule wrote: give the rule another output")
+                format!(
+                    "{output} was not made for the answers of rules: give the rule another output"
+                )
             }
         };
         let mistake = rule.mistake(rule.output_place, message);

@@ -44,6 +44,9 @@ pub enum AnalyticsError {
     /// A parameter was given that cannot be.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
+    /// Somebody ended it.
+    #[error("stopped before every rule was looked at")]
+    Stopped,
     /// MongoDB or a rule in it failed.
     #[error("{}", .0.error())]
     Fault(Fault),
@@ -68,6 +71,13 @@ impl Classify for Unanswered {
 // === impl AnalyticsError ===
 
 impl AnalyticsError {
+    /// Why a rule is not asked.
+    pub(super) fn missing(collection: &str, database: &str) -> String {
+        format!(
+            "there is no collection {collection} in the database {database}: the answer stays as it was"
+        )
+    }
+
     /// The error with its causes, as a log line has them.
     pub(super) fn told(&self) -> String {
         match (self, self.source()) {

@@ -2,7 +2,8 @@
 //!
 //! - Views and indexes come first, then each rule after those whose answers it reads.
 //! - A rule that fails leaves its answer as it was, and the others go on.
-//! - Alerts of rules that are gone go too.
+//! - A rule is not asked while a collection that it reads, itself or through views, is not there: it would seem empty.
+//! - Alerts of rules that are gone go too, from collections that other alert rules still write to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +61,13 @@ impl Refreshed {
 // === impl Outcome ===
 
 impl Outcome {
+    fn failed(rule: &Rule, error: String) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::of(rule, Ok(Kept::default()))
+        }
+    }
+
     fn of(rule: &Rule, kept: Result<Kept, Fault>) -> Self {
         let (kept, error) = match kept {
             Ok(kept) => (kept, None),
@@ -97,17 +105,46 @@ async fn refresh_by(analyst: &Analyst, rules: &RuleSet) -> Result<Refreshed, Fau
         indexes: make_indexes(analyst, rules, &standing).await?,
         rules: Vec::new(),
     };
+    let missing = missing(rules, &standing);
+    let mut is_away = false;
     for rule in rules.in_order().filter(|it| it.kind != Kind::View) {
+        if let Some(collection) = missing.get(&*rule.name) {
+            let fault = AnalyticsError::missing(collection, analyst.database());
+            refreshed.rules.push(Outcome::failed(rule, fault));
+            continue;
+        }
         let kept = keep(analyst, rule).await;
+        let is_transient = matches!(&kept, Err(fault) if fault.class() == Class::Transient);
         match kept {
-            // The others would wait for it in vain too.
-            Err(fault) if fault.class() == Class::Transient => return Err(fault),
+            // One may be too slow; after a second the others would wait in vain too.
+            Err(fault) if is_away && is_transient => return Err(fault),
             kept => refreshed.rules.push(Outcome::of(rule, kept)),
         }
+        is_away = is_transient;
     }
     let forgotten = forget(analyst, rules, &refreshed.rules).await?;
     refreshed.rules.extend(forgotten);
     Ok(refreshed)
+}
+
+/// The rules that read what is not there, with its name: themselves, or through a view.
+fn missing<'a>(
+    rules: &'a RuleSet,
+    standing: &BTreeMap<String, Standing>,
+) -> BTreeMap<&'a str, &'a str> {
+    let mut missing = BTreeMap::new();
+    for rule in rules.in_order() {
+        let mut outside = rules.outside_sources(rule).map(|(name, _)| name);
+        let own = outside.find(|name| !standing.contains_key(*name));
+        let by_view = || {
+            rule.sources()
+                .find_map(|it| missing.get(&*it.name).copied())
+        };
+        if let Some(name) = own.or_else(by_view) {
+            missing.insert(&*rule.name, name);
+        }
+    }
+    missing
 }
 
 async fn make_views(
@@ -138,6 +175,10 @@ async fn make_indexes(
     let wanted: BTreeMap<_, _> = wanted.filter(is_there).map(|it| (it.name(), it)).collect();
     let mut made = 0;
     for index in wanted.values() {
+        if !standing.contains_key(&index.collection) {
+            // The index would make it, and nobody would know whose it is.
+            analyst.own(&index.collection).await?;
+        }
         let is_new = analyst.make_index(&index.collection, &index.keys).await?;
         made += usize::from(is_new);
     }

@@ -349,7 +349,7 @@ async fn every_mistake_is_told_with_its_file_line_and_column() {
     for (line, expected) in lines.iter().zip([
         "b_input.json:2:76: there is no collection sails",
         "b_stage.json:11:5: MongoDB says: ",
-        "g_taken.json:16:13: taken holds documents that no rule wrote",
+        "g_taken.json:16:13: taken was not made for the answers of rules",
         "lines.json:1:1: a collection has the view's name",
         "v_wrong.json:3:16: MongoDB says: unknown operator: $nee",
         "10 rules, mistakes: 5",
@@ -379,7 +379,7 @@ async fn a_rule_that_fails_leaves_its_answer_and_the_others_go_on() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
         said.out
-            .contains("f09_taken failed: taken holds documents that no rule wrote"),
+            .contains("f09_taken failed: taken was not made for the answers of rules"),
         "{said:?}"
     );
     assert_eq!(shop.documents("taken").await, [doc! { "_id": 1 }]);

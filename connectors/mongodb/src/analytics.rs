@@ -106,10 +106,10 @@ impl Analyst {
         Ok(listed.iter().filter_map(standing).collect())
     }
 
-    /// Makes a view, or gives it another definition; whether there was something to do.
+    /// Makes a view, or gives one that was made here another definition; whether there was something to do.
     ///
     /// # Errors
-    /// When a collection has the name, the user may not, or the server refuses the pipeline.
+    /// When a collection or another's view has the name, the user may not, or the server refuses the pipeline.
     pub async fn make_view(
         &self,
         name: &str,
@@ -117,14 +117,19 @@ impl Analyst {
         standing: Option<&Standing>,
     ) -> Result<bool> {
         let command = match standing {
-            Some(Standing::View(found)) if found == query => return Ok(false),
-            Some(Standing::View(_)) => "collMod",
-            Some(Standing::Collection) => return Err(AnalyticsError::view_taken(name).into()),
+            Some(Standing::View(found)) if found == query => {
+                if !self.is_own_view(name).await? {
+                    self.record_view(name).await?;
+                }
+                return Ok(false);
+            }
+            Some(Standing::View(_)) if self.is_own_view(name).await? => "collMod",
+            Some(_) => return Err(AnalyticsError::view_taken(name).into()),
             None => "create",
         };
         let made = self.write_view(command, name, query).await;
         match made {
-            Ok(()) => Ok(true),
+            Ok(()) => self.record_view(name).await.map(|()| true),
             Err(Error::Server { source, .. }) if code(&source) == Some(NAMESPACE_EXISTS) => {
                 Err(AnalyticsError::view_taken(name).into())
             }

@@ -217,7 +217,7 @@ impl MongoBatch {
 
     fn add_event(&mut self, target: &Target<'_>, event: RowEvent<'_>) -> Result<()> {
         if let Some(oversize) = target.oversize
-            && !self.is_parking
+            && (!self.is_parking || self.kept.has(target.table))
         {
             return Err(self.too_large(target, &event, oversize));
         }
@@ -334,11 +334,10 @@ impl MongoBatch {
         } else {
             let encoder = Encoder::new(target.table.clone(), self.policies);
             let mut rows = Rows::new(self.collection(target)?, encoder);
-            if self.is_parking {
-                rows = rows.parking();
-            }
             if self.kept.has(target.table) {
                 rows = rows.sparing(VERSION_BYTES);
+            } else if self.is_parking {
+                rows = rows.parking();
             }
             self.open.push(rows);
             self.index.insert(key, self.open.len() - 1);

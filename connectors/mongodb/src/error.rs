@@ -23,7 +23,9 @@ const LIMIT_CODES: [i32; 3] = [257, 290, 388];
 /// The server's code for what the user may not do.
 const UNAUTHORIZED: i32 = 13;
 /// Server codes for a document as such: it breaks a rule of the collection, a unique index, or the limit of 16 MiB.
-pub(crate) const DOCUMENT_CODES: [i32; 5] = [121, 11_000, 10_334, 17_419, 17_420];
+/// And for one that an index cannot take: two arrays, an array to be hashed, no place on earth.
+pub(crate) const DOCUMENT_CODES: [i32; 8] =
+    [121, 171, 11_000, 10_334, 16_755, 16_766, 17_419, 17_420];
 /// What servers before 6.2 say when a transaction is too large for the cache.
 const EVICTED: &str = "rolled back for eviction";
 
@@ -357,6 +359,15 @@ pub enum Error {
         table: TableName,
         /// The column.
         column: String,
+    },
+    /// Rows of a table that is to have a history are not as the source has them.
+    #[error(
+        "the history of {table} cannot begin: rows of it have dead letters, or had some that were discarded; start with \
+         history = false, retry them or change the rows in PostgreSQL (UPDATE), and see that `walferry verify` finds none"
+    )]
+    HistoryWaits {
+        /// The table.
+        table: TableName,
     },
     /// A change needs a version that is not there.
     #[error(

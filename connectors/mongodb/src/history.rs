@@ -3,6 +3,7 @@
 //! - A version is the whole row: what a change left as it was comes from the version before.
 //! - Versions of a row follow one another: one ends when the next begins, and at most one is current.
 //! - They are written by the transaction that writes the row and moves the position; none is folded away.
+//! - Of such a table nothing is parked: a version that waited would be missing between others.
 
 mod begin;
 mod plan;
@@ -15,7 +16,7 @@ use walferry_core::{Checkpoint, RowEvent, Target};
 use walferry_schema::{Column, Image, Phase, Position, TableName};
 
 use crate::batch::fields;
-use crate::document::{Encoder, Span, field_name};
+use crate::document::{Encoder, Span};
 use crate::{Error, Policies, Result};
 
 pub(crate) use begin::{Begun, Found, HISTORIES, Seen, beginning};
@@ -35,10 +36,7 @@ pub(crate) mod name {
     pub(crate) const LSN: &str = "lsn";
     pub(crate) const XID: &str = "xid";
     pub(crate) const CLOSED_BY: &str = "closed_by";
-    pub(crate) const LACKS: &str = "lacks";
-    pub(crate) const ALL: [&str; 8] = [
-        VALID_FROM, VALID_TO, IS_CURRENT, OP, LSN, XID, CLOSED_BY, LACKS,
-    ];
+    pub(crate) const ALL: [&str; 7] = [VALID_FROM, VALID_TO, IS_CURRENT, OP, LSN, XID, CLOSED_BY];
 }
 
 /// Which tables keep every version of their rows.
@@ -86,8 +84,6 @@ struct Put {
     elements: Span,
     /// The fields of the whole row in order, where some are as they were before.
     fields: Option<Vec<String>>,
-    /// Fields whose values were too large for the log.
-    lacks: Vec<String>,
     /// Whether there is a version that it ends.
     ends_another: bool,
 }
@@ -99,6 +95,8 @@ pub(crate) struct Moment {
     /// When it was committed, milliseconds since 1970.
     pub(crate) at: i64,
     pub(crate) xid: Option<u32>,
+    /// Which claim began a history with it: two may at one position.
+    pub(crate) epoch: Option<i64>,
 }
 
 /// What a version begins or ends with.
@@ -154,11 +152,6 @@ impl History {
         self.changes.is_empty()
     }
 
-    /// The generation of the changes; none when there are none.
-    pub(crate) fn generation(&self) -> Option<u64> {
-        self.changes.first().map(|it| it.moment.position.generation)
-    }
-
     /// How many writes it comes to, about.
     pub(crate) fn operations(&self) -> usize {
         self.changes.len()
@@ -172,7 +165,7 @@ impl History {
     /// Adds what happened to a row, or nothing when that cannot be encoded.
     pub(crate) fn push(&mut self, target: &Target<'_>, event: &RowEvent<'_>) -> Result<()> {
         let mark = self.arena.len();
-        let pushed = self.encode(target, event);
+        let pushed = self.encode(event);
         match pushed {
             Ok((op, what)) => {
                 let moment = Moment::of(target);
@@ -191,26 +184,10 @@ impl History {
         self.changes.pop();
     }
 
-    /// Adds a whole row as it stands somewhere.
-    pub(crate) fn put(&mut self, key: &[u8], elements: &[u8], op: Op, moment: Moment) {
-        self.put_over(key, elements, (op, moment), true);
-    }
-
     /// Adds a row that went.
     pub(crate) fn gone(&mut self, key: &[u8], op: Op, moment: Moment) {
         let what = What::Gone(self.append(key));
         self.changes.push(Change { moment, op, what });
-    }
-
-    /// Leaves out what happened to some rows.
-    pub(crate) fn leave_out(&mut self, is_out: impl Fn(&[u8]) -> bool) {
-        let arena = &self.arena;
-        let is_out = |key: Span| is_out(key.of(arena));
-        self.changes.retain(|change| match &change.what {
-            What::Put(put) => !is_out(put.key) && !put.from.is_some_and(is_out),
-            What::Gone(key) => !is_out(*key),
-            What::Emptied => true,
-        });
     }
 
     fn put_over(
@@ -225,18 +202,17 @@ impl History {
             from: None,
             elements: self.append(elements),
             fields: None,
-            lacks: Vec::new(),
             ends_another,
         };
         let what = What::Put(put);
         self.changes.push(Change { moment, op, what });
     }
 
-    fn encode(&mut self, target: &Target<'_>, event: &RowEvent<'_>) -> Result<(Op, What)> {
+    fn encode(&mut self, event: &RowEvent<'_>) -> Result<(Op, What)> {
         Ok(match event {
-            RowEvent::Insert(row) => (Op::Create, self.row(target, row, None, false)?),
-            RowEvent::Update(row) => (Op::Update, self.row(target, row, None, true)?),
-            RowEvent::Move { from, to } => (Op::Update, self.row(target, to, Some(from), true)?),
+            RowEvent::Insert(row) => (Op::Create, self.row(row, None, false)?),
+            RowEvent::Update(row) => (Op::Update, self.row(row, None, true)?),
+            RowEvent::Move { from, to } => (Op::Update, self.row(to, Some(from), true)?),
             RowEvent::Delete(row) => (Op::Delete, What::Gone(self.key(row)?)),
             RowEvent::Truncate => (Op::Truncate, What::Emptied),
         })
@@ -244,7 +220,6 @@ impl History {
 
     fn row(
         &mut self,
-        target: &Target<'_>,
         row: &Image<'_>,
         from: Option<&Image<'_>>,
         ends_another: bool,
@@ -255,13 +230,11 @@ impl History {
         let (start, mut keys) = (self.arena.len(), Vec::new());
         let is_complete = self.encoder.body(&mut self.arena, &mut keys, row)?;
         let end = self.arena.len();
-        let lacks = target.oversize.map_or(&[][..], |it| &it.columns);
         Ok(What::Put(Put {
             key,
             from,
             elements: Span { start, end },
             fields: (!is_complete).then(|| fields(row, self.encoder.policies)),
-            lacks: lacks.iter().map(|it| field_name(it).into_owned()).collect(),
             ends_another,
         }))
     }
@@ -307,6 +280,7 @@ impl Moment {
             position: target.position,
             at: at.unwrap_or_else(now),
             xid: target.xid,
+            epoch: None,
         }
     }
 
@@ -320,23 +294,15 @@ impl Moment {
             position,
             at: at.unwrap_or(checkpoint.generation.cast_signed()),
             xid: None,
+            epoch: None,
         }
     }
 
-    /// The same, not after another time.
-    pub(crate) fn not_after(self, at: Option<i64>) -> Self {
-        let at = at.map_or(self.at, |at| self.at.min(at.div_euclid(1_000)));
-        Self { at, ..self }
-    }
-
-    /// When what waited becomes a version: after what it waited with.
-    pub(crate) fn settling(position: Position, committed_at: Option<i64>) -> Self {
-        let at = committed_at.map(|at| at.div_euclid(1_000));
-        Self {
-            position,
-            at: at.unwrap_or_else(now),
-            xid: None,
-        }
+    /// The same as a history's beginning, not after another time.
+    pub(crate) fn beginning(self, epoch: i64, not_after: Option<i64>) -> Self {
+        let at = not_after.map_or(self.at, |at| self.at.min(at.div_euclid(1_000)));
+        let epoch = Some(epoch);
+        Self { at, epoch, ..self }
     }
 
     /// The transaction's commit record; 0 in a snapshot.

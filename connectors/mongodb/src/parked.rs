@@ -85,6 +85,11 @@ impl ParkedKeys {
         }
     }
 
+    /// Whether a table has such rows.
+    pub(crate) fn has(&self, table: &TableName, generation: u64) -> bool {
+        self.tables.contains_key(&(table.clone(), generation))
+    }
+
     /// Forgets the generations before one.
     pub(crate) fn forget(&mut self, generation: u64) {
         self.tables.retain(|table, _| table.1 >= generation);

@@ -12,7 +12,6 @@ use walferry_schema::{Position, TableName};
 
 use crate::batch::{Commits, Fate, Missing, Move, Parked, Rows, Segment};
 use crate::dead_letters::{self, Letter, Operation};
-use crate::history::History;
 use crate::parked::{Content, ParkedChanges, ParkedKeys, ParkedView, Standing};
 use crate::stop::Unwritable;
 use crate::{Error, Result};
@@ -94,11 +93,12 @@ impl Sifted {
     }
 }
 
-/// Parks what MongoDB refused; an error when it is one of too many.
+/// Parks what MongoDB refused; an error when it is one of too many, or of a table of which nothing `may_park`.
 pub(crate) fn park(
     segments: &mut [Segment],
     found: &mut usize,
     unwritable: Unwritable,
+    may_park: impl Fn(&TableName) -> bool,
 ) -> Result<()> {
     *found += 1;
     if *found > MAX_FOUND {
@@ -111,12 +111,16 @@ pub(crate) fn park(
     match segments.get_mut(unwritable.segment) {
         Some(Segment::Rows(all)) => {
             let is_it = |rows: &&mut Rows| rows.collection == unwritable.collection;
-            if let Some(rows) = all.iter_mut().find(is_it) {
-                rows.park(&unwritable.id, &reason);
+            let Some(rows) = all.iter_mut().find(is_it) else {
+                return Ok(());
+            };
+            if !may_park(&rows.encoder.table) {
+                return Err(unwritable.error);
             }
+            rows.park(&unwritable.id, &reason);
             Ok(())
         }
-        Some(Segment::Move(moved)) => {
+        Some(Segment::Move(moved)) if may_park(&moved.table) => {
             moved.park(&reason);
             Ok(())
         }
@@ -140,7 +144,6 @@ impl Sieve<'_> {
                 let table = it.table.to_string();
                 commands.push(dead_letters::emptied(self.pipeline, &table, it.generation));
             }
-            Segment::History(all) => all.iter_mut().for_each(|it| self.versions(it)),
             _ => {}
         }
         self.sifted.parked += self.letters.len() as u64;
@@ -153,15 +156,6 @@ impl Sieve<'_> {
         if !commands.is_empty() {
             self.sifted.segments.push(Segment::Letters(commands));
         }
-    }
-
-    /// A row that lacks changes has no version of them: the next one is of what they come to.
-    fn versions(&self, history: &mut History) {
-        let (table, keys) = (history.table.clone(), &self.keys);
-        let Some(generation) = history.generation() else {
-            return;
-        };
-        history.leave_out(|id| keys.get(&table, generation, id).is_some());
     }
 
     /// The updates of what is recorded of rows that were given up.

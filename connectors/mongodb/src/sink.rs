@@ -161,7 +161,9 @@ impl MongoSink {
                 Outcome::Unwritable(it) if self.store.settings.parks => {
                     warn!(error = %it.error, "parked: it becomes a dead letter");
                     segments = sifted.segments;
-                    parking::park(&mut segments, &mut found, it)?;
+                    let histories = &self.store.settings.histories;
+                    let may_park = |table: &TableName| !histories.has(table);
+                    parking::park(&mut segments, &mut found, it, may_park)?;
                 }
                 Outcome::Unwritable(it) => return Err(it.error),
             }

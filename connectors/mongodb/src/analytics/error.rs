@@ -12,9 +12,10 @@ const NOT_OF_PIPELINE: [i32; 4] = [13, 18, 50, 8_000];
 /// A question that cannot be asked, or an answer that cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalyticsError {
-    /// A collection has the name of a view.
+    /// A collection has the name of a view, or a view that was not made here.
     #[error(
-        "the view {view} cannot be made: a collection of that name is there; rename the view's file, or the collection"
+        "the view {view} cannot be made: a collection of that name is there, or a view that no rule made; rename the view's \
+         file, or what is there"
     )]
     ViewTaken {
         /// The view.
@@ -51,7 +52,7 @@ pub enum AnalyticsError {
     },
     /// Documents that nobody here wrote are where an answer should be kept.
     #[error(
-        "{collection} holds documents that no rule wrote, or was restored from a backup: give the rule another output, \
+        "{collection} was not made for the answers of rules, or was restored from a backup: give the rule another output, \
          or drop the collection: it is made anew"
     )]
     OutputTaken {
@@ -65,6 +66,16 @@ pub enum AnalyticsError {
         wanted: String,
         /// The document.
         document: String,
+    },
+    /// Some of an answer is gone before it was kept.
+    #[error(
+        "of {rows} documents of the answer {counted} stand aside: nothing was removed, and the next refresh asks again"
+    )]
+    AsideLost {
+        /// How many there were.
+        rows: u64,
+        /// How many there are.
+        counted: u64,
     },
     /// Two documents of an answer are the same one.
     #[error("two documents of the answer have the same _id: {message}")]

@@ -4,6 +4,7 @@
 //! - A rerun over the same data writes nothing: `$merge` leaves out what is equal.
 //! - An alert keeps the `detected_at` of when it was first kept.
 //! - Only alerts of the same rule go; of a report, all that is not in the answer.
+//! - Only a collection that was made here is written, not even an empty one that was there before: it may be a table's.
 
 use bson::raw::cstr;
 use bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
@@ -98,6 +99,7 @@ impl Analyst {
         let rows = self.fill(answer, staging).await?;
         let (added, changed) = self.compare(answer.output, staging).await?;
         self.merge(answer, staging).await?;
+        self.check_aside(staging, rows).await?;
         let removed = self.remove(answer, staging).await?;
         Ok(Kept {
             rows,
@@ -124,7 +126,11 @@ impl Analyst {
             }
             rows += documents.len() as u64;
             let staging = self.store.database().collection::<RawDocumentBuf>(staging);
-            let inserted = staging.insert_many(documents).await;
+            let insert = staging
+                .insert_many(documents)
+                .write_concern(WriteConcern::majority());
+            let inserted = async { Ok(insert.await) };
+            let inserted = self.store.in_time(inserted, KEEPING).await?;
             inserted.map_err(refused)?;
         }
         Ok(rows)
@@ -180,6 +186,17 @@ impl Analyst {
         self.store.in_time(merged, KEEPING).await.map(|_| ())
     }
 
+    /// That all of the answer still stands aside: what it lacks would be removed.
+    async fn check_aside(&self, staging: &str, rows: u64) -> Result<()> {
+        let count = vec![doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 } } }];
+        let counted = self.documents(staging, count).await?;
+        let counted = counted.first().and_then(|it| it.get("n")).map_or(0, number);
+        if counted == rows {
+            return Ok(());
+        }
+        Err(AnalyticsError::AsideLost { rows, counted }.into())
+    }
+
     /// Removes what is not in the answer; how many documents that were.
     async fn remove(&self, answer: Answer<'_>, staging: &str) -> Result<u64> {
         let ours = match answer.alerts_of {
@@ -222,18 +239,22 @@ impl Analyst {
         self.store.in_time(cursor.try_collect(), KEEPING).await
     }
 
-    /// Whether answers may be kept in a collection: one of answers, an empty one, or one that is not there yet.
+    /// Whether answers may be kept in a collection: one of answers, or one that is not there yet.
     ///
     /// # Errors
     /// When the server cannot be asked.
     pub async fn may_keep(&self, output: &str) -> Result<bool> {
         let uuid = staging::uuid(&self.store, output).await?;
         let Some(uuid) = uuid else { return Ok(true) };
-        Ok(self.is_recorded(output, &uuid).await? || self.is_empty(output).await?)
+        self.is_recorded(output, &uuid).await
     }
 
-    /// Sees that a collection is one of answers; one that is not there, or empty, becomes one.
-    async fn own(&self, output: &str) -> Result<()> {
+    /// Sees that a collection is one of answers; one that is not there becomes one.
+    ///
+    /// # Errors
+    /// When it is there, and was not made for answers; when the server refuses or cannot be asked.
+    pub async fn own(&self, output: &str) -> Result<()> {
+        let is_new = !self.standing().await?.contains_key(output);
         staging::create_like(&self.store, output, output).await?;
         let uuid = staging::uuid(&self.store, output).await?;
         let uuid = uuid.ok_or(Error::Answer {
@@ -243,7 +264,7 @@ impl Analyst {
         if self.is_recorded(output, &uuid).await? {
             return Ok(());
         }
-        if self.is_empty(output).await? {
+        if is_new {
             return self.record(output, uuid).await;
         }
         let collection = output.to_owned();
@@ -257,17 +278,29 @@ impl Analyst {
         Ok(recorded.is_some())
     }
 
-    async fn is_empty(&self, output: &str) -> Result<bool> {
-        let collection = self.store.database().collection::<Document>(output);
-        let found = collection.find_one(doc! {});
-        Ok(self.store.in_time(found, RECORDING).await?.is_none())
-    }
-
     async fn record(&self, output: &str, uuid: Binary) -> Result<()> {
         let id = self.id_of(output);
         let known = self.store.own_database().collection::<Document>(ANALYTICS);
         let recorded = known
             .replace_one(doc! { "_id": &id }, doc! { "_id": &id, "uuid": uuid })
+            .upsert(true);
+        self.store.in_time(recorded, RECORDING).await.map(|_| ())
+    }
+
+    /// Whether a view was made here.
+    pub(super) async fn is_own_view(&self, view: &str) -> Result<bool> {
+        let known = self.store.own_database().collection::<Document>(ANALYTICS);
+        let recorded = known.find_one(doc! { "_id": self.id_of(view), "is_view": true });
+        let recorded = self.store.in_time(recorded, RECORDING).await?;
+        Ok(recorded.is_some())
+    }
+
+    /// Notes that a view was made here.
+    pub(super) async fn record_view(&self, view: &str) -> Result<()> {
+        let id = self.id_of(view);
+        let known = self.store.own_database().collection::<Document>(ANALYTICS);
+        let recorded = known
+            .replace_one(doc! { "_id": &id }, doc! { "_id": &id, "is_view": true })
             .upsert(true);
         self.store.in_time(recorded, RECORDING).await.map(|_| ())
     }
@@ -298,6 +331,16 @@ fn fit(answer: Answer<'_>, mut document: RawDocumentBuf, now: DateTime) -> Resul
     if !matches!(document.get(DETECTED_AT), Ok(None)) {
         return unfit(
             format!("must not have {DETECTED_AT}, which is added"),
+            &document,
+        );
+    }
+    // Else two rules could have one alert.
+    let of = document
+        .get_document("_id")
+        .and_then(|id| id.get_str("rule"));
+    if of.ok() != Some(rule) {
+        return unfit(
+            format!("must have \"rule\": {rule:?} in its _id"),
             &document,
         );
     }

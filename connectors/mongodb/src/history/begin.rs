@@ -14,7 +14,7 @@ use super::run::{self, joined, payload};
 use super::{History, Moment, Op, name};
 use crate::bson_value::element::Elements;
 use crate::store::Store;
-use crate::{Naming, Policies, Result};
+use crate::{Error, Naming, Policies, Result};
 
 pub(crate) const HISTORIES: &str = "histories";
 const READING: &str = "reading which histories have begun";
@@ -153,11 +153,17 @@ impl Seen {
         let (rows, last) = some(store, find.limit(limit())).await?;
         let mut found = HashMap::new();
         for row in &rows {
-            let mut elements = Elements::of_document(row.as_bytes());
+            let elements = Elements::of_document(row.as_bytes());
+            let clash = elements.clone().find(|it| is_own(it.name));
+            if let Some(clash) = clash {
+                return Err(Error::HistoryClash {
+                    table: self.table.clone(),
+                    column: String::from_utf8_lossy(clash.name).into_owned(),
+                });
+            }
             let id = elements.clone().find(|it| it.name == b"_id");
             if let Some(key) = id.and_then(payload) {
-                let body = joined(elements.by_ref().filter(|it| it.name != b"_id"));
-                found.insert(key, body);
+                found.insert(key, joined(elements.filter(|it| it.name != b"_id")));
             }
         }
         let known = self.known(store, &found).await?;
@@ -192,7 +198,6 @@ impl Seen {
         let mut known = HashMap::new();
         while let Some(version) = store.in_time(run::next(&mut found), LOOKING).await? {
             let elements = Elements::of_document(version.as_bytes());
-            let is_own = |field: &[u8]| name::ALL.iter().any(|it| it.as_bytes() == field);
             if let Some(row) = run::row(elements.clone()) {
                 let of_row = elements.filter(|it| it.name != b"_id" && !is_own(it.name));
                 known.insert(row, joined(of_row));
@@ -275,6 +280,11 @@ async fn some(
     }
     let last = documents.last().and_then(id_of);
     Ok((documents, last))
+}
+
+/// Whether a field is a version's own, not its row's.
+fn is_own(field: &[u8]) -> bool {
+    name::ALL.iter().any(|it| it.as_bytes() == field)
 }
 
 fn id_of(document: &RawDocumentBuf) -> Option<Bson> {

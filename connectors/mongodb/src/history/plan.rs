@@ -31,7 +31,6 @@ pub(crate) enum Step<'a> {
 pub(crate) struct Version<'a> {
     key: &'a [u8],
     elements: Vec<u8>,
-    lacks: &'a [String],
     begin: End,
     end: Option<End>,
 }
@@ -126,7 +125,6 @@ impl<'a> Planner<'a> {
         self.plan.versions.push(Version {
             key,
             elements,
-            lacks: &put.lacks,
             begin,
             end: None,
         });
@@ -159,7 +157,6 @@ impl<'a> Planner<'a> {
             let mut candidates = known.iter().chain(&carried);
             match candidates.find(|it| it.name == field.as_bytes()) {
                 Some(found) => whole.extend_from_slice(found.bytes),
-                None if put.lacks.contains(field) => {}
                 None => {
                     return Err(Error::VersionLost {
                         table: self.history.table.clone(),
@@ -191,6 +188,9 @@ impl Version<'_> {
         int64(out, "generation", generation);
         int64(out, "lsn", moment.lsn());
         int64(out, "ordinal", moment.position.ordinal.cast_signed());
+        if let Some(epoch) = moment.epoch {
+            int64(out, "epoch", epoch);
+        }
         element::close(out, id);
         out.extend_from_slice(&self.elements);
         date(out, name::VALID_FROM, Some(moment.at));
@@ -200,14 +200,6 @@ impl Version<'_> {
         match &self.end {
             Some(end) => end.append_as(out, name::CLOSED_BY),
             None => element::header(out, kind::NULL, name::CLOSED_BY),
-        }
-        if !self.lacks.is_empty() {
-            element::header(out, kind::ARRAY, name::LACKS);
-            let array = element::open(out);
-            for (at, field) in self.lacks.iter().enumerate() {
-                element::string(out, &at.to_string(), field);
-            }
-            element::close(out, array);
         }
     }
 }

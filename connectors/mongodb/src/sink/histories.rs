@@ -6,9 +6,9 @@ use walferry_core::Checkpoint;
 use walferry_schema::TableName;
 
 use super::MongoSink;
-use crate::Result;
 use crate::batch::Segment;
 use crate::history::{self, Found, Moment, Seen};
+use crate::{Error, Naming, Result};
 
 // === impl MongoSink ===
 
@@ -31,11 +31,33 @@ impl MongoSink {
         for table in checkpoint.tables.iter().map(|it| &it.name) {
             let is_begun = self.histories.has(table, checkpoint.generation);
             if !is_begun && self.store.settings.histories.has(table) {
+                self.check_history(table, checkpoint)?;
                 let stands = self.stands.unwrap_or_else(|| Moment::at(checkpoint));
-                self.begin_history(table, stands.not_after(first_commit))
+                let epoch = self.claim.as_ref().ok_or(Error::NotClaimed)?.epoch;
+                self.begin_history(table, stands.beginning(epoch, first_commit))
                     .await?;
                 self.histories.insert(table.clone(), checkpoint.generation);
             }
+        }
+        Ok(())
+    }
+
+    /// That a history is nobody else's collection, and that all of its rows are as the source has them.
+    fn check_history(&self, table: &TableName, checkpoint: &Checkpoint) -> Result<()> {
+        let collection = history::collection(&Naming.collection(table)?);
+        for other in checkpoint.tables.iter().map(|it| &it.name) {
+            if Naming.collection(other)? == collection {
+                return Err(Error::CollectionClash {
+                    first: table.clone(),
+                    second: other.clone(),
+                    collection,
+                });
+            }
+        }
+        if self.parked.has(table, checkpoint.generation) {
+            return Err(Error::HistoryWaits {
+                table: table.clone(),
+            });
         }
         Ok(())
     }

@@ -10,9 +10,8 @@ use super::MongoSink;
 use crate::batch::{Rows, Segment};
 use crate::dead_letters::Letter;
 use crate::document::Encoder;
-use crate::history::{History, Moment, Op};
 use crate::parked::Standing;
-use crate::replay::{Documents, Replay};
+use crate::replay::Replay;
 use crate::transaction::Outcome;
 use crate::whole::Whole;
 use crate::{Error, Naming, OrderBook, Result, dead_letters, parking};
@@ -44,16 +43,16 @@ impl MongoSink {
     }
 
     async fn settle(&mut self, letters: &[Letter], order: &LetterOrder) -> Result<()> {
-        let mut segments = match order.action {
+        let segment = match order.action {
             LetterAction::Retry => match self.replay(letters).await? {
-                Ok(segments) => segments,
+                Ok(rows) => Some(Segment::Rows(vec![rows])),
                 Err(why) => return self.stays(letters, &why).await,
             },
-            LetterAction::Discard => Vec::new(),
+            LetterAction::Discard => None,
         };
         let pipeline = &self.store.settings.pipeline;
         let settled = Segment::Letters(vec![dead_letters::settling(pipeline, letters, order)]);
-        segments.push(settled);
+        let segments: Vec<_> = segment.into_iter().chain([settled]).collect();
         let attempt = self.attempt(&segments, Document::new());
         if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
             return self.stays(letters, &it.error.to_string()).await;
@@ -77,7 +76,7 @@ impl MongoSink {
     }
 
     /// What the dead letters of a row come to; why they cannot be applied.
-    async fn replay(&self, letters: &[Letter]) -> Result<Result<Vec<Segment>, String>> {
+    async fn replay(&self, letters: &[Letter]) -> Result<Result<Rows, String>> {
         let Some(last) = letters.last() else {
             return Ok(Err("there is none".to_owned()));
         };
@@ -107,28 +106,16 @@ impl MongoSink {
         if let Err(why) = self.complete(&mut replay, encoder).await? {
             return Ok(Err(why));
         }
-        let documents = replay.finish();
-        Ok(documents.map(|documents| self.replayed(documents, last, &collection)))
-    }
-
-    /// Documents as they are to be, and their versions.
-    fn replayed(&self, documents: Documents, last: &Letter, collection: &str) -> Vec<Segment> {
-        let (table, policies) = (&last.table, self.store.settings.policies);
-        let mut rows = Rows::new(collection.into(), Encoder::new(table.clone(), policies));
-        let mut history = History::new(table.clone(), collection, policies);
-        let moment = Moment::settling(last.position, last.committed_at);
-        for (key, elements) in documents {
-            rows.put(&key, elements.as_deref(), last.position);
-            match elements {
-                Some(elements) => history.put(&key, &elements, Op::Update, moment),
-                None => history.gone(&key, Op::Delete, moment),
+        let mut rows = Rows::new(
+            collection.into(),
+            Encoder::new(last.table.clone(), policies),
+        );
+        Ok(replay.finish().map(|documents| {
+            for (key, elements) in documents {
+                rows.put(&key, elements.as_deref(), last.position);
             }
-        }
-        let mut segments = vec![Segment::Rows(vec![rows])];
-        if self.store.settings.histories.has(table) {
-            segments.push(Segment::History(vec![history]));
-        }
-        segments
+            rows
+        }))
     }
 
     /// Brings what was too large to go with the letters; why that cannot be.

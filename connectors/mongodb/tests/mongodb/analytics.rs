@@ -188,10 +188,25 @@ async fn a_collection_that_holds_other_documents_is_not_written() -> Tested {
         .await
         .unwrap_err();
     assert!(
-        refused.to_string().contains("that no rule wrote"),
+        refused.to_string().contains("not made for the answers"),
         "{refused}"
     );
     assert_eq!(office.fixture.documents(OUTPUT).await, [doc! { "_id": 1 }]);
+    Ok(())
+}
+
+/// A table that has no rows, or that was just truncated.
+#[tokio::test]
+async fn an_empty_collection_of_another_is_not_taken_either() -> Tested {
+    let office = Office::new().await;
+    office.insert(OUTPUT, [doc! { "_id": 1 }]).await;
+    let output = office.fixture.database.collection::<Document>(OUTPUT);
+    output.delete_many(doc! {}).await?;
+    assert!(!office.analyst.may_keep(OUTPUT).await?);
+    let refused = office.keep(&alerts("f", "10"), Some("f")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("not made for the answers"), "{refused}");
+    assert!(office.fixture.documents(OUTPUT).await.is_empty());
     Ok(())
 }
 
@@ -201,7 +216,8 @@ async fn a_document_that_cannot_be_told_from_others_is_refused_and_nothing_chang
     office.keep(&alerts("f", "10"), Some("f")).await?;
     let before = office.fixture.documents(OUTPUT).await;
     let without_id = doc! { "$project": { "_id": 0, "rule": "f" } };
-    let same_id = doc! { "$replaceWith": { "_id": 1, "rule": "f" } };
+    let same_id = doc! { "$replaceWith": { "_id": { "rule": "f" }, "rule": "f" } };
+    let others_id = doc! { "$replaceWith": { "_id": "$_id", "rule": "f" } };
     let other_rule = doc! { "$replaceWith": { "_id": "$_id", "rule": "g" } };
     let own_time = doc! { "$replaceWith": { "_id": "$_id", "rule": "f", "detected_at": 1 } };
     for (stage, expected) in [
@@ -209,6 +225,7 @@ async fn a_document_that_cannot_be_told_from_others_is_refused_and_nothing_chang
         (same_id, "the same _id"),
         (other_rule, "must have \"rule\": \"f\""),
         (own_time, "must not have detected_at"),
+        (others_id, "must have \"rule\": \"f\" in its _id"),
     ] {
         let query = Query {
             collection: "sales".into(),
@@ -255,6 +272,15 @@ async fn a_view_is_made_once_and_again_when_its_definition_is_another() -> Teste
         pipeline: Vec::new(),
     };
     assert_eq!(office.analyst.rows(&whole).await?.len(), 1);
+    let create = doc! { "create": "theirs", "viewOn": "sales", "pipeline": [] };
+    office.fixture.database.run_command(create).await?;
+    let theirs = office.analyst.standing().await?;
+    let taken = office
+        .analyst
+        .make_view("theirs", &view(1), theirs.get("theirs"))
+        .await;
+    let taken = taken.unwrap_err().to_string();
+    assert!(taken.contains("a view that no rule made"), "{taken}");
     let sales = standing.get("sales");
     let taken = office
         .analyst

@@ -7,11 +7,9 @@ use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use walferry_core::{
-    Applied, Batch, Checkpoint, LetterAction, LetterChoice, Order, RowEvent, Sink, Target,
-};
-use walferry_mongodb::{Histories, MongoSink, OrderBook};
-use walferry_schema::Column;
+use walferry_core::{Applied, Batch, Checkpoint, Class, RowEvent, Sink, Target};
+use walferry_mongodb::{Histories, MongoSink};
+use walferry_schema::{Column, TableName};
 
 use crate::support::{Fixture, Tested, at, checkpoint, columns, key, row};
 
@@ -232,34 +230,85 @@ async fn a_beginning_looks_at_every_row_of_a_large_collection() -> Tested {
 }
 
 #[tokio::test]
-async fn a_row_with_dead_letters_has_the_version_that_a_retry_comes_to() -> Tested {
+async fn nothing_of_a_table_with_a_history_is_parked() -> Tested {
     let mut rig = Rig::new().await;
     let columns = rig.columns.clone();
     let large = "x".repeat(17 << 20);
-    let put = RowEvent::Insert(row(&columns, 1, 1, Some("x")));
-    let grown = RowEvent::Update(row(&columns, 1, 2, Some(&large)));
-    let applied = rig.apply(vec![put, grown]).await;
-    assert_eq!(applied.parked, 1);
-    let behind = RowEvent::Update(row(&columns, 1, 3, Some("small")));
-    rig.apply(vec![behind]).await;
-    assert_eq!(rig.versions().await, []);
-
-    let book = OrderBook::connect(rig.fixture.settings.clone()).await?;
-    let order = Order {
-        by: "ann".into(),
-        at: 0,
-        reason: None,
-    };
-    book.ask_for(LetterAction::Retry, LetterChoice::All, &order)
-        .await?;
     let mut batch = rig.sink.batch();
-    for order in book.orders().await?.letters {
-        batch.carry_out(order);
+    let target = rig.fixture.target(1);
+    let refused = batch.push(&target, RowEvent::Insert(row(&columns, 1, 1, Some(&large))));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.class(), Class::Poison, "{refused}");
+    assert_eq!(batch.operations(), 0);
+
+    let rule = doc! { "collMod": "t", "validator": { "a": { "$lt": 5 } } };
+    let put = |a| RowEvent::Insert(row(&columns, a, a, Some("x")));
+    rig.apply(vec![put(1)]).await;
+    rig.fixture.database.run_command(rule).await?;
+    let mut batch = rig.sink.batch();
+    batch.push(&rig.fixture.target(9), put(7))?;
+    let refused = rig.sink.apply(batch, &rig.checkpoint(7)).await.unwrap_err();
+    assert_eq!(refused.class(), Class::Poison, "{refused}");
+    assert_eq!(rig.versions().await.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_history_begins_with_rows_that_are_as_the_source_has_them_alone() -> Tested {
+    let mut rig = Rig::new().await;
+    let columns = rig.columns.clone();
+    let large = "x".repeat(17 << 20);
+    rig.restart(false).await;
+    let applied = rig
+        .apply(vec![RowEvent::Insert(row(&columns, 1, 1, Some(&large)))])
+        .await;
+    assert_eq!(applied.parked, 1);
+    rig.restart(true).await;
+    let mut batch = rig.sink.batch();
+    let insert = RowEvent::Insert(row(&columns, 2, 2, Some("x")));
+    batch.push(&rig.fixture.target(9), insert)?;
+    let refused = rig.sink.apply(batch, &rig.checkpoint(7)).await.unwrap_err();
+    assert!(refused.to_string().contains("cannot begin"), "{refused}");
+    assert_eq!(rig.versions().await, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_history_is_never_another_tables_collection() -> Tested {
+    let mut rig = Rig::new().await;
+    let other = rig.fixture.database.collection::<Document>("t_history");
+    other.insert_one(doc! { "_id": 1 }).await?;
+    let mut checkpoint = rig.checkpoint(7);
+    let mut spec = rig.fixture.spec();
+    spec.name = TableName::new("public", "t_history");
+    checkpoint.tables.push(spec);
+    let refused = rig.sink.apply(rig.sink.batch(), &checkpoint).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("t_history"), "{refused}");
+    assert_eq!(rig.documents().await, [doc! { "_id": 1 }]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_history_that_begins_twice_at_one_position_tells_its_versions_apart() -> Tested {
+    let mut rig = Rig::new().await;
+    let columns = rig.columns.clone();
+    rig.restart(false).await;
+    rig.apply(vec![RowEvent::Insert(row(&columns, 1, 1, Some("x")))])
+        .await;
+    let rows = rig.fixture.database.collection::<Document>("t");
+    for a in 2..4 {
+        rig.restart(true).await;
+        rig.apply(Vec::new()).await;
+        rig.restart(false).await;
+        rig.apply(Vec::new()).await;
+        let set = doc! { "$set": { "a": a } };
+        rows.update_one(doc! { "_id": 1 }, set).await?;
     }
-    let checkpoint = rig.checkpoint(7);
-    rig.sink.apply(batch, &checkpoint).await?;
-    let version = expected(1, 3, "small", (3, "u"), None);
-    assert_eq!(rig.versions().await, [version]);
+    rig.restart(true).await;
+    rig.apply(Vec::new()).await;
+    let a: Vec<_> = rig.versions().await.iter().map(|it| it.1).collect();
+    assert_eq!(a.len(), 3, "{a:?}");
     Ok(())
 }
 
