@@ -286,13 +286,18 @@ impl Moment {
 
     /// What a checkpoint stands for.
     pub(crate) fn at(checkpoint: &Checkpoint) -> Self {
-        let before_all = || Position::end_of(checkpoint.generation, Phase::Snapshot(0));
-        let position = checkpoint.position.unwrap_or_else(before_all);
-        // A snapshot has no commit: a generation is named after the time at which it began.
-        let at = checkpoint.committed_at.map(|at| at.div_euclid(1_000));
+        let generation = checkpoint.generation;
+        let before_all = || Position::end_of(generation, Phase::Snapshot(0));
+        let position = checkpoint.position.filter(|it| it.generation == generation);
+        let position = position.unwrap_or_else(before_all);
+        // A snapshot has no commit, only one of the generation before: its own is named after the time of its beginning.
+        let committed_at = match position.phase {
+            Phase::Stream(_) => checkpoint.committed_at.map(|at| at.div_euclid(1_000)),
+            Phase::Snapshot(_) => None,
+        };
         Self {
             position,
-            at: at.unwrap_or(checkpoint.generation.cast_signed()),
+            at: committed_at.unwrap_or(generation.cast_signed()),
             xid: None,
             epoch: None,
         }
