@@ -15,8 +15,7 @@ use bson::{Bson, Document};
 use walferry_core::{Batch, Fault, LetterOrder, RowEvent, Skipped, Target};
 use walferry_schema::{Image, Oversize, Phase, Position, TableName};
 
-use crate::bson_value::{self, Microseconds};
-use crate::document::{Encoder, Span, field_name, show_id};
+use crate::document::{Encoder, Span, fields, show_id};
 use crate::history::{Histories, History, VERSION_BYTES};
 use crate::naming::Naming;
 use crate::versions::{Met, Redefined};
@@ -496,17 +495,4 @@ impl Commits {
         let found = self.0.iter().find(|(phase, _)| *phase == position.phase);
         found.map(|(_, at)| *at)
     }
-}
-
-/// The names of the fields that a row becomes, without `_id`.
-pub(crate) fn fields(image: &Image<'_>, policies: Policies) -> Vec<String> {
-    let mut fields = Vec::with_capacity(image.columns.len());
-    for column in image.columns {
-        let name = field_name(&column.name).into_owned();
-        fields.push(name.clone());
-        if policies.microseconds == Microseconds::Keep && bson_value::has_microseconds(column) {
-            fields.push(bson_value::microseconds_name(&name));
-        }
-    }
-    fields
 }

@@ -230,6 +230,19 @@ pub(crate) fn field_name(column: &str) -> Cow<'_, str> {
     })
 }
 
+/// The names of the fields that a row becomes, without `_id`.
+pub(crate) fn fields(image: &Image<'_>, policies: Policies) -> Vec<String> {
+    let mut fields = Vec::with_capacity(image.columns.len());
+    for column in image.columns {
+        let name = field_name(&column.name).into_owned();
+        fields.push(name.clone());
+        if policies.microseconds == Microseconds::Keep && bson_value::has_microseconds(column) {
+            fields.push(bson_value::microseconds_name(&name));
+        }
+    }
+    fields
+}
+
 /// Appends `_id` (type byte and payload) as an element.
 pub(crate) fn append_id(out: &mut Vec<u8>, id: &[u8]) {
     append_id_as(out, "_id", id);

@@ -15,8 +15,7 @@ use std::sync::Arc;
 use walferry_core::{Checkpoint, RowEvent, Target};
 use walferry_schema::{Column, Image, Phase, Position, TableName};
 
-use crate::batch::fields;
-use crate::document::{Encoder, Span};
+use crate::document::{Encoder, Span, fields};
 use crate::{Error, Policies, Result};
 
 pub(crate) use begin::{Begun, Found, HISTORIES, Seen, beginning};
