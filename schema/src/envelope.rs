@@ -192,7 +192,8 @@ impl Op {
         Self::Message,
     ];
 
-    const fn name(self) -> &'static str {
+    /// The letter that a record has for it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "r",
             Self::Create => "c",

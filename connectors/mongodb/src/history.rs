@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use walferry_core::{Checkpoint, RowEvent, Target};
+use walferry_schema::envelope::Op;
 use walferry_schema::{Column, Image, Phase, Position, TableName};
 
 use crate::document::{Encoder, Span, fields};
@@ -27,15 +28,15 @@ const SUFFIX: &str = "_history";
 pub(crate) const VERSION_BYTES: usize = 1_024;
 
 /// The fields of a version that are not its row's.
-pub(crate) mod name {
-    pub(crate) const VALID_FROM: &str = "valid_from";
-    pub(crate) const VALID_TO: &str = "valid_to";
-    pub(crate) const IS_CURRENT: &str = "is_current";
-    pub(crate) const OP: &str = "op";
-    pub(crate) const LSN: &str = "lsn";
-    pub(crate) const XID: &str = "xid";
-    pub(crate) const CLOSED_BY: &str = "closed_by";
-    pub(crate) const ALL: [&str; 7] = [VALID_FROM, VALID_TO, IS_CURRENT, OP, LSN, XID, CLOSED_BY];
+mod name {
+    pub(super) const VALID_FROM: &str = "valid_from";
+    pub(super) const VALID_TO: &str = "valid_to";
+    pub(super) const IS_CURRENT: &str = "is_current";
+    pub(super) const OP: &str = "op";
+    pub(super) const LSN: &str = "lsn";
+    pub(super) const XID: &str = "xid";
+    pub(super) const CLOSED_BY: &str = "closed_by";
+    pub(super) const ALL: [&str; 7] = [VALID_FROM, VALID_TO, IS_CURRENT, OP, LSN, XID, CLOSED_BY];
 }
 
 /// Which tables keep every version of their rows.
@@ -47,7 +48,7 @@ type IsKept = dyn Fn(&TableName) -> bool + Send + Sync;
 /// What happened to the rows of one table, in order.
 #[derive(Debug)]
 pub(crate) struct History {
-    pub(crate) table: TableName,
+    table: TableName,
     pub(crate) collection: Arc<str>,
     encoder: Encoder,
     /// Keys and rows.
@@ -61,6 +62,7 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct Change {
     moment: Moment,
+    /// `r` where a row was found so when the history began, or went on.
     op: Op,
     what: What,
 }
@@ -96,17 +98,6 @@ pub(crate) struct Moment {
     pub(crate) xid: Option<u32>,
     /// Which claim began a history with it: two may at one position.
     pub(crate) epoch: Option<i64>,
-}
-
-/// What a version begins or ends with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
-    /// It was found so when the history began, or went on.
-    Read,
-    Create,
-    Update,
-    Delete,
-    Truncate,
 }
 
 // === impl Histories ===
@@ -184,7 +175,7 @@ impl History {
     }
 
     /// Adds a row that went.
-    pub(crate) fn gone(&mut self, key: &[u8], op: Op, moment: Moment) {
+    fn gone(&mut self, key: &[u8], op: Op, moment: Moment) {
         let what = What::Gone(self.append(key));
         self.changes.push(Change { moment, op, what });
     }
@@ -318,27 +309,12 @@ impl Moment {
     }
 }
 
-// === impl Op ===
-
-impl Op {
-    /// As the records of the log have it.
-    fn letter(self) -> &'static str {
-        match self {
-            Self::Read => "r",
-            Self::Create => "c",
-            Self::Update => "u",
-            Self::Delete => "d",
-            Self::Truncate => "t",
-        }
-    }
-}
-
 /// The collection of the versions of what another holds.
 pub(crate) fn collection(of: &str) -> String {
     format!("{of}{SUFFIX}")
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn now() -> i64 {
+fn now() -> i64 {
     bson::DateTime::now().timestamp_millis()
 }

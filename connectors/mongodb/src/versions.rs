@@ -309,7 +309,8 @@ fn drifted_of(document: &Document) -> Option<Drifted> {
     })
 }
 
-fn table_of(id: &Document) -> Option<TableName> {
+/// The table that an `_id` names.
+pub(crate) fn table_of(id: &Document) -> Option<TableName> {
     let table = id.get_document("table").ok()?;
     Some(TableName::new(
         table.get_str("schema").ok()?,

@@ -149,6 +149,18 @@ pub(crate) fn int32(out: &mut Vec<u8>, name: &str, value: i32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+/// An element of type 64-bit integer.
+pub(crate) fn int64(out: &mut Vec<u8>, name: &str, value: i64) {
+    header(out, kind::INT64, name);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// An element of type date, in milliseconds since 1970.
+pub(crate) fn date(out: &mut Vec<u8>, name: &str, millis: i64) {
+    header(out, kind::DATE, name);
+    out.extend_from_slice(&millis.to_le_bytes());
+}
+
 /// The payload of a string.
 pub(crate) fn string_payload(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&length(text.len() + 1));

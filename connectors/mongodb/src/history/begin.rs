@@ -7,13 +7,16 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
+use futures_util::TryStreamExt as _;
 use mongodb::options::Hint;
 use walferry_schema::TableName;
+use walferry_schema::envelope::Op;
 
 use super::run::{self, joined, payload};
-use super::{History, Moment, Op, name};
+use super::{History, Moment, name};
 use crate::bson_value::element::Elements;
 use crate::store::Store;
+use crate::versions::table_of;
 use crate::{Error, Naming, Policies, Result};
 
 pub(crate) const HISTORIES: &str = "histories";
@@ -66,7 +69,7 @@ impl Begun {
         let histories = store.own_database().collection::<Document>(HISTORIES);
         let find = histories.find(doc! { "_id.pipeline": &store.settings.pipeline });
         let found = store.in_time(find, READING).await?;
-        let found = futures_util::TryStreamExt::try_collect::<Vec<_>>(found);
+        let found = found.try_collect::<Vec<_>>();
         let found = store.in_time(found, READING).await?;
         let begun = found.iter().filter_map(begun_of);
         let is_kept = |(table, _): &(TableName, u64)| store.settings.histories.has(table);
@@ -196,7 +199,7 @@ impl Seen {
             .in_time(versions.find(run::current(&keys)?), LOOKING)
             .await?;
         let mut known = HashMap::new();
-        while let Some(version) = store.in_time(run::next(&mut found), LOOKING).await? {
+        while let Some(version) = store.in_time(found.try_next(), LOOKING).await? {
             let elements = Elements::of_document(version.as_bytes());
             if let Some(row) = run::row(elements.clone()) {
                 let of_row = elements.filter(|it| it.name != b"_id" && !is_own(it.name));
@@ -255,7 +258,7 @@ impl Seen {
             .projection(doc! { "_id": 1 });
         let mut found = store.in_time(find, LOOKING).await?;
         let mut standing = HashSet::new();
-        while let Some(row) = store.in_time(run::next(&mut found), LOOKING).await? {
+        while let Some(row) = store.in_time(found.try_next(), LOOKING).await? {
             let id = Elements::of_document(row.as_bytes()).find(|it| it.name == b"_id");
             standing.extend(id.and_then(payload));
         }
@@ -272,7 +275,7 @@ async fn some(
     let (mut documents, mut bytes) = (Vec::new(), 0);
     // The first may be the bound: one more always goes on.
     while bytes < BYTES || documents.len() < 2 {
-        let Some(next) = store.in_time(run::next(&mut found), LOOKING).await? else {
+        let Some(next) = store.in_time(found.try_next(), LOOKING).await? else {
             break;
         };
         bytes += next.as_bytes().len();
@@ -308,11 +311,6 @@ fn id(pipeline: &str, table: &TableName) -> Document {
 }
 
 fn begun_of(document: &Document) -> Option<(TableName, u64)> {
-    let table = document
-        .get_document("_id")
-        .ok()?
-        .get_document("table")
-        .ok()?;
-    let table = TableName::new(table.get_str("schema").ok()?, table.get_str("table").ok()?);
+    let table = table_of(document.get_document("_id").ok()?)?;
     Some((table, document.get_i64("generation").ok()?.cast_unsigned()))
 }

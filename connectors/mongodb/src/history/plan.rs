@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{History, Moment, Op, Put, What, name};
+use super::{History, Moment, Put, What, name};
+use walferry_schema::envelope::Op;
+
 use crate::bson_value::element::{self, Elements, kind};
 use crate::document::{append_id_as, show_id};
 use crate::{Error, Result};
@@ -185,16 +187,19 @@ impl Version<'_> {
         let id = element::open_document(out, "_id");
         append_id_as(out, "row", self.key);
         let generation = moment.position.generation.cast_signed();
-        int64(out, "generation", generation);
-        int64(out, "lsn", moment.lsn());
-        int64(out, "ordinal", moment.position.ordinal.cast_signed());
+        element::int64(out, "generation", generation);
+        element::int64(out, "lsn", moment.lsn());
+        element::int64(out, "ordinal", moment.position.ordinal.cast_signed());
         if let Some(epoch) = moment.epoch {
-            int64(out, "epoch", epoch);
+            element::int64(out, "epoch", epoch);
         }
         element::close(out, id);
         out.extend_from_slice(&self.elements);
-        date(out, name::VALID_FROM, Some(moment.at));
-        date(out, name::VALID_TO, self.end.map(|end| end.moment.at));
+        element::date(out, name::VALID_FROM, moment.at);
+        match &self.end {
+            Some(end) => element::date(out, name::VALID_TO, end.moment.at),
+            None => element::header(out, kind::NULL, name::VALID_TO),
+        }
         element::boolean(out, name::IS_CURRENT, self.end.is_none());
         self.begin.append(out);
         match &self.end {
@@ -210,7 +215,7 @@ impl End {
     /// Appends `$set: {…}` of a version that ends.
     pub(crate) fn append_set(&self, out: &mut Vec<u8>) {
         let set = element::open_document(out, "$set");
-        date(out, name::VALID_TO, Some(self.moment.at));
+        element::date(out, name::VALID_TO, self.moment.at);
         element::boolean(out, name::IS_CURRENT, false);
         self.append_as(out, name::CLOSED_BY);
         element::close(out, set);
@@ -223,26 +228,11 @@ impl End {
     }
 
     fn append(&self, out: &mut Vec<u8>) {
-        element::string(out, name::OP, self.op.letter());
-        int64(out, name::LSN, self.moment.lsn());
+        element::string(out, name::OP, self.op.name());
+        element::int64(out, name::LSN, self.moment.lsn());
         match self.moment.xid {
-            Some(xid) => int64(out, name::XID, xid.into()),
+            Some(xid) => element::int64(out, name::XID, xid.into()),
             None => element::header(out, kind::NULL, name::XID),
         }
-    }
-}
-
-fn int64(out: &mut Vec<u8>, name: &str, value: i64) {
-    element::header(out, kind::INT64, name);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn date(out: &mut Vec<u8>, name: &str, millis: Option<i64>) {
-    match millis {
-        Some(millis) => {
-            element::header(out, kind::DATE, name);
-            out.extend_from_slice(&millis.to_le_bytes());
-        }
-        None => element::header(out, kind::NULL, name),
     }
 }

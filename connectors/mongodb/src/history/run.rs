@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
-use mongodb::ClientSession;
+use mongodb::{ClientSession, SessionCursor};
 
 use super::plan::{End, Plan, Step, Stored};
 use super::{History, name};
@@ -73,8 +73,7 @@ async fn read(store: &Store, session: &mut ClientSession, history: &History) -> 
         let find = versions.find(current(keys)?);
         let find = find.session(&mut *session).into_future();
         let mut found = store.in_time(find, READING).await?;
-        let mut found = found.stream(session);
-        while let Some(version) = store.in_time(next(&mut found), READING).await? {
+        while let Some(version) = next(store, &mut found, session).await? {
             let elements = Elements::of_document(version.as_bytes());
             if let Some(row) = row(elements.clone()) {
                 stored.insert(row, joined(elements.filter(|it| it.name != b"_id")));
@@ -82,6 +81,15 @@ async fn read(store: &Store, session: &mut ClientSession, history: &History) -> 
         }
     }
     Ok(stored)
+}
+
+async fn next(
+    store: &Store,
+    found: &mut SessionCursor<RawDocumentBuf>,
+    session: &mut ClientSession,
+) -> Result<Option<RawDocumentBuf>> {
+    let next = async { found.next(session).await.transpose() };
+    store.in_time(next, READING).await
 }
 
 /// The query of rows' current versions.
@@ -93,14 +101,6 @@ pub(crate) fn current(keys: &[&[u8]]) -> Result<Document> {
         .flatten()
         .collect();
     Ok(doc! { "_id.row": { "$in": keys }, name::IS_CURRENT: true })
-}
-
-/// The next document of a cursor.
-pub(crate) async fn next<C>(cursor: &mut C) -> mongodb::error::Result<Option<RawDocumentBuf>>
-where
-    C: futures_util::Stream<Item = mongodb::error::Result<RawDocumentBuf>> + Unpin,
-{
-    futures_util::TryStreamExt::try_next(cursor).await
 }
 
 /// The key of a version's row, type byte and payload.
