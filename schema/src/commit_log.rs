@@ -3,6 +3,7 @@
 //! - Every record carries a format version; a reader refuses versions it does not know.
 //! - Terms compare as (generation, number).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ impl Term {
 }
 
 /// A record of the commit log, without its offset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LogRecord {
     /// A new generation begins; written before its slot is made, and begins the snapshot's term.
@@ -189,6 +190,12 @@ pub enum LogFormatError {
         /// The record's format.
         found: u32,
     },
+    /// Of a kind that this format does not have.
+    #[error("commit log record of the kind {found:?}, which format {FORMAT} does not have")]
+    Kind {
+        /// The record's kind.
+        found: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -198,9 +205,12 @@ struct Versioned<'a> {
     record: &'a LogRecord,
 }
 
+/// What tells how to read the rest.
 #[derive(Deserialize)]
-struct Version {
+struct Head<'a> {
     format: u32,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
 }
 
 // === impl LogRecord ===
@@ -223,11 +233,25 @@ impl LogRecord {
     /// # Errors
     /// When the bytes are no log record, or one of another format version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LogFormatError> {
-        let Version { format } = serde_json::from_slice(bytes)?;
+        let Head { format, kind } = serde_json::from_slice(bytes)?;
         if format != FORMAT {
             return Err(LogFormatError::Format { found: format });
         }
-        Ok(serde_json::from_slice(bytes)?)
+        // One after the other: an enum that is tagged within would copy each record before it is read,
+        // and there is one for each transaction.
+        Ok(match &*kind {
+            "generation" => Self::Generation(serde_json::from_slice(bytes)?),
+            "open" => Self::Open(serde_json::from_slice(bytes)?),
+            "commit" => Self::Commit(serde_json::from_slice(bytes)?),
+            "chunk" => Self::Chunk(serde_json::from_slice(bytes)?),
+            "snapshot_end" => Self::SnapshotEnd(serde_json::from_slice(bytes)?),
+            "heartbeat" => Self::Heartbeat(serde_json::from_slice(bytes)?),
+            found => {
+                return Err(LogFormatError::Kind {
+                    found: found.to_owned(),
+                });
+            }
+        })
     }
 }
 
@@ -314,6 +338,13 @@ mod tests {
         let bytes = br#"{"format":2,"kind":"hologram"}"#;
         let error = LogRecord::from_bytes(bytes).expect_err("a format of the future");
         assert!(matches!(error, LogFormatError::Format { found: 2 }));
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused_by_name() {
+        let bytes = br#"{"format":1,"kind":"hologram"}"#;
+        let error = LogRecord::from_bytes(bytes).expect_err("no such kind");
+        assert!(error.to_string().contains("hologram"), "{error}");
     }
 
     proptest::proptest! {

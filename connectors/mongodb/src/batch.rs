@@ -42,7 +42,7 @@ pub struct MongoBatch {
     /// The segment of rows that is open, by collection.
     open: Vec<Rows>,
     /// Where in `open` a target's operations are.
-    index: HashMap<(TableName, Option<u64>), usize>,
+    index: hashbrown::HashMap<(TableName, Option<u64>), usize>,
     /// Which table a collection belongs to.
     owners: HashMap<Arc<str>, TableName>,
     met: Met,
@@ -140,7 +140,7 @@ impl MongoBatch {
             sealed_operations: 0,
             sealed_bytes: 0,
             open: Vec::new(),
-            index: HashMap::new(),
+            index: hashbrown::HashMap::new(),
             owners: HashMap::new(),
             met: Met::default(),
             is_parking: false,

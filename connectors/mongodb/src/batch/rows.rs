@@ -7,10 +7,10 @@
 mod folding;
 mod parking;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use walferry_schema::{Column, Image, Position};
 
 use super::Missing;
@@ -41,7 +41,7 @@ pub(crate) struct Rows {
     entries: Vec<Entry>,
     /// Places in `entries`, by id.
     index: HashTable<usize>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     operations: usize,
     /// Where the columns of the last row stand, and how many they are.
     columns: (usize, usize),
@@ -70,7 +70,7 @@ impl Rows {
             keys: Vec::new(),
             entries: Vec::new(),
             index: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             operations: 0,
             columns: (0, 0),
             spared_bytes: 0,
