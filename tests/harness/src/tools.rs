@@ -51,6 +51,12 @@ fn postgres_of(version: &str) -> Option<PathBuf> {
     [fetched, debian].into_iter().find(|bin| bin.exists())
 }
 
+/// The programs of a PostgreSQL that has the extension `vector`, where `make test` could fetch one.
+pub(crate) fn pgvector_bin() -> Option<PathBuf> {
+    let bin = project_root().join(".tools/pgvector/bin");
+    bin.join("initdb").exists().then_some(bin)
+}
+
 /// The directory of Kafka's jars: `JARS`, else `.tools/kafka`.
 pub(crate) fn kafka_jars() -> Result<PathBuf> {
     let jars =

@@ -1,12 +1,15 @@
 //! Every type reads the same in the snapshot and in the stream.
 
 use walferry_core::{Source, SourceEvent};
+use walferry_harness::{Postgres, fresh_directory};
 use walferry_schema::{Cell, Change, Row, RowOp, Value};
 
-use crate::support::{Tested, database, next, public};
+use crate::support::{Database, Failure, Tested, database, database_on, next, public};
 
 /// Type, its name in a relation, and two values.
-const TYPES: &[(&str, &str, &str, &str)] = &[
+type Tried = (&'static str, &'static str, &'static str, &'static str);
+
+const TYPES: &[Tried] = &[
     ("bool", "bool", "true", "false"),
     ("int2", "int2", "-32768", "32767"),
     ("int4", "int4", "-2147483648", "7"),
@@ -124,8 +127,18 @@ create type mood as enum ('sad', 'it''s \"ok\"'); create type pair as (a int, b 
 create domain posint as int check (value > 0); create domain price as numeric(8,2); create domain price2 as price;
 create domain moods as mood;";
 
-fn values(id: u32, value: impl Fn(&(&str, &str, &str, &str)) -> String) -> String {
-    let values: Vec<_> = TYPES.iter().map(value).collect();
+const VECTORS: &[Tried] = &[
+    ("vector", "vector", "'[1,2.5,-3e-5]'", "'[0.1]'"),
+    ("vector(3)", "vector", "'[1,2,3]'", "'[3.4e38,-0,1]'"),
+    ("halfvec(2)", "halfvec", "'[0.1,-2]'", "'[65504,0]'"),
+    ("sparsevec(5)", "sparsevec", "'{1:1.5,5:-2}/5'", "'{}/5'"),
+    ("vector[]", "_vector", "'{\"[1,2]\",null}'", "'{}'"),
+    ("place", "vector", "'[1]'", "'[2]'"),
+    ("other.vector", "other.vector", "'(a)'", "'()'"),
+];
+
+fn values(tried: &[Tried], id: u32, value: impl Fn(&Tried) -> String) -> String {
+    let values: Vec<_> = tried.iter().map(value).collect();
     format!(
         "insert into all_types values ({id}, {});",
         values.join(", ")
@@ -141,30 +154,29 @@ fn texts(row: &Row) -> Vec<Option<String>> {
     row.cells().skip(1).map(text).collect()
 }
 
-#[tokio::test]
-async fn every_type_has_the_same_text_and_name_in_the_snapshot_and_in_the_stream() -> Tested {
-    let columns: Vec<_> = TYPES
-        .iter()
-        .enumerate()
+/// The statements that make a table of these types, and those that insert its rows.
+fn table(tried: &[Tried], types: &str) -> (String, String) {
+    let columns = tried.iter().enumerate();
+    let columns: Vec<_> = columns
         .map(|(n, (name, ..))| format!("c{n} {name}"))
         .collect();
     let table = format!(
-        "{SCHEMA} create table all_types (id int primary key, {}, g int generated always as (id + 1) stored);",
+        "{types} create table all_types (id int primary key, {}, g int generated always as (id + 1) stored);",
         columns.join(", ")
     );
-    let rows = values(1, |(.., first, _)| (*first).to_owned())
-        + &values(2, |(.., second)| (*second).to_owned())
-        + &values(3, |_| "null".to_owned());
-    let database = database(&format!("{table}{rows}")).await;
-    // A database whose own settings differ.
-    database
-        .run(&format!(
-            "alter database {0} set datestyle = 'German'; alter database {0} set timezone = 'Asia/Kolkata';
-             alter database {0} set bytea_output = 'escape'; alter database {0} set extra_float_digits = 0;
-             alter database {0} set intervalstyle = 'sql_standard'; alter database {0} set statement_timeout = '1ms'",
-            database.name
-        ))
-        .await;
+    let rows = values(tried, 1, |(.., first, _)| (*first).to_owned())
+        + &values(tried, 2, |(.., second)| (*second).to_owned())
+        + &values(tried, 3, |_| "null".to_owned());
+    (table, rows)
+}
+
+/// Copies the rows and streams them again: those of the snapshot, once the texts, the names and the columns of both
+/// are the same, and every text is a value of its type.
+async fn same_in_both(
+    database: &Database,
+    rows: &str,
+    tried: &[Tried],
+) -> Result<Vec<Row>, Failure> {
     let mut source = database.source();
     source.set_keys(&[(public("all_types"), vec!["id".to_owned()])]);
     source.create_slot(&[public("all_types")]).await?;
@@ -192,14 +204,10 @@ async fn every_type_has_the_same_text_and_name_in_the_snapshot_and_in_the_stream
     for (copied, streamed) in chunk.rows.iter().zip(&streamed) {
         assert_eq!(texts(copied), texts(streamed));
     }
-    let names: Vec<_> = chunk.relation.columns[1..]
-        .iter()
-        .map(|column| &*column.type_name)
-        .collect();
-    assert_eq!(
-        names,
-        TYPES.iter().map(|(_, name, ..)| *name).collect::<Vec<_>>()
-    );
+    let names = chunk.relation.columns[1..].iter();
+    let names: Vec<_> = names.map(|column| &*column.type_name).collect();
+    let expected = tried.iter().map(|(_, name, ..)| *name);
+    assert_eq!(names, expected.collect::<Vec<_>>());
     for row in &chunk.rows {
         for (column, cell) in chunk.relation.columns.iter().zip(row.cells()) {
             let Cell::Text(text) = cell else { continue };
@@ -207,7 +215,24 @@ async fn every_type_has_the_same_text_and_name_in_the_snapshot_and_in_the_stream
                 .map_err(|error| format!("{}: {error}", column.type_name))?;
         }
     }
-    let first = texts(&chunk.rows[0]);
+    Ok(chunk.rows)
+}
+
+#[tokio::test]
+async fn every_type_has_the_same_text_and_name_in_the_snapshot_and_in_the_stream() -> Tested {
+    let (table, rows) = table(TYPES, SCHEMA);
+    let database = database(&format!("{table}{rows}")).await;
+    // A database whose own settings differ.
+    database
+        .run(&format!(
+            "alter database {0} set datestyle = 'German'; alter database {0} set timezone = 'Asia/Kolkata';
+             alter database {0} set bytea_output = 'escape'; alter database {0} set extra_float_digits = 0;
+             alter database {0} set intervalstyle = 'sql_standard'; alter database {0} set statement_timeout = '1ms'",
+            database.name
+        ))
+        .await;
+    let copied = same_in_both(&database, &rows, TYPES).await?;
+    let first = texts(&copied[0]);
     for text in [
         "0.30000000000000004",
         "\\x00ff5c",
@@ -220,5 +245,21 @@ async fn every_type_has_the_same_text_and_name_in_the_snapshot_and_in_the_stream
             "{text} is not in {first:?}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn vectors_have_the_same_text_and_name_in_the_snapshot_and_in_the_stream() -> Tested {
+    let root = fresh_directory("vectors")?;
+    let Some(server) = Postgres::start_with_vectors(root.path()).await? else {
+        println!("skipped: no PostgreSQL here has the extension vector");
+        return Ok(());
+    };
+    let types = "create extension vector; create domain place as vector(1);
+                 create schema other; create type other.vector as (k text);";
+    let (table, rows) = table(VECTORS, types);
+    let database = database_on(&server, &format!("{table}{rows}")).await;
+    let copied = same_in_both(&database, &rows, VECTORS).await?;
+    assert_eq!(texts(&copied[0])[0].as_deref(), Some("[1,2.5,-3e-05]"));
     Ok(())
 }
