@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use walferry_core::Fault;
-use walferry_mongodb::show_id;
+use walferry_mongodb::{identity, show_id};
 use walferry_postgres::{BlockRange, SnapshotTable};
 
 use super::range::Reading;
@@ -81,6 +81,6 @@ async fn documents(
 
 fn hash(id: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
+    identity(id).hash(&mut hasher);
     hasher.finish()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use walferry_core::{Fault, Tasks};
-use walferry_mongodb::{DocumentBlock, Loader, OrderBook, differences, show_id};
+use walferry_mongodb::{DocumentBlock, Loader, OrderBook, differences, identity, show_id};
 use walferry_postgres::{BlockRange, SnapshotTable};
 use walferry_schema::TableName;
 use walferry_schema::envelope::row_image;
@@ -25,7 +25,7 @@ pub(super) struct Reading {
     pub(super) snapshot: Snapshot,
     pub(super) loader: Loader,
     pub(super) book: OrderBook,
-    /// The rows that have dead letters: tables, as `schema.table`, and `_id`s.
+    /// The rows that have dead letters: tables, as `schema.table`, and the identities of `_id`s.
     pub(super) parked: Arc<BTreeSet<(String, Vec<u8>)>>,
     /// When the comparison began, by MongoDB's clock in milliseconds since 1970.
     pub(super) since: i64,
@@ -69,7 +69,10 @@ impl Reading {
 
     /// Whether a row has dead letters.
     pub(super) fn is_parked(&self, table: &TableName, id: &[u8]) -> bool {
-        !self.parked.is_empty() && self.parked.contains(&(table.to_string(), id.to_vec()))
+        !self.parked.is_empty()
+            && self
+                .parked
+                .contains(&(table.to_string(), identity(id).into_owned()))
     }
 
     /// Compares every row of a table; shows up to `room` differences.
@@ -146,7 +149,7 @@ impl Reading {
             ..Compared::default()
         };
         for (id, document) in &expected {
-            let kinds = match found.get(id) {
+            let kinds = match found.get(&*identity(id)) {
                 None => {
                     compared.missing += 1;
                     vec![DifferenceKind::Missing]

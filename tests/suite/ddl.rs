@@ -155,6 +155,38 @@ fn sorted(documents: &[Document]) -> Vec<BTreeMap<String, Bson>> {
     documents.iter().map(fields).collect()
 }
 
+/// To MongoDB a number is the same `_id` whatever its type: a row stays one, and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_stays_one_row_when_its_key_becomes_a_bigint() {
+    let pipeline = Pipeline::new("retyped", TABLE, "public.*").await;
+    let daemon = pipeline.stream("t").await;
+    assert!(daemon.stop().await.success());
+    pipeline
+        .execute(
+            "insert into t values (3, 'x', 3), (4, 'x', 4); alter table t alter id type bigint;
+             update t set a = 'y' where id in (1, 3); delete from t where id in (2, 4); insert into t values (5, 'z', 5)",
+        )
+        .await;
+    let daemon = pipeline.start();
+    pipeline.document("t", 5).await;
+    let number = |it: &Document| match it.get("_id") {
+        Some(Bson::Int32(id)) => i64::from(*id),
+        Some(Bson::Int64(id)) => *id,
+        other => panic!("{other:?}"),
+    };
+    let rows = |it: &Document| (number(it), it.get_str("a").unwrap_or_default().to_owned());
+    let found: Vec<_> = pipeline.documents("t").await.iter().map(rows).collect();
+    let expected = [(-1, ""), (1, "y"), (3, "y"), (5, "z")];
+    assert_eq!(found, expected.map(|(id, a)| (id, a.to_owned())));
+    // What was there before is spelled as it was: that differs, and nothing is missing or left over.
+    let said = said(pipeline.command(&["verify", "--json"])).await;
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let counts =
+        ["rows", "different", "missing", "extra"].map(|it| report["tables"][0][it].as_u64());
+    assert_eq!(counts, [4, 3, 0, 0].map(Some), "{report}");
+    assert!(daemon.stop().await.success());
+}
+
 /// Incumbent 7: older events are keyed by today's catalog, a delete gets the key `{"code":""}`; and 10: documents are
 /// left under the old key.
 #[tokio::test(flavor = "multi_thread")]

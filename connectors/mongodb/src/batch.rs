@@ -1,7 +1,7 @@
 //! Row events on their way into one transaction.
 //!
 //! - Within a segment every key has one operation; segments run one after another.
-//! - A truncate, and a key change whose carried columns are only in MongoDB, begin a new segment.
+//! - A truncate, a key change whose carried columns are only in MongoDB, and a key of another type begin a new segment.
 //! - An event that is refused leaves the batch as it was.
 
 mod entry;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bson::{Bson, Document};
 use walferry_core::{Batch, Fault, LetterOrder, RowEvent, Skipped, Target};
-use walferry_schema::{Image, Oversize, Phase, Position, TableName};
+use walferry_schema::{Column, Image, Oversize, Phase, Position, TableName};
 
 use crate::document::{Encoder, Span, fields, show_id};
 use crate::history::{Histories, History, VERSION_BYTES};
@@ -227,7 +227,7 @@ impl MongoBatch {
             RowEvent::Update(image) => self.add_row(target, Step::Update, &image),
             RowEvent::Delete(image) => self.add_row(target, Step::Delete, &image),
             RowEvent::Move { from, to } => {
-                let rows = self.rows(target)?;
+                let rows = self.rows(target, to.columns)?;
                 let is_new = rows.meets(to.columns);
                 if target.oversize.is_some() || !rows.push_move(&from, &to, position)? {
                     self.add_move(target, &from, &to)?;
@@ -286,7 +286,7 @@ impl MongoBatch {
 
     fn add_row(&mut self, target: &Target<'_>, step: Step, image: &Image<'_>) -> Result<()> {
         let missing = self.missing(target, image);
-        let rows = self.rows(target)?;
+        let rows = self.rows(target, image.columns)?;
         match missing {
             None => rows.push(step, image, target.position)?,
             Some(missing) => rows.push_oversize(step, image, target.position, missing)?,
@@ -326,13 +326,18 @@ impl MongoBatch {
     }
 
     /// The operations of a target in the segment that is open.
-    fn rows(&mut self, target: &Target<'_>) -> Result<&mut Rows> {
+    fn rows(&mut self, target: &Target<'_>, columns: &[Column]) -> Result<&mut Rows> {
         let key = (target.table.clone(), target.staging);
+        // Its rows come under other `_id`s that are the same to MongoDB: it tells which follow one another.
+        let open = self.index.get(&key).map(|&at| &self.open[at]);
+        if open.is_some_and(|rows| rows.is_retyped(columns)) {
+            self.seal();
+        }
         let at = if let Some(&at) = self.index.get(&key) {
             at
         } else {
             let encoder = Encoder::new(target.table.clone(), self.policies);
-            let mut rows = Rows::new(self.collection(target)?, encoder);
+            let mut rows = Rows::new(self.collection(target)?, encoder).keyed(columns);
             if self.kept.has(target.table) {
                 rows = rows.sparing(VERSION_BYTES);
             } else if self.is_parking {

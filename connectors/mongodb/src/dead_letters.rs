@@ -21,7 +21,7 @@ use walferry_schema::TableName;
 
 use crate::parked::{ParkedKeys, Standing};
 use crate::store::{Store, Written};
-use crate::{Error, Result};
+use crate::{Error, Result, identity};
 use commands::{lacking, obsolete};
 
 pub(crate) use commands::{begun, emptied, failing, inserting, renamed, settling};
@@ -162,14 +162,14 @@ pub(crate) async fn standing(
     Ok(letters)
 }
 
-/// The rows that have letters: tables and `_id`s.
+/// The rows that have letters: tables, and the identities of `_id`s.
 pub(crate) async fn rows(store: &Store) -> Result<BTreeSet<(String, Vec<u8>)>> {
     let parked = doc! { "pipeline": &store.settings.pipeline, "state": PARKED };
     let mut rows = BTreeSet::new();
     each(store, parked, of_rows(), |letter| {
         if let Some(row) = row_of(letter) {
             let keys = [Some(row.key), row.from].into_iter().flatten();
-            rows.extend(keys.map(|key| (row.table.to_string(), key)));
+            rows.extend(keys.map(|key| (row.table.to_string(), identity(&key).into_owned())));
         }
         Ok(())
     })

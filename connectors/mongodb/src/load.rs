@@ -22,7 +22,7 @@ use crate::document::{
 use crate::naming::Naming;
 use crate::staging;
 use crate::store::Store;
-use crate::{Error, Policies, Result, Settings};
+use crate::{Error, Policies, Result, Settings, identity};
 
 pub use scan::KeyScan;
 
@@ -108,7 +108,8 @@ impl Loader {
         count(&self.store, collection).await
     }
 
-    /// The documents of a table with these keys, by key; those that are not there are left out.
+    /// The documents of a table with these keys, by the keys' [identities](identity); those that are not there are left
+    /// out.
     ///
     /// A key is an `_id` as [`DocumentBlock::documents`] gives it.
     ///
@@ -129,7 +130,7 @@ impl Loader {
         let documents: Vec<_> = self.store.in_time(cursor.try_collect(), doing).await?;
         let by_id = documents.into_iter().filter_map(|document| {
             let id = id_of(document.as_bytes())?;
-            Some((id, document))
+            Some((identity(&id).into_owned(), document))
         });
         Ok(by_id.collect())
     }

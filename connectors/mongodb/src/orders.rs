@@ -267,7 +267,7 @@ impl OrderBook {
         dead_letters::lacks(&self.store, id).await
     }
 
-    /// The rows that have dead letters: tables, as `schema.table`, and `_id`s.
+    /// The rows that have dead letters: tables, as `schema.table`, and the [identities](crate::identity) of `_id`s.
     ///
     /// # Errors
     /// When the server cannot be asked.

@@ -1,5 +1,6 @@
 //! The rows that are not as the source has them, since a change of theirs could not be written.
 //!
+//! - A row is known by the identity of its `_id`: the one that a later change says may be another number's type.
 //! - What a batch makes of them is kept apart until it is committed: they may be many, and a batch touches few.
 
 use std::collections::HashMap;
@@ -7,6 +8,7 @@ use std::collections::HashMap;
 use walferry_schema::TableName;
 
 use crate::batch::Text;
+use crate::identity;
 
 /// A table of a generation.
 type TableId = (TableName, u64);
@@ -14,6 +16,7 @@ type TableId = (TableName, u64);
 /// The rows that have dead letters, and those that were given up.
 #[derive(Debug, Default)]
 pub(crate) struct ParkedKeys {
+    /// The rows by their identities.
     tables: HashMap<TableId, HashMap<Vec<u8>, Standing>>,
 }
 
@@ -28,7 +31,7 @@ struct TableChanges {
     /// Whether nothing is left of what was before.
     is_emptied: bool,
     /// None where a row is as any other again.
-    keys: HashMap<Vec<u8>, Option<Standing>>,
+    rows: HashMap<Vec<u8>, Option<Standing>>,
 }
 
 /// The rows as they are after a part of a batch.
@@ -71,15 +74,22 @@ impl ParkedKeys {
         id: &[u8],
         standing: Standing,
     ) {
-        let keys = self.tables.entry((table.clone(), generation)).or_default();
-        keys.insert(id.to_vec(), standing);
+        let row = identity(id).into_owned();
+        self.set((table.clone(), generation), row, Some(standing));
     }
 
     pub(crate) fn remove(&mut self, table: &TableName, generation: u64, id: &[u8]) {
-        let of = (table.clone(), generation);
-        if let Some(keys) = self.tables.get_mut(&of) {
-            keys.remove(id);
-            if keys.is_empty() {
+        let row = identity(id).into_owned();
+        self.set((table.clone(), generation), row, None);
+    }
+
+    /// Notes a row by its identity.
+    fn set(&mut self, of: TableId, row: Vec<u8>, standing: Option<Standing>) {
+        if let Some(standing) = standing {
+            self.tables.entry(of).or_default().insert(row, standing);
+        } else if let Some(rows) = self.tables.get_mut(&of) {
+            rows.remove(&row);
+            if rows.is_empty() {
                 self.tables.remove(&of);
             }
         }
@@ -97,15 +107,12 @@ impl ParkedKeys {
 
     /// Takes in what a batch that is committed made of them.
     pub(crate) fn take_in(&mut self, changes: ParkedChanges) {
-        for ((table, generation), changes) in changes.tables {
+        for (of, changes) in changes.tables {
             if changes.is_emptied {
-                self.tables.remove(&(table.clone(), generation));
+                self.tables.remove(&of);
             }
-            for (id, standing) in changes.keys {
-                match standing {
-                    Some(standing) => self.insert(&table, generation, &id, standing),
-                    None => self.remove(&table, generation, &id),
-                }
+            for (row, standing) in changes.rows {
+                self.set(of.clone(), row, standing);
             }
         }
     }
@@ -121,15 +128,16 @@ impl<'a> ParkedView<'a> {
 
     pub(crate) fn get(&self, table: &TableName, generation: u64, id: &[u8]) -> Option<Standing> {
         let of = (table.clone(), generation);
+        let row = &*identity(id);
         if let Some(changes) = self.changes.tables.get(&of) {
-            if let Some(changed) = changes.keys.get(id) {
+            if let Some(changed) = changes.rows.get(row) {
                 return *changed;
             }
             if changes.is_emptied {
                 return None;
             }
         }
-        self.before.tables.get(&of)?.get(id).copied()
+        self.before.tables.get(&of)?.get(row).copied()
     }
 
     /// Whether a table may have such rows.
@@ -145,13 +153,13 @@ impl<'a> ParkedView<'a> {
         id: &[u8],
         standing: Standing,
     ) {
-        let keys = &mut self.changed(table, generation).keys;
-        keys.insert(id.to_vec(), Some(standing));
+        let rows = &mut self.changed(table, generation).rows;
+        rows.insert(identity(id).into_owned(), Some(standing));
     }
 
     pub(crate) fn remove(&mut self, table: &TableName, generation: u64, id: &[u8]) {
-        let keys = &mut self.changed(table, generation).keys;
-        keys.insert(id.to_vec(), None);
+        let rows = &mut self.changed(table, generation).rows;
+        rows.insert(identity(id).into_owned(), None);
     }
 
     /// Forgets those of a table: whether there may have been any.
@@ -159,9 +167,9 @@ impl<'a> ParkedView<'a> {
         if !self.has(table, generation) {
             return false;
         }
-        let keys = HashMap::new();
+        let rows = HashMap::new();
         let is_emptied = true;
-        *self.changed(table, generation) = TableChanges { is_emptied, keys };
+        *self.changed(table, generation) = TableChanges { is_emptied, rows };
         true
     }
 

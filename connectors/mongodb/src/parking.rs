@@ -14,7 +14,7 @@ use crate::batch::{Commits, Fate, Missing, Move, Parked, Rows, Segment};
 use crate::dead_letters::{self, Letter, Operation};
 use crate::parked::{Content, ParkedChanges, ParkedKeys, ParkedView, Standing};
 use crate::stop::Unwritable;
-use crate::{Error, Result};
+use crate::{Error, Result, identity};
 
 const BEHIND: &str = "it comes behind an earlier change of its row";
 const MOVED: &str = "its row comes from a key that has dead letters";
@@ -342,7 +342,8 @@ impl Move {
 /// The groups of letters that have to be done together: those of a row, and of the keys that it had. In the order in
 /// which the first of each came.
 pub(crate) fn by_row(mut letters: Vec<Letter>) -> Vec<Vec<Letter>> {
-    letters.sort_by_key(|letter| letter.position);
+    // What goes under one spelling of a key comes before what it becomes under another.
+    letters.sort_by_key(|it| (it.position, it.operation != Operation::Delete));
     let mut rows = RowSets::default();
     let places: Vec<_> = letters.iter().map(|letter| rows.add(letter)).collect();
     let mut groups: Vec<Vec<Letter>> = Vec::new();
@@ -360,7 +361,7 @@ pub(crate) fn by_row(mut letters: Vec<Letter>) -> Vec<Vec<Letter>> {
 /// Rows by their keys: sets that are joined where a letter is of both.
 #[derive(Default)]
 struct RowSets {
-    /// The set of each key.
+    /// The set of each key, by its identity.
     sets: HashMap<(TableName, Vec<u8>), usize>,
     /// What each set was joined to; itself where it was not.
     parents: Vec<usize>,
@@ -382,8 +383,8 @@ impl RowSets {
 
     fn of(&mut self, letter: &Letter, key: &[u8]) -> usize {
         let new = self.parents.len();
-        let key = (letter.table.clone(), key.to_vec());
-        let set = *self.sets.entry(key).or_insert(new);
+        let row = (letter.table.clone(), identity(key).into_owned());
+        let set = *self.sets.entry(row).or_insert(new);
         if set == new {
             self.parents.push(new);
         }

@@ -11,16 +11,17 @@ use crate::batch::{Elsewhere, merged};
 use crate::bson_value::element::Elements;
 use crate::dead_letters::{Letter, Operation};
 use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, show_id};
+use crate::identity;
 
-/// The documents of a row, by the keys that it had.
+/// The documents of a row, by the identities of the keys that it had.
 #[derive(Debug, Default)]
 pub(crate) struct Replay<'l> {
     /// The fields that documents of the table have now; none where that is not known.
     fields: Option<HashSet<String>>,
     /// As MongoDB has them; none where there is none.
     stored: HashMap<Vec<u8>, Option<Known<'l>>>,
-    /// What the letters made of them.
-    changed: HashMap<Vec<u8>, Option<Known<'l>>>,
+    /// What the letters made of them, and the keys that they have by now.
+    changed: HashMap<Vec<u8>, (&'l [u8], Option<Known<'l>>)>,
 }
 
 /// Documents as they are to be, by their keys; none where one has to go.
@@ -56,7 +57,7 @@ impl<'l> Replay<'l> {
     }
 
     /// Begins with a document as MongoDB has it, `_id` included.
-    pub(crate) fn begin(&mut self, key: Vec<u8>, document: Option<&[u8]>) {
+    pub(crate) fn begin(&mut self, key: &[u8], document: Option<&[u8]>) {
         let known = document.map(|document| Known {
             elements: Elements::of_document(document)
                 .filter(|element| element.name != b"_id")
@@ -65,7 +66,7 @@ impl<'l> Replay<'l> {
                 .collect(),
             ..Known::default()
         });
-        self.stored.insert(key, known);
+        self.stored.insert(identity(key).into_owned(), known);
     }
 
     /// Applies a letter, with the elements that it says; why it cannot be.
@@ -92,18 +93,24 @@ impl<'l> Replay<'l> {
                 let from = letter.from.as_deref().unwrap_or_default();
                 let fields = letter.fields.iter().filter(|it| self.has(it.as_bytes()));
                 let moved = self.take(from)?.moved(change, fields)?;
-                self.changed.insert(from.to_vec(), None);
+                self.change(from, None);
                 Some(moved)
             }
         };
-        self.changed.insert(letter.key.clone(), after);
+        self.change(&letter.key, after);
         Ok(())
+    }
+
+    fn change(&mut self, key: &'l [u8], after: Option<Known<'l>>) {
+        self.changed
+            .insert(identity(key).into_owned(), (key, after));
     }
 
     /// What the documents still lack, each with the letter that refers to it.
     pub(crate) fn lacks(&self) -> Vec<(&'l Letter, &'l Elsewhere)> {
         let mut found: Vec<(&'l Letter, &'l Elsewhere)> = Vec::new();
-        let lacks = self.changed.values().flatten().flat_map(|it| &it.lacks);
+        let documents = self.changed.values().filter_map(|(_, it)| it.as_ref());
+        let lacks = documents.flat_map(|it| &it.lacks);
         for Lack { letter, place, .. } in lacks {
             if !found.iter().any(|(_, it)| std::ptr::eq(*it, *place)) {
                 found.push((letter, place));
@@ -114,19 +121,20 @@ impl<'l> Replay<'l> {
 
     /// Brings what the documents lacked of a place: its elements.
     pub(crate) fn bring(&mut self, place: &Elsewhere, elements: &[u8]) {
-        for known in self.changed.values_mut().flatten() {
-            known.bring(place, elements);
+        for (_, known) in self.changed.values_mut() {
+            if let Some(known) = known {
+                known.bring(place, elements);
+            }
         }
     }
 
     /// What the documents come to, by their keys; why that cannot be written.
     pub(crate) fn finish(self) -> Result<Documents, String> {
-        let finished = self.changed.into_iter().map(|(key, known)| {
-            let Some(known) = known else {
-                return Ok((key, None));
-            };
-            known.check(&key)?;
-            Ok((key, Some(known.elements)))
+        let finished = self.changed.into_values().map(|(key, known)| {
+            if let Some(known) = &known {
+                known.check(key)?;
+            }
+            Ok((key.to_vec(), known.map(|it| it.elements)))
         });
         finished.collect()
     }
@@ -140,7 +148,9 @@ impl<'l> Replay<'l> {
     }
 
     fn take(&self, key: &[u8]) -> Result<Known<'l>, String> {
-        let known = self.changed.get(key).or_else(|| self.stored.get(key));
+        let row = &*identity(key);
+        let changed = self.changed.get(row).map(|(_, known)| known);
+        let known = changed.or_else(|| self.stored.get(row));
         let known = known.cloned().flatten();
         known.ok_or_else(|| format!("the document {} that it changes is not there", show_id(key)))
     }
@@ -267,7 +277,7 @@ mod tests {
             element::close(&mut out, at);
             out
         });
-        replay.begin(vec![1], document.as_deref());
+        replay.begin(&[1], document.as_deref());
         for (letter, fields) in letters {
             replay.apply(letter, &elements(fields))?;
         }

@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use walferry_schema::{Column, Image, Position};
+use walferry_schema::{Column, Image, Position, Type};
 
 use super::Missing;
 use super::entry::{Action, Body, Entry, Fate, Operation};
@@ -45,6 +45,8 @@ pub(crate) struct Rows {
     operations: usize,
     /// Where the columns of the last row stand, and how many they are.
     columns: (usize, usize),
+    /// The types of the key's columns.
+    key: Vec<(u16, Type)>,
     /// How many bytes less than MongoDB takes a document may have.
     spared_bytes: usize,
     parking: Parking,
@@ -73,9 +75,17 @@ impl Rows {
             hasher: DefaultHashBuilder::default(),
             operations: 0,
             columns: (0, 0),
+            key: Vec::new(),
             spared_bytes: 0,
             parking: Parking::default(),
         }
+    }
+
+    /// Is about rows whose keys have these columns.
+    pub(crate) fn keyed(mut self, columns: &[Column]) -> Self {
+        let key = columns.iter().filter(|column| column.key > 0);
+        self.key = key.map(|it| (it.key, it.kind.clone())).collect();
+        self
     }
 
     /// Has documents be so much smaller than MongoDB takes.
@@ -88,6 +98,14 @@ impl Rows {
     pub(crate) fn meets(&mut self, columns: &[Column]) -> bool {
         let met = (columns.as_ptr().addr(), columns.len());
         std::mem::replace(&mut self.columns, met) != met
+    }
+
+    /// Whether the columns of a row's key have other types than those that the operations are about. By their values:
+    /// where columns stand says nothing of a feed that makes them for each row.
+    pub(crate) fn is_retyped(&self, columns: &[Column]) -> bool {
+        let key = columns.iter().filter(|column| column.key > 0);
+        let own = self.key.iter().map(|(place, kind)| (*place, kind));
+        !key.map(|it| (it.key, &it.kind)).eq(own)
     }
 
     /// How many operations there are.

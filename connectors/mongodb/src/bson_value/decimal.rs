@@ -10,9 +10,16 @@ pub(crate) const MAX_DIGITS: usize = 34;
 const MIN_EXPONENT: i64 = -6_176;
 const MAX_EXPONENT: i64 = 6_111;
 
+/// The first number with more digits than that.
+pub(crate) const MAX_COEFFICIENT: u128 = 10_u128.pow(34);
+
 const NAN: u128 = 0x7C << 120;
 const INFINITY: u128 = 0x78 << 120;
 const SIGN: u128 = 1 << 127;
+const EXPONENT_AT: u32 = 113;
+const COEFFICIENT: u128 = (1 << EXPONENT_AT) - 1;
+/// The form of numbers with more digits than there may be: they count as zero.
+const TOO_LONG: u128 = 0b11 << 125;
 
 /// A finite decimal number taken apart.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +29,40 @@ pub(crate) struct Decimal<'a> {
     fraction: &'a [u8],
     /// The power of ten of the last digit of `fraction`.
     exponent: i64,
+}
+
+/// A Decimal128 taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decimal128 {
+    Nan,
+    Infinity {
+        is_negative: bool,
+    },
+    Finite {
+        is_negative: bool,
+        coefficient: u128,
+        exponent: i64,
+    },
+}
+
+/// What a Decimal128 is.
+pub(crate) fn take_apart(bytes: [u8; 16]) -> Decimal128 {
+    let bits = u128::from_le_bytes(bytes);
+    let is_negative = bits & SIGN != 0;
+    if bits & NAN == NAN {
+        return Decimal128::Nan;
+    }
+    if bits & NAN == INFINITY {
+        return Decimal128::Infinity { is_negative };
+    }
+    let biased = i64::try_from((bits & !SIGN) >> EXPONENT_AT).unwrap_or(0);
+    let coefficient = bits & COEFFICIENT;
+    let is_number = bits & TOO_LONG != TOO_LONG && coefficient < MAX_COEFFICIENT;
+    Decimal128::Finite {
+        is_negative,
+        coefficient: if is_number { coefficient } else { 0 },
+        exponent: biased.saturating_add(MIN_EXPONENT),
+    }
 }
 
 /// The Decimal128 of a text of PostgreSQL's `numeric`; none when it does not fit exactly.
@@ -78,7 +119,7 @@ impl<'a> Decimal<'a> {
         }
         let biased = u128::try_from(self.exponent.checked_sub(MIN_EXPONENT)?).ok()?;
         let sign = if self.is_negative { SIGN } else { 0 };
-        Some((sign | (biased << 113) | coefficient).to_le_bytes())
+        Some((sign | (biased << EXPONENT_AT) | coefficient).to_le_bytes())
     }
 
     /// The double that is exactly this number when written in its shortest form; none when there is

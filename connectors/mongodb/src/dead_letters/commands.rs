@@ -5,7 +5,7 @@ use walferry_core::{LetterAction, LetterOrder};
 
 use super::letter::Letter;
 use super::{LETTERS, PARKED, binary, id};
-use crate::order;
+use crate::{identity, order};
 
 /// How many letters one command writes at most.
 const COMMAND_LETTERS: usize = 500;
@@ -59,7 +59,8 @@ pub(crate) fn renamed(
     (from, to): (&[u8], &[u8]),
 ) -> Document {
     let given_up = given_up(pipeline, table, generation, from);
-    let update = doc! { "q": given_up, "u": { "$set": { "key": binary(to) } }, "multi": true };
+    let renamed = doc! { "key": binary(to), "row": binary(&identity(to)) };
+    let update = doc! { "q": given_up, "u": { "$set": renamed }, "multi": true };
     doc! { "update": LETTERS, "updates": [update] }
 }
 
@@ -68,7 +69,8 @@ fn given_up(pipeline: &str, table: &str, generation: u64, key: &[u8]) -> Documen
         "pipeline": pipeline,
         "table": table,
         "generation": generation.cast_signed(),
-        "key": binary(key),
+        // The key alone is what letters of earlier versions have.
+        "$or": [{ "row": binary(&identity(key)) }, { "key": binary(key) }],
         "given_up": true,
     }
 }

@@ -9,6 +9,7 @@ use walferry_schema::{Columns, Lsn, Modes, Phase, Position, TableName};
 use super::{PARKED, binary, bytes_of, id, texts_of};
 use crate::batch::{Elsewhere, Missing, Text};
 use crate::document::show_id;
+use crate::identity;
 
 /// What a change does to its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,7 @@ impl Letter {
             "table": self.table.to_string(),
             "generation": self.position.generation.cast_signed(),
             "key": binary(&self.key),
+            "row": binary(&identity(&self.key)),
             "shown_key": show_id(&self.key),
             "from": self.from.as_deref().map(binary),
             "op": self.operation.name(),

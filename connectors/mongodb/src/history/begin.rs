@@ -17,7 +17,7 @@ use super::{History, Moment, name};
 use crate::bson_value::element::Elements;
 use crate::store::Store;
 use crate::versions::table_of;
-use crate::{Error, Naming, Policies, Result};
+use crate::{Error, Naming, Policies, Result, identity};
 
 pub(crate) const HISTORIES: &str = "histories";
 const READING: &str = "reading which histories have begun";
@@ -171,7 +171,7 @@ impl Seen {
         }
         let known = self.known(store, &found).await?;
         for (key, body) in found {
-            let version = known.get(&key);
+            let version = known.get(&*identity(&key));
             if version != Some(&body) {
                 let of = (Op::Read, self.moment);
                 history.put_over(&key, &body, of, version.is_some());
@@ -186,7 +186,7 @@ impl Seen {
         Ok(rows.len())
     }
 
-    /// The rows that the current versions of some say.
+    /// The rows that the current versions of some say, by the identities of their keys.
     async fn known(
         &self,
         store: &Store,
@@ -203,7 +203,7 @@ impl Seen {
             let elements = Elements::of_document(version.as_bytes());
             if let Some(row) = run::row(elements.clone()) {
                 let of_row = elements.filter(|it| it.name != b"_id" && !is_own(it.name));
-                known.insert(row, joined(of_row));
+                known.insert(identity(&row).into_owned(), joined(of_row));
             }
         }
         Ok(known)
@@ -232,7 +232,10 @@ impl Seen {
             .filter_map(|it| run::row(Elements::of_document(it.as_bytes())));
         let keys: Vec<_> = keys.collect();
         let standing = self.standing(store, &keys).await?;
-        for key in keys.iter().filter(|key| !standing.contains(*key)) {
+        for key in keys
+            .iter()
+            .filter(|key| !standing.contains(&*identity(key)))
+        {
             history.gone(key, Op::Read, self.moment);
         }
         let last = found.last().and_then(row_id);
@@ -242,7 +245,7 @@ impl Seen {
         Ok(0)
     }
 
-    /// Which of some rows are there.
+    /// Which of some rows are there, by the identities of their keys.
     async fn standing(&self, store: &Store, keys: &[Vec<u8>]) -> Result<HashSet<Vec<u8>>> {
         let ids = keys.iter().map(|key| crate::document::id_filter(key));
         let ids: Vec<Document> = ids.collect::<Result<_>>()?;
@@ -260,7 +263,7 @@ impl Seen {
         let mut standing = HashSet::new();
         while let Some(row) = store.in_time(found.try_next(), LOOKING).await? {
             let id = Elements::of_document(row.as_bytes()).find(|it| it.name == b"_id");
-            standing.extend(id.and_then(payload));
+            standing.extend(id.and_then(payload).map(|id| identity(&id).into_owned()));
         }
         Ok(standing)
     }

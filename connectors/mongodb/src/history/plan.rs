@@ -1,5 +1,6 @@
 //! What a table's changes come to: versions that end, and versions that begin.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::{History, Moment, Put, What, name};
@@ -7,9 +8,9 @@ use walferry_schema::envelope::Op;
 
 use crate::bson_value::element::{self, Elements, kind};
 use crate::document::{append_id_as, show_id};
-use crate::{Error, Result};
+use crate::{Error, Result, identity};
 
-/// The elements of the current versions that stand, by their rows' keys.
+/// The elements of the current versions that stand, by the identities of their rows' keys.
 pub(crate) type Stored = HashMap<Vec<u8>, Vec<u8>>;
 
 /// What is to be written, the steps before the versions.
@@ -50,8 +51,8 @@ struct Planner<'a> {
     stored: &'a Stored,
     /// Whether there may be a current version of a row that is new.
     is_repair: bool,
-    /// The versions of this group that are current, by their rows' keys.
-    open: HashMap<&'a [u8], usize>,
+    /// The versions of this group that are current, by the identities of their rows' keys.
+    open: HashMap<Cow<'a, [u8]>, usize>,
     plan: Plan<'a>,
 }
 
@@ -66,10 +67,10 @@ impl History {
                 What::Put(put) => {
                     let key = put.key.of(&self.arena);
                     let before = put.from.map_or(key, |from| from.of(&self.arena));
-                    if put.fields.is_some() && !known.contains(before) {
+                    if put.fields.is_some() && !known.contains(&*identity(before)) {
                         wanted.insert(before);
                     }
-                    known.insert(key);
+                    known.insert(identity(key));
                 }
                 What::Gone(_) | What::Emptied => {}
             }
@@ -120,10 +121,10 @@ impl<'a> Planner<'a> {
         let before = put.from.map_or(key, |from| from.of(arena));
         let elements = self.whole(before, put, begin.moment)?;
         self.close(before, begin, put.ends_another || self.is_repair);
-        if before != key && self.is_repair {
+        if identity(before) != identity(key) && self.is_repair {
             self.close(key, begin, true);
         }
-        self.open.insert(key, self.plan.versions.len());
+        self.open.insert(identity(key), self.plan.versions.len());
         self.plan.versions.push(Version {
             key,
             elements,
@@ -135,7 +136,7 @@ impl<'a> Planner<'a> {
 
     /// Ends the current version of a row: the one of this group, else the one that stands, where there may be one.
     fn close(&mut self, key: &'a [u8], end: End, may_stand: bool) {
-        if let Some(at) = self.open.remove(key) {
+        if let Some(at) = self.open.remove(&*identity(key)) {
             self.plan.versions[at].end = Some(end);
         } else if may_stand {
             self.plan.steps.push(Step::Close(key, end));
@@ -148,9 +149,10 @@ impl<'a> Planner<'a> {
         let Some(fields) = &put.fields else {
             return Ok(elements.to_vec());
         };
-        let carried = match self.open.get(before) {
+        let row = identity(before);
+        let carried = match self.open.get(&*row) {
             Some(&at) => &self.plan.versions[at].elements,
-            None => self.stored.get(before).map_or(&[][..], |it| it),
+            None => self.stored.get(&*row).map_or(&[][..], |it| it),
         };
         let known: Vec<_> = Elements::new(elements).collect();
         let carried: Vec<_> = Elements::new(carried).collect();

@@ -13,7 +13,7 @@ use crate::document::{append_id_as, id_filter};
 use crate::stop::Stop;
 use crate::store::{Store, Written};
 use crate::writes::{self, DUPLICATE_KEY, Mode};
-use crate::{Error, Result};
+use crate::{Error, Result, identity};
 
 const READING: &str = "reading the current versions of rows";
 const CLOSING: &str = "ending versions of rows";
@@ -76,7 +76,10 @@ async fn read(store: &Store, session: &mut ClientSession, history: &History) -> 
         while let Some(version) = next(store, &mut found, session).await? {
             let elements = Elements::of_document(version.as_bytes());
             if let Some(row) = row(elements.clone()) {
-                stored.insert(row, joined(elements.filter(|it| it.name != b"_id")));
+                stored.insert(
+                    identity(&row).into_owned(),
+                    joined(elements.filter(|it| it.name != b"_id")),
+                );
             }
         }
     }

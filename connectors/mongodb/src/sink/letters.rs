@@ -91,7 +91,7 @@ impl MongoSink {
             .flat_map(|it| [Some(&it.key), it.from.as_ref()]);
         for key in keys.flatten().collect::<HashSet<_>>() {
             let document = self.store.document(&collection, key).await?;
-            replay.begin(key.clone(), document.as_ref().map(|it| it.as_bytes()));
+            replay.begin(key, document.as_ref().map(|it| it.as_bytes()));
         }
         for letter in letters {
             let elements = match dead_letters::content(&self.store, letter).await {

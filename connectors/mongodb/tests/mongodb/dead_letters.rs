@@ -12,16 +12,16 @@ use walferry_schema::{Column, Field, Image, Oversize, Row, Value};
 use crate::support::{Fixture, Tested, checkpoint, column, columns, document, key, row};
 
 /// A test's pipeline, and how far its source has come.
-struct Rig {
-    fixture: Fixture,
+pub(crate) struct Rig {
+    pub(crate) fixture: Fixture,
     sink: MongoSink,
     book: OrderBook,
-    columns: Arc<[Column]>,
+    pub(crate) columns: Arc<[Column]>,
     ordinal: u64,
 }
 
 impl Rig {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let mut fixture = Fixture::new().await;
         fixture.settings.parks = true;
         let book = OrderBook::connect(fixture.settings.clone()).await.unwrap();
@@ -35,7 +35,7 @@ impl Rig {
     }
 
     /// Applies events as one group.
-    async fn apply(&mut self, events: Vec<RowEvent<'_>>) -> Applied {
+    pub(crate) async fn apply(&mut self, events: Vec<RowEvent<'_>>) -> Applied {
         let mut batch = self.sink.batch();
         for event in events {
             self.ordinal += 1;
@@ -101,12 +101,12 @@ impl Rig {
     }
 
     /// Another process takes over.
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.sink = self.fixture.claimed().await;
     }
 
     /// Has all dead letters retried or discarded.
-    async fn order(&mut self, action: LetterAction) {
+    pub(crate) async fn order(&mut self, action: LetterAction) {
         let order = Order {
             by: "ann@db1".into(),
             at: 1_700_000_000_123,
@@ -124,11 +124,11 @@ impl Rig {
         assert_eq!(self.book.orders().await.unwrap().letters, []);
     }
 
-    async fn letters(&self) -> Vec<DeadLetter> {
+    pub(crate) async fn letters(&self) -> Vec<DeadLetter> {
         self.book.dead_letters(false).await.unwrap()
     }
 
-    async fn documents(&self) -> Vec<Document> {
+    pub(crate) async fn documents(&self) -> Vec<Document> {
         self.fixture.documents("t").await
     }
 
@@ -140,7 +140,7 @@ impl Rig {
     }
 }
 
-fn too_large() -> String {
+pub(crate) fn too_large() -> String {
     "x".repeat(17 << 20)
 }
 

@@ -3,7 +3,7 @@
 use bson::{Document, doc};
 use futures_util::future::try_join_all;
 use walferry_core::{Class, Classify, RowEvent};
-use walferry_mongodb::{Loader, Policies};
+use walferry_mongodb::{Loader, Policies, identity};
 
 use crate::support::{Fixture, Tested, columns, document, row};
 
@@ -110,7 +110,7 @@ async fn stored_documents_are_found_by_key_and_are_what_the_loader_encodes() -> 
     let found = loader.fetch(&fixture.table, &ids).await?;
     assert_eq!((encoded.len(), found.len()), (6, 5));
     for (id, document) in &encoded[..5] {
-        assert_eq!(found[id].as_bytes(), document);
+        assert_eq!(found[&*identity(id)].as_bytes(), document);
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod load;
 mod orders;
 mod rate;
 mod repair;
+mod retyped;
 mod staging;
 mod support;
 mod trail;
