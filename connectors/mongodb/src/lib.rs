@@ -12,6 +12,7 @@ mod claim;
 mod command;
 mod compare;
 mod dead_letters;
+mod discard;
 mod document;
 mod error;
 mod examine;

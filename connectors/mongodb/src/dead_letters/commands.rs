@@ -75,23 +75,32 @@ fn given_up(pipeline: &str, table: &str, generation: u64, key: &[u8]) -> Documen
     }
 }
 
-/// The command that says what was done about letters.
-pub(crate) fn settling(pipeline: &str, letters: &[Letter], order: &LetterOrder) -> Document {
+/// The command that says what was done about letters, and of which of them the rows are given up.
+pub(crate) fn settling(
+    pipeline: &str,
+    letters: &[Letter],
+    order: &LetterOrder,
+    is_given_up: impl Fn(&Letter) -> bool,
+) -> Document {
     let state = match order.action {
         LetterAction::Retry => "retried",
         LetterAction::Discard => "discarded",
     };
-    let mut settled = doc! {
-        "state": state,
-        "settled": order::to_document(&order.order),
-        "settled_at": DateTime::now(),
+    let (given_up, others): (Vec<_>, _) = letters.iter().partition(|it| is_given_up(it));
+    let update = |letters: Vec<&Letter>, is_given_up| {
+        let mut settled = doc! {
+            "state": state,
+            "settled": order::to_document(&order.order),
+            "settled_at": DateTime::now(),
+        };
+        if is_given_up {
+            settled.insert("given_up", true);
+        }
+        let all = doc! { "_id": { "$in": ids(pipeline, letters) }, "state": PARKED };
+        doc! { "q": all, "u": { "$set": settled }, "multi": true }
     };
-    if order.action == LetterAction::Discard {
-        settled.insert("given_up", true);
-    }
-    let all = doc! { "_id": { "$in": ids(pipeline, letters) }, "state": PARKED };
-    let update = doc! { "q": all, "u": { "$set": settled }, "multi": true };
-    doc! { "update": LETTERS, "updates": [update] }
+    let updates = [update(given_up, true), update(others, false)];
+    doc! { "update": LETTERS, "updates": updates.to_vec() }
 }
 
 /// The command that says why letters stay.
@@ -101,6 +110,7 @@ pub(crate) fn failing(pipeline: &str, letters: &[Letter], why: &str) -> Document
     doc! { "update": LETTERS, "updates": [{ "q": all, "u": { "$set": failed }, "multi": true }] }
 }
 
-fn ids(pipeline: &str, letters: &[Letter]) -> Vec<Document> {
-    letters.iter().map(|it| id(pipeline, &it.at)).collect()
+fn ids<'l>(pipeline: &str, letters: impl IntoIterator<Item = &'l Letter>) -> Vec<Document> {
+    let letters = letters.into_iter();
+    letters.map(|it| id(pipeline, &it.at)).collect()
 }

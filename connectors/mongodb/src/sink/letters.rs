@@ -9,6 +9,7 @@ use walferry_core::{Class, Classify as _, LetterAction, LetterOrder};
 use super::MongoSink;
 use crate::batch::{Rows, Segment};
 use crate::dead_letters::Letter;
+use crate::discard::Discarded;
 use crate::document::Encoder;
 use crate::parked::Standing;
 use crate::replay::Replay;
@@ -43,36 +44,68 @@ impl MongoSink {
     }
 
     async fn settle(&mut self, letters: &[Letter], order: &LetterOrder) -> Result<()> {
-        let segment = match order.action {
+        let discarded = match order.action {
+            LetterAction::Retry => Discarded::default(),
+            LetterAction::Discard => Discarded::of(letters),
+        };
+        let rows = match order.action {
             LetterAction::Retry => match self.replay(letters).await? {
-                Ok(rows) => Some(Segment::Rows(vec![rows])),
+                Ok(rows) => Some(rows),
                 Err(why) => return self.stays(letters, &why).await,
             },
-            LetterAction::Discard => None,
+            LetterAction::Discard => self.without(letters, &discarded)?,
         };
         let pipeline = &self.store.settings.pipeline;
-        let settled = Segment::Letters(vec![dead_letters::settling(pipeline, letters, order)]);
-        let segments: Vec<_> = segment.into_iter().chain([settled]).collect();
+        let is_given_up = |letter: &Letter| discarded.is_there(letter);
+        let settled = dead_letters::settling(pipeline, letters, order, is_given_up);
+        let rows = rows.map(|rows| Segment::Rows(vec![rows]));
+        let settled = Segment::Letters(vec![settled]);
+        let segments: Vec<_> = rows.into_iter().chain([settled]).collect();
         let attempt = self.attempt(&segments, Document::new());
         if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
             return self.stays(letters, &it.error.to_string()).await;
         }
-        let keys = letters.iter().flat_map(|it| {
-            let keys = [Some(&it.key), it.from.as_ref()].into_iter().flatten();
-            keys.map(|key| (&it.table, it.position.generation, &**key))
-        });
-        for (table, generation, key) in keys {
-            self.parked.remove(table, generation, key);
-        }
-        if order.action == LetterAction::Discard {
-            for it in letters {
-                let generation = it.position.generation;
-                self.parked
-                    .insert(&it.table, generation, &it.key, Standing::GivenUp);
-            }
-        }
+        self.learn_standing(letters, &discarded);
         info!(letters = letters.len(), action = ?order.action, by = order.order.by, "settled dead letters");
         dead_letters::drop_contents(&self.store, letters).await
+    }
+
+    /// Forgets that rows have dead letters, and notes those that lack what was discarded.
+    fn learn_standing(&mut self, letters: &[Letter], discarded: &Discarded<'_>) {
+        for it in letters {
+            let generation = it.position.generation;
+            for key in [Some(&it.key), it.from.as_ref()].into_iter().flatten() {
+                self.parked.remove(&it.table, generation, key);
+            }
+        }
+        if let Some(Letter {
+            table, position, ..
+        }) = letters.first()
+        {
+            for key in discarded.lacking() {
+                self.parked
+                    .insert(table, position.generation, key, Standing::GivenUp);
+            }
+        }
+    }
+
+    /// What removes the documents of rows that went; none when there is nothing to remove.
+    fn without(&self, letters: &[Letter], discarded: &Discarded<'_>) -> Result<Option<Rows>> {
+        let Some(last) = letters.last() else {
+            return Ok(None);
+        };
+        let mut rows = self.rows_of(last)?;
+        for key in discarded.gone() {
+            rows.put(key, None, last.position);
+        }
+        Ok((rows.operations() > 0).then_some(rows))
+    }
+
+    /// Operations on the collection of a letter.
+    fn rows_of(&self, letter: &Letter) -> Result<Rows> {
+        let collection = Naming.collection(&letter.table)?;
+        let encoder = Encoder::new(letter.table.clone(), self.store.settings.policies);
+        Ok(Rows::new(collection.into(), encoder))
     }
 
     /// What the dead letters of a row come to; why they cannot be applied.
@@ -106,10 +139,7 @@ impl MongoSink {
         if let Err(why) = self.complete(&mut replay, encoder).await? {
             return Ok(Err(why));
         }
-        let mut rows = Rows::new(
-            collection.into(),
-            Encoder::new(last.table.clone(), policies),
-        );
+        let mut rows = self.rows_of(last)?;
         Ok(replay.finish().map(|documents| {
             for (key, elements) in documents {
                 rows.put(&key, elements.as_deref(), last.position);

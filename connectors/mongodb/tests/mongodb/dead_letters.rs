@@ -466,6 +466,50 @@ async fn a_row_that_was_given_up_is_written_again_when_a_change_has_all_of_it() 
 }
 
 #[tokio::test]
+async fn a_row_that_went_behind_its_dead_letter_goes_when_that_is_given_up() -> Tested {
+    let mut rig = Rig::new().await;
+    let (columns, large) = (rig.columns.clone(), too_large());
+    let inserts = [1, 2, 3].map(|id| RowEvent::Insert(row(&columns, id, 1, Some("a"))));
+    rig.apply(inserts.into()).await;
+    let grown = [1, 2, 3].map(|id| RowEvent::Update(row(&columns, id, 2, Some(&large))));
+    rig.apply(grown.into()).await;
+    // One goes, one gets another key and another row gets its own, one stays.
+    let moved = RowEvent::Move {
+        from: key(&columns, 2),
+        to: row(&columns, 4, 3, None),
+    };
+    rig.apply(vec![RowEvent::Delete(key(&columns, 1)), moved])
+        .await;
+    let applied = rig
+        .apply(vec![RowEvent::Insert(row(&columns, 2, 4, Some("b")))])
+        .await;
+    assert_eq!((applied.parked, rig.letters().await.len()), (1, 6));
+    rig.order(LetterAction::Discard).await;
+    assert_eq!(rig.documents().await, [document(3, 1, "a")]);
+    assert_eq!((rig.letters().await, rig.parts().await), (vec![], 0));
+    for is_known_anew in [false, true] {
+        if is_known_anew {
+            rig.restart().await;
+        }
+        // The row that went lacks nothing when it comes again, what is there does.
+        let applied = rig
+            .apply(vec![
+                RowEvent::Insert(row(&columns, 1, 5, Some("c"))),
+                RowEvent::Update(row(&columns, 2, 5, None)),
+                RowEvent::Update(row(&columns, 3, 5, None)),
+                RowEvent::Update(row(&columns, 4, 5, None)),
+            ])
+            .await;
+        assert_eq!((applied.parked, applied.dropped), (0, 3));
+        assert_eq!(applied.repaired, 0);
+        let expected = [document(1, 5, "c"), document(3, 1, "a")];
+        assert_eq!(rig.documents().await, expected);
+        rig.apply(vec![RowEvent::Delete(key(&columns, 1))]).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_emptied_table_has_no_dead_letters() -> Tested {
     let mut rig = Rig::new().await;
     let (columns, large) = (rig.columns.clone(), too_large());

@@ -1,0 +1,70 @@
+//! What becomes of a row when its dead letters are given up.
+//!
+//! - What they say is given up, not whether the row is there: the document of a row that went, or has another key by now,
+//!   goes too.
+//! - A row that is there lacks what they said.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::dead_letters::{Letter, Operation};
+use crate::identity;
+
+/// What giving up the letters of a row comes to, by the identities of the keys that it had.
+#[derive(Debug, Default)]
+pub(crate) struct Discarded<'l> {
+    keys: BTreeMap<Cow<'l, [u8]>, Key<'l>>,
+}
+
+#[derive(Debug)]
+struct Key<'l> {
+    id: &'l [u8],
+    /// Whether the row whose document stands there went.
+    has_gone: bool,
+    /// Whether there is a row now.
+    is_there: bool,
+}
+
+// === impl Discarded ===
+
+impl<'l> Discarded<'l> {
+    /// Of the letters of a row in order.
+    pub(crate) fn of(letters: &'l [Letter]) -> Self {
+        let mut discarded = Self::default();
+        for letter in letters {
+            if letter.operation == Operation::Move
+                && let Some(from) = &letter.from
+            {
+                discarded.note(from, false);
+            }
+            discarded.note(&letter.key, letter.operation != Operation::Delete);
+        }
+        discarded
+    }
+
+    fn note(&mut self, id: &'l [u8], is_there: bool) {
+        let key = self.keys.entry(identity(id)).or_insert(Key {
+            id,
+            has_gone: false,
+            is_there,
+        });
+        (key.id, key.is_there) = (id, is_there);
+        key.has_gone |= !is_there;
+    }
+
+    /// The keys whose documents have to go.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = &'l [u8]> {
+        self.keys.values().filter(|it| it.has_gone).map(|it| it.id)
+    }
+
+    /// The keys of rows that lack what was said.
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = &'l [u8]> {
+        self.keys.values().filter(|it| it.is_there).map(|it| it.id)
+    }
+
+    /// Whether there is a row under the key of a letter.
+    pub(crate) fn is_there(&self, letter: &Letter) -> bool {
+        let key = self.keys.get(&*identity(&letter.key));
+        key.is_some_and(|it| it.is_there)
+    }
+}
