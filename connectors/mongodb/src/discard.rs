@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::dead_letters::{Letter, Operation};
 use crate::identity;
+use crate::replay::Documents;
 
 /// What giving up the letters of a row comes to, by the identities of the keys that it had.
 #[derive(Debug, Default)]
@@ -52,9 +53,10 @@ impl<'l> Discarded<'l> {
         key.has_gone |= !is_there;
     }
 
-    /// The keys whose documents have to go.
-    pub(crate) fn gone(&self) -> impl Iterator<Item = &'l [u8]> {
-        self.keys.values().filter(|it| it.has_gone).map(|it| it.id)
+    /// The documents that have to go.
+    pub(crate) fn documents(&self) -> Documents {
+        let gone = self.keys.values().filter(|it| it.has_gone);
+        gone.map(|it| (it.id.to_vec(), None)).collect()
     }
 
     /// The keys of rows that lack what was said.

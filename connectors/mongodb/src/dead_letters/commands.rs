@@ -75,19 +75,18 @@ fn given_up(pipeline: &str, table: &str, generation: u64, key: &[u8]) -> Documen
     }
 }
 
-/// The command that says what was done about letters, and of which of them the rows are given up.
-pub(crate) fn settling(
+/// The command that says what was done about letters, and whether the row of each is given up.
+pub(crate) fn settling<'l>(
     pipeline: &str,
-    letters: &[Letter],
+    letters: impl Iterator<Item = (&'l Letter, bool)>,
     order: &LetterOrder,
-    is_given_up: impl Fn(&Letter) -> bool,
 ) -> Document {
     let state = match order.action {
         LetterAction::Retry => "retried",
         LetterAction::Discard => "discarded",
     };
-    let (given_up, others): (Vec<_>, _) = letters.iter().partition(|it| is_given_up(it));
-    let update = |letters: Vec<&Letter>, is_given_up| {
+    let (given_up, others): (Vec<_>, _) = letters.partition(|(_, is_given_up)| *is_given_up);
+    let update = |letters: Vec<(&Letter, bool)>, is_given_up| {
         let mut settled = doc! {
             "state": state,
             "settled": order::to_document(&order.order),
@@ -96,6 +95,7 @@ pub(crate) fn settling(
         if is_given_up {
             settled.insert("given_up", true);
         }
+        let letters = letters.into_iter().map(|(letter, _)| letter);
         let all = doc! { "_id": { "$in": ids(pipeline, letters) }, "state": PARKED };
         doc! { "q": all, "u": { "$set": settled }, "multi": true }
     };

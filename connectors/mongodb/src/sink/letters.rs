@@ -12,93 +12,158 @@ use crate::dead_letters::Letter;
 use crate::discard::Discarded;
 use crate::document::Encoder;
 use crate::parked::Standing;
-use crate::replay::Replay;
+use crate::replay::{Documents, Replay};
 use crate::transaction::Outcome;
 use crate::whole::Whole;
 use crate::{Error, Naming, OrderBook, Result, dead_letters, parking};
 
+/// How many letters one transaction settles, but for those of one row.
+const SETTLED_LETTERS: usize = 1_000;
+/// How many bytes of documents it writes, but for one row's.
+const SETTLED_BYTES: usize = 8 << 20;
+
+/// The letters of a row, and what becomes of its documents.
+#[derive(Debug)]
+struct Settling {
+    letters: Vec<Letter>,
+    documents: Documents,
+}
+
 // === impl MongoSink ===
 
 impl MongoSink {
-    /// Does what operators ask about dead letters, each row's in a transaction of its own; the order is gone then.
+    /// Does what operators ask about dead letters, each row's in one transaction; the order is gone then.
     pub(super) async fn carry_out(&mut self, order: &LetterOrder, generation: u64) -> Result<()> {
         let book = OrderBook::over(self.store.clone());
         if !book.asks_for(order).await? {
             return Ok(());
         }
-        let standing = dead_letters::standing(&self.store, generation, &order.choice).await?;
-        for letters in parking::by_row(standing) {
-            if letters.iter().any(|letter| letter.is_of(&order.choice)) {
-                let settled = self.settle(&letters, order).await;
-                // Else it would end the next daemon too.
-                if settled
-                    .as_ref()
-                    .is_err_and(|it| it.class() != Class::Transient)
-                {
-                    book.done_with(order).await?;
-                }
-                settled?;
-            }
+        let settled = self.settle_chosen(order, generation).await;
+        // Else it would end the next daemon too.
+        if settled
+            .as_ref()
+            .is_err_and(|it| it.class() != Class::Transient)
+        {
+            book.done_with(order).await?;
         }
+        settled?;
         book.done_with(order).await
     }
 
-    async fn settle(&mut self, letters: &[Letter], order: &LetterOrder) -> Result<()> {
-        let discarded = match order.action {
-            LetterAction::Retry => Discarded::default(),
-            LetterAction::Discard => Discarded::of(letters),
-        };
-        let rows = match order.action {
-            LetterAction::Retry => match self.replay(letters).await? {
-                Ok(rows) => Some(rows),
-                Err(why) => return self.stays(letters, &why).await,
-            },
-            LetterAction::Discard => self.without(letters, &discarded)?,
-        };
-        let pipeline = &self.store.settings.pipeline;
-        let is_given_up = |letter: &Letter| discarded.is_there(letter);
-        let settled = dead_letters::settling(pipeline, letters, order, is_given_up);
-        let rows = rows.map(|rows| Segment::Rows(vec![rows]));
-        let settled = Segment::Letters(vec![settled]);
-        let segments: Vec<_> = rows.into_iter().chain([settled]).collect();
-        let attempt = self.attempt(&segments, Document::new());
-        if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
-            return self.stays(letters, &it.error.to_string()).await;
+    async fn settle_chosen(&mut self, order: &LetterOrder, generation: u64) -> Result<()> {
+        let standing = dead_letters::standing(&self.store, generation, &order.choice).await?;
+        let (mut rows, mut letters, mut bytes) = (Vec::new(), 0, 0);
+        for of_row in parking::by_row(standing) {
+            if !of_row.iter().any(|letter| letter.is_of(&order.choice)) {
+                continue;
+            }
+            let row = match self.settling(of_row, order.action).await? {
+                Ok(row) => row,
+                Err((letters, why)) => {
+                    self.stays(&letters, &why).await?;
+                    continue;
+                }
+            };
+            (letters, bytes) = (letters + row.letters.len(), bytes + row.bytes());
+            rows.push(row);
+            if letters >= SETTLED_LETTERS || bytes >= SETTLED_BYTES {
+                self.settle(std::mem::take(&mut rows), order).await?;
+                (letters, bytes) = (0, 0);
+            }
         }
-        self.learn_standing(letters, &discarded);
-        info!(letters = letters.len(), action = ?order.action, by = order.order.by, "settled dead letters");
-        dead_letters::drop_contents(&self.store, letters).await
+        self.settle(rows, order).await
     }
 
-    /// Forgets that rows have dead letters, and notes those that lack what was discarded.
-    fn learn_standing(&mut self, letters: &[Letter], discarded: &Discarded<'_>) {
+    /// What becomes of a row; its letters and why they cannot be applied.
+    async fn settling(
+        &self,
+        letters: Vec<Letter>,
+        action: LetterAction,
+    ) -> Result<Result<Settling, (Vec<Letter>, String)>> {
+        let documents = match action {
+            LetterAction::Retry => self.replay(&letters).await?,
+            LetterAction::Discard => Ok(Discarded::of(&letters).documents()),
+        };
+        Ok(match documents {
+            Ok(documents) => Ok(Settling { letters, documents }),
+            Err(why) => Err((letters, why)),
+        })
+    }
+
+    /// Settles rows together, or those of them that can be where one is refused.
+    async fn settle(&mut self, mut rows: Vec<Settling>, order: &LetterOrder) -> Result<()> {
+        let Some(first) = rows.first() else {
+            return Ok(());
+        };
+        let segments = [self.written(&rows)?, self.noted(&rows, order)];
+        let attempt = self.attempt(&segments, Document::new());
+        if let Outcome::Unwritable(it) = Box::pin(attempt).await? {
+            if rows.len() == 1 {
+                return self.stays(&first.letters, &it.error.to_string()).await;
+            }
+            let others = rows.split_off(rows.len() / 2);
+            Box::pin(self.settle(rows, order)).await?;
+            return Box::pin(self.settle(others, order)).await;
+        }
+        for row in &rows {
+            self.learn_standing(&row.letters, order.action);
+        }
+        let letters: Vec<_> = rows.into_iter().flat_map(|row| row.letters).collect();
+        info!(letters = letters.len(), action = ?order.action, by = order.order.by, "settled dead letters");
+        dead_letters::drop_contents(&self.store, &letters).await
+    }
+
+    /// The documents of rows as they become.
+    fn written(&self, settled: &[Settling]) -> Result<Segment> {
+        let mut all: Vec<Rows> = Vec::new();
+        for Settling { letters, documents } in settled {
+            let Some(last) = letters.last() else { continue };
+            let is_its = |rows: &Rows| rows.encoder.table == last.table;
+            let at = match all.iter().position(is_its) {
+                Some(at) => at,
+                None => {
+                    all.push(self.rows_of(last)?);
+                    all.len() - 1
+                }
+            };
+            for (key, elements) in documents {
+                all[at].put(key, elements.as_deref(), last.position);
+            }
+        }
+        Ok(Segment::Rows(all))
+    }
+
+    /// What was done about letters.
+    fn noted(&self, settled: &[Settling], order: &LetterOrder) -> Segment {
+        let is_given_up = order.action == LetterAction::Discard;
+        let letters = settled.iter().flat_map(|Settling { letters, .. }| {
+            let discarded = Discarded::of(letters);
+            let is_there = letters.iter().map(move |it| discarded.is_there(it));
+            letters.iter().zip(is_there)
+        });
+        let letters = letters.map(|(letter, is_there)| (letter, is_given_up && is_there));
+        let pipeline = &self.store.settings.pipeline;
+        Segment::Letters(vec![dead_letters::settling(pipeline, letters, order)])
+    }
+
+    /// Forgets that a row has dead letters, and notes where it lacks what was discarded.
+    fn learn_standing(&mut self, letters: &[Letter], action: LetterAction) {
         for it in letters {
             let generation = it.position.generation;
             for key in [Some(&it.key), it.from.as_ref()].into_iter().flatten() {
                 self.parked.remove(&it.table, generation, key);
             }
         }
+        let of = letters.first().filter(|_| action == LetterAction::Discard);
         if let Some(Letter {
             table, position, ..
-        }) = letters.first()
+        }) = of
         {
-            for key in discarded.lacking() {
+            for key in Discarded::of(letters).lacking() {
                 self.parked
                     .insert(table, position.generation, key, Standing::GivenUp);
             }
         }
-    }
-
-    /// What removes the documents of rows that went; none when there is nothing to remove.
-    fn without(&self, letters: &[Letter], discarded: &Discarded<'_>) -> Result<Option<Rows>> {
-        let Some(last) = letters.last() else {
-            return Ok(None);
-        };
-        let mut rows = self.rows_of(last)?;
-        for key in discarded.gone() {
-            rows.put(key, None, last.position);
-        }
-        Ok((rows.operations() > 0).then_some(rows))
     }
 
     /// Operations on the collection of a letter.
@@ -109,7 +174,7 @@ impl MongoSink {
     }
 
     /// What the dead letters of a row come to; why they cannot be applied.
-    async fn replay(&self, letters: &[Letter]) -> Result<Result<Rows, String>> {
+    async fn replay(&self, letters: &[Letter]) -> Result<Result<Documents, String>> {
         let Some(last) = letters.last() else {
             return Ok(Err("there is none".to_owned()));
         };
@@ -139,13 +204,7 @@ impl MongoSink {
         if let Err(why) = self.complete(&mut replay, encoder).await? {
             return Ok(Err(why));
         }
-        let mut rows = self.rows_of(last)?;
-        Ok(replay.finish().map(|documents| {
-            for (key, elements) in documents {
-                rows.put(&key, elements.as_deref(), last.position);
-            }
-            rows
-        }))
+        Ok(replay.finish())
     }
 
     /// Brings what was too large to go with the letters; why that cannot be.
@@ -183,5 +242,14 @@ impl MongoSink {
         self.commit(&[Segment::Letters(vec![failing])], Document::new())
             .await?;
         Ok(())
+    }
+}
+
+// === impl Settling ===
+
+impl Settling {
+    fn bytes(&self) -> usize {
+        let elements = self.documents.iter().flat_map(|(_, elements)| elements);
+        elements.map(Vec::len).sum()
     }
 }

@@ -466,6 +466,36 @@ async fn a_row_that_was_given_up_is_written_again_when_a_change_has_all_of_it() 
 }
 
 #[tokio::test]
+async fn many_rows_are_retried_by_few_transactions_and_one_that_is_refused_holds_no_other_back()
+-> Tested {
+    const ROWS: i32 = 40;
+    let mut rig = Rig::new().await;
+    let columns = rig.columns.clone();
+    let index = doc! { "key": { "b": 1 }, "name": "b", "unique": true };
+    let indexes = doc! { "createIndexes": "t", "indexes": [index] };
+    rig.apply(vec![RowEvent::Insert(row(&columns, 0, 0, Some("b7")))])
+        .await;
+    rig.fixture.database.run_command(indexes).await?;
+    let grown = (1..=ROWS).map(|id| (RowEvent::Insert(row(&columns, id, 1, None)), true));
+    rig.apply_marked(grown.collect()).await;
+    let texts: Vec<_> = (1..=ROWS).map(|id| format!("b{id}")).collect();
+    let small = (1..).zip(&texts);
+    let small = small.map(|(id, b)| RowEvent::Update(row(&columns, id, 2, Some(b))));
+    assert_eq!(rig.apply(small.collect()).await.parked, 40);
+    let seq = async |rig: &Rig| rig.fixture.position().await.get_i64("seq").unwrap();
+    let before = seq(&rig).await;
+    rig.order(LetterAction::Retry).await;
+    let mut left: Vec<_> = rig.letters().await;
+    assert_eq!(rig.documents().await.len(), 40);
+    assert!(left.iter().all(|it| it.key == "7"), "{left:?}");
+    let why = left.remove(0).retry_error.unwrap_or_default();
+    assert!(why.contains("duplicate key"), "{why}");
+    let transactions = seq(&rig).await - before;
+    assert!(transactions < 10, "{transactions}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_row_that_went_behind_its_dead_letter_goes_when_that_is_given_up() -> Tested {
     let mut rig = Rig::new().await;
     let (columns, large) = (rig.columns.clone(), too_large());
@@ -487,6 +517,10 @@ async fn a_row_that_went_behind_its_dead_letter_goes_when_that_is_given_up() -> 
     rig.order(LetterAction::Discard).await;
     assert_eq!(rig.documents().await, [document(3, 1, "a")]);
     assert_eq!((rig.letters().await, rig.parts().await), (vec![], 0));
+    let own = rig.fixture.database.client().database("_walferry");
+    let of = doc! { "pipeline": &rig.fixture.settings.pipeline, "given_up": true };
+    let letters = own.collection::<Document>("dead_letters");
+    assert_eq!(letters.count_documents(of).await?, 4, "not those of 1");
     for is_known_anew in [false, true] {
         if is_known_anew {
             rig.restart().await;

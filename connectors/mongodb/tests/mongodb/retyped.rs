@@ -217,6 +217,16 @@ async fn a_key_of_another_scale_is_the_same_row_and_gets_its_new_spelling() -> T
     assert_eq!(rig.documents().await, [document("1.000", 3, "b")]);
     rig.order(LetterAction::Retry).await;
     assert_eq!(rig.documents().await, [document("1.0", 6, "c")]);
+    // Behind one as two changes.
+    let grown = RowEvent::Update(one("1.0", 7, Some(&large)));
+    rig.apply(vec![grown]).await;
+    let gone = keyed(Value::Numeric("1.0".into()), key(&numeric, 0));
+    let again = RowEvent::Insert(one("1.00", 8, Some("d")));
+    let applied = rig.apply(vec![RowEvent::Delete(gone), again]).await;
+    assert_eq!(applied.parked, 2);
+    assert_eq!(rig.documents().await, [document("1.0", 6, "c")]);
+    rig.order(LetterAction::Retry).await;
+    assert_eq!(rig.documents().await, [document("1.00", 8, "d")]);
     Ok(())
 }
 
