@@ -15,8 +15,9 @@ pub type Fetching<'a> =
 
 /// Keeps whole records of changes, beside the log that has markers in their places.
 pub trait Archive: fmt::Debug + Send + Sync + 'static {
-    /// The record of the change at a position, held whole: whoever asks knows how large it is.
-    fn record(&self, of: Position) -> Fetching<'_>;
+    /// The record of the change at a position, held whole: whoever asks knows how large it is. When it was committed,
+    /// milliseconds since 1970, says where to begin to look.
+    fn record(&self, of: Position, committed_at: Option<i64>) -> Fetching<'_>;
 }
 
 /// A record as it would have stood in the log.

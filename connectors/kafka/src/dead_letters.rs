@@ -1,6 +1,7 @@
 //! Whole records on the dead-letter topic, which were too large for their own topics and stand there in parts.
 //!
 //! - Where the parts of which record stand is noted while the topic is read; what was read is not read again for that.
+//! - It is read from about when the change was committed on; all of it only where the record is not found there.
 //! - A reader that begins again may send parts again: only a complete set of one writer is a record.
 //! - A record that is not there any more, or not all of it, is none.
 
@@ -21,6 +22,8 @@ use crate::{Error, Settings};
 
 /// How many records one look at the topic takes.
 const LOOK: usize = 500;
+/// How much later PostgreSQL's clock may be than the reader's, in milliseconds.
+const SKEW: i64 = 3_600_000;
 
 /// The dead-letter topic, read beside everything else.
 pub struct KafkaDeadLetters {
@@ -32,6 +35,8 @@ pub struct KafkaDeadLetters {
 /// Where the parts stand.
 #[derive(Debug, Default)]
 struct Index {
+    /// From where on the topic was looked through.
+    from: i64,
     /// Up to where the topic was looked through.
     next: i64,
     records: HashMap<Position, Vec<Parts>>,
@@ -81,11 +86,16 @@ impl KafkaDeadLetters {
         }
     }
 
-    /// Where the parts of a change's record stand, in order; none when they are not all there.
+    /// Where the parts of a change's record stand, in order; none when they are not all there. When the change was
+    /// committed, milliseconds since 1970, says where to begin to look.
     ///
     /// # Errors
     /// When Kafka cannot be asked.
-    pub async fn find(&self, of: Position) -> Result<Option<Vec<i64>>, Fault> {
+    pub async fn find(
+        &self,
+        of: Position,
+        committed_at: Option<i64>,
+    ) -> Result<Option<Vec<i64>>, Fault> {
         let mut index = self.index.lock().await;
         let bounds = match self
             .scan
@@ -99,9 +109,23 @@ impl KafkaDeadLetters {
         if bounds.end < index.next {
             *index = Index::default();
         }
+        if let Some(committed_at) = committed_at.filter(|_| index.next == 0) {
+            let from = self.scan.offset_at(&self.name, committed_at - SKEW).await?;
+            *index = Index::beginning(from.unwrap_or(bounds.end));
+        }
+        self.look_through(&mut index, bounds).await?;
+        let found = index.complete(of, bounds);
+        if found.is_some() || index.from <= bounds.first {
+            return Ok(found);
+        }
+        *index = Index::default();
+        self.look_through(&mut index, bounds).await?;
+        Ok(index.complete(of, bounds))
+    }
+
+    async fn look_through(&self, index: &mut Index, bounds: Bounds) -> Result<(), Error> {
         while index.next < bounds.end {
-            let from = (index.next, LOOK);
-            let seen = self.look(from).await?;
+            let seen = self.look((index.next, LOOK)).await?;
             let Some((last, _)) = seen.last() else {
                 break;
             };
@@ -110,7 +134,7 @@ impl KafkaDeadLetters {
                 index.note(offset, label);
             }
         }
-        Ok(index.complete(of, bounds))
+        Ok(())
     }
 
     /// The part at an offset, where it is one of a change's record; none when that is gone.
@@ -136,8 +160,12 @@ impl KafkaDeadLetters {
         self.scan.read_with(self.name.clone(), from, read).await
     }
 
-    async fn fetch(&self, of: Position) -> Result<Option<WholeRecord>, Fault> {
-        let Some(offsets) = self.find(of).await? else {
+    async fn fetch(
+        &self,
+        of: Position,
+        committed_at: Option<i64>,
+    ) -> Result<Option<WholeRecord>, Fault> {
+        let Some(offsets) = self.find(of, committed_at).await? else {
             return Ok(None);
         };
         let (mut columns, mut value) = (Bytes::new(), BytesMut::new());
@@ -154,8 +182,8 @@ impl KafkaDeadLetters {
 }
 
 impl Archive for KafkaDeadLetters {
-    fn record(&self, of: Position) -> Fetching<'_> {
-        Box::pin(self.fetch(of))
+    fn record(&self, of: Position, committed_at: Option<i64>) -> Fetching<'_> {
+        Box::pin(self.fetch(of, committed_at))
     }
 }
 
@@ -170,6 +198,14 @@ impl fmt::Debug for KafkaDeadLetters {
 // === impl Index ===
 
 impl Index {
+    fn beginning(from: i64) -> Self {
+        Self {
+            from,
+            next: from,
+            ..Self::default()
+        }
+    }
+
     fn note(&mut self, offset: i64, label: Option<Label>) {
         let Some(Label {
             stamp,

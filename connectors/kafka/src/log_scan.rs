@@ -67,6 +67,16 @@ impl LogScan {
         blocking(move || shared.bounds(&topic, partition)).await
     }
 
+    /// Where the records of a partition begin that are not older than a time, milliseconds since 1970; none when all are.
+    pub(crate) async fn offset_at(
+        &self,
+        name: &PartitionOffset,
+        time: i64,
+    ) -> Result<Option<i64>, Error> {
+        let (shared, name) = (self.shared.clone(), name.clone());
+        blocking(move || shared.offset_at(&name, time)).await
+    }
+
     /// The commit log's records from `from` on, or the first that is left; empty at the end.
     pub(crate) async fn read(&self, from: i64, limit: usize) -> Result<Vec<LogEntry>, Error> {
         let shared = self.shared.clone();
@@ -142,6 +152,25 @@ impl Shared {
                 Err(unanswered(&self.settings, what, error))
             }
         }
+    }
+
+    fn offset_at(&self, name: &PartitionOffset, time: i64) -> Result<Option<i64>, Error> {
+        let mut client = self.client();
+        let consumer = &self.connected(&mut client)?.consumer;
+        let mut times = TopicPartitionList::new();
+        let asked = times
+            .add_partition_offset(&name.topic, name.partition, Offset::Offset(time))
+            .and_then(|()| consumer.offsets_for_times(times, ANSWER));
+        let found = asked.map_err(|error| {
+            let (topic, partition) = (&name.topic, name.partition);
+            let what = format!("the offset of a time in {topic}, partition {partition}");
+            unanswered(&self.settings, what, error)
+        })?;
+        let found = found.find_partition(&name.topic, name.partition);
+        Ok(found.and_then(|it| match it.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
     }
 
     fn commit_log(&self) -> PartitionOffset {

@@ -59,12 +59,11 @@ fn append(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
         // Behind an empty name comes a type, which is never zero.
         return out.extend_from_slice(&[0, 0]);
     }
-    match Number::of(kind, payload) {
-        Some(number) => number.append(out),
-        None => {
-            out.push(kind);
-            out.extend_from_slice(payload);
-        }
+    if let Some(number) = Number::of(kind, payload) {
+        number.append(out);
+    } else {
+        out.push(kind);
+        out.extend_from_slice(payload);
     }
 }
 

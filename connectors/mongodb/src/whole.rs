@@ -43,7 +43,7 @@ impl Whole<'_> {
             return Ok(Err(why));
         }
         if place.texts.is_empty() {
-            return Ok(self.of_record(place).await);
+            return Ok(self.of_record(letter, place).await);
         }
         self.of_texts(letter, place).await
     }
@@ -85,11 +85,13 @@ impl Whole<'_> {
         Ok(())
     }
 
-    async fn of_record(&mut self, place: &Elsewhere) -> Fetched {
+    async fn of_record(&mut self, letter: &Letter, place: &Elsewhere) -> Fetched {
         let Some(archive) = self.archive else {
             return Err("it cannot be fetched from there".to_owned());
         };
-        match archive.record(place.position).await {
+        // Not that change's own time: what is folded to one letter was committed in one group.
+        let committed_at = letter.committed_at.map(|at| at.div_euclid(1_000));
+        match archive.record(place.position, committed_at).await {
             Ok(Some(record)) => self.decoded(&record, place),
             Ok(None) => Err(format!(
                 "the dead-letter topic no longer has the record: an UPDATE in PostgreSQL that sets {} again brings it, \

@@ -14,6 +14,7 @@ use crate::pipeline::connect;
 pub(super) async fn write(config: &Config, output: &Output, shown: Shown) -> Result<(), CliError> {
     let text = json(&shown)?;
     output.text(text.strip_suffix('}').unwrap_or(&text))?;
+    let committed_at = shown.letter.committed_at;
     let (mut texts, mut records) = (Vec::new(), Vec::new());
     for lacking in shown.lacks {
         match lacking {
@@ -25,7 +26,7 @@ pub(super) async fn write(config: &Config, output: &Output, shown: Shown) -> Res
         write_texts(output, texts).await?;
     }
     if !records.is_empty() {
-        write_records(config, output, &records).await?;
+        write_records(config, output, &records, committed_at).await?;
     }
     output.text("}\n")
 }
@@ -48,12 +49,13 @@ async fn write_records(
     config: &Config,
     output: &Output,
     records: &[(String, Position)],
+    committed_at: Option<i64>,
 ) -> Result<(), CliError> {
     output.text(",\"records\":")?;
     let mut before = '{';
     for (at, position) in records {
         output.text(&format!("{before}{}:", json(at)?))?;
-        if !write_record(config, output, *position).await? {
+        if !write_record(config, output, *position, committed_at).await? {
             output.text("null")?;
         }
         before = ',';
@@ -62,13 +64,18 @@ async fn write_records(
 }
 
 /// Whether there is one.
-async fn write_record(config: &Config, output: &Output, of: Position) -> Result<bool, CliError> {
+async fn write_record(
+    config: &Config,
+    output: &Output,
+    of: Position,
+    committed_at: Option<i64>,
+) -> Result<bool, CliError> {
     let Some(kafka) = &config.kafka else {
         output.note("the record stands on the dead-letter topic: configure [kafka] to see it");
         return Ok(false);
     };
     let topic = connect::dead_letters(config, kafka);
-    let offsets = match topic.find(of).await {
+    let offsets = match topic.find(of, committed_at).await {
         Ok(Some(offsets)) => offsets,
         Ok(None) => {
             output.note("the dead-letter topic no longer has the record");

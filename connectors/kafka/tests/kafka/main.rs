@@ -7,6 +7,7 @@
 )]
 
 mod consume;
+mod dead_letters;
 mod measure;
 mod produce;
 mod rig;

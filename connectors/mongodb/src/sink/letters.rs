@@ -119,12 +119,11 @@ impl MongoSink {
         for Settling { letters, documents } in settled {
             let Some(last) = letters.last() else { continue };
             let is_its = |rows: &Rows| rows.encoder.table == last.table;
-            let at = match all.iter().position(is_its) {
-                Some(at) => at,
-                None => {
-                    all.push(self.rows_of(last)?);
-                    all.len() - 1
-                }
+            let at = if let Some(at) = all.iter().position(is_its) {
+                at
+            } else {
+                all.push(self.rows_of(last)?);
+                all.len() - 1
             };
             for (key, elements) in documents {
                 all[at].put(key, elements.as_deref(), last.position);

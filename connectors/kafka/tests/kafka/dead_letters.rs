@@ -1,0 +1,80 @@
+//! Whole records in parts, found from the time of their changes on.
+
+use walferry_core::{Archive, Record, TopicSpec};
+use walferry_kafka::{KafkaDeadLetters, KafkaLog, Settings};
+use walferry_schema::header::{COLUMNS, PART, POSITION};
+
+use crate::rig::{Tested, begun, drained, send_record, settings, stamp};
+
+const HOUR: i64 = 3_600_000;
+const NOON: i64 = 1_700_000_000_000;
+
+fn topic(settings: &Settings) -> TopicSpec {
+    TopicSpec {
+        name: settings.dead_letter().into(),
+        partitions: 1,
+    }
+}
+
+/// Sends a record in two parts, at a time by the reader's clock.
+async fn send(log: &mut KafkaLog, topic: &TopicSpec, ordinal: u64, timestamp: i64) {
+    let position = stamp(ordinal).to_string();
+    for (part, value) in [("1/2", "one "), ("2/2", "record")] {
+        let headers: [(&str, &[u8]); 3] = [
+            (POSITION, position.as_bytes()),
+            (COLUMNS, b"columns"),
+            (PART, part.as_bytes()),
+        ];
+        let record = Record {
+            topic,
+            key: None,
+            value: Some(value.as_bytes()),
+            timestamp,
+            headers: &headers,
+        };
+        send_record(log, ordinal, &record).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_found_from_the_time_of_its_change_on_and_before_it_where_a_clock_was_wrong()
+-> Tested {
+    let settings = settings().await;
+    let topic = topic(&settings);
+    let mut log = begun(&settings, std::slice::from_ref(&topic)).await;
+    for (ordinal, hours) in [(1, -9), (2, -3), (3, 0)] {
+        send(&mut log, &topic, ordinal, NOON + hours * HOUR).await;
+    }
+    drained(&mut log).await;
+    let committed_at = |hours: i64| Some(NOON + hours * HOUR);
+    let offsets = |first: i64| Some(vec![first, first + 1]);
+    // Each asks first of a topic that nobody has read.
+    for (ordinal, committed_at, found) in [
+        (3, committed_at(0), offsets(4)),
+        (2, committed_at(-3), offsets(2)),
+        (1, None, offsets(0)),
+        // The change says that it was later than its parts.
+        (1, committed_at(0), offsets(0)),
+        (2, committed_at(99), offsets(2)),
+        (4, committed_at(0), None),
+    ] {
+        let letters = KafkaDeadLetters::new(settings.clone());
+        let of = stamp(ordinal).position();
+        assert_eq!(letters.find(of, committed_at).await?, found, "{ordinal}");
+    }
+    // What comes later is found by one that has looked before, and so is what stands before that.
+    let letters = KafkaDeadLetters::new(settings.clone());
+    assert_eq!(
+        letters.find(stamp(5).position(), committed_at(0)).await?,
+        None
+    );
+    send(&mut log, &topic, 5, NOON + HOUR).await;
+    drained(&mut log).await;
+    for ordinal in [5, 1] {
+        let record = letters
+            .record(stamp(ordinal).position(), committed_at(0))
+            .await?;
+        assert_eq!(record.map(|it| it.value), Some("one record".into()));
+    }
+    Ok(())
+}
