@@ -22,7 +22,7 @@ use crate::{Error, Settings};
 
 /// How many records one look at the topic takes.
 const LOOK: usize = 500;
-/// How much later PostgreSQL's clock may be than the reader's, in milliseconds.
+/// How much PostgreSQL's clock may be ahead of Kafka's, which says when parts arrived; in milliseconds.
 const SKEW: i64 = 3_600_000;
 
 /// The dead-letter topic, read beside everything else.

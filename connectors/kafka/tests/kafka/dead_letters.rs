@@ -1,22 +1,32 @@
 //! Whole records in parts, found from the time of their changes on.
 
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use walferry_core::{Archive, Record, TopicSpec};
 use walferry_kafka::{KafkaDeadLetters, KafkaLog, Settings};
 use walferry_schema::header::{COLUMNS, PART, POSITION};
 
-use crate::rig::{Tested, begun, drained, send_record, settings, stamp};
+use crate::rig::{Tested, admin, begun, drained, send_record, settings, stamp};
 
 const HOUR: i64 = 3_600_000;
 const NOON: i64 = 1_700_000_000_000;
 
-fn topic(settings: &Settings) -> TopicSpec {
+/// The topic, on which the test says when records arrive.
+async fn topic(settings: &Settings) -> TopicSpec {
+    let name = settings.dead_letter();
+    let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1))
+        .set("message.timestamp.type", "CreateTime")
+        .set("retention.ms", "-1");
+    let made = admin(settings)
+        .create_topics(&[new], &AdminOptions::new())
+        .await;
+    assert!(made.unwrap()[0].is_ok());
     TopicSpec {
-        name: settings.dead_letter().into(),
+        name: name.into(),
         partitions: 1,
     }
 }
 
-/// Sends a record in two parts, at a time by the reader's clock.
+/// Sends a record in two parts, which arrive at a time.
 async fn send(log: &mut KafkaLog, topic: &TopicSpec, ordinal: u64, timestamp: i64) {
     let position = stamp(ordinal).to_string();
     for (part, value) in [("1/2", "one "), ("2/2", "record")] {
@@ -40,8 +50,8 @@ async fn send(log: &mut KafkaLog, topic: &TopicSpec, ordinal: u64, timestamp: i6
 async fn a_record_is_found_from_the_time_of_its_change_on_and_before_it_where_a_clock_was_wrong()
 -> Tested {
     let settings = settings().await;
-    let topic = topic(&settings);
-    let mut log = begun(&settings, std::slice::from_ref(&topic)).await;
+    let topic = topic(&settings).await;
+    let mut log = begun(&settings, &[]).await;
     for (ordinal, hours) in [(1, -9), (2, -3), (3, 0)] {
         send(&mut log, &topic, ordinal, NOON + hours * HOUR).await;
     }
