@@ -19,7 +19,7 @@ async fn topic(settings: &Settings) -> TopicSpec {
     let made = admin(settings)
         .create_topics(&[new], &AdminOptions::new())
         .await;
-    assert!(made.unwrap()[0].is_ok());
+    assert!(made.expect("a topic is made")[0].is_ok());
     TopicSpec {
         name: name.into(),
         partitions: 1,
