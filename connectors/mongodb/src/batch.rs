@@ -327,17 +327,26 @@ impl MongoBatch {
 
     /// The operations of a target in the segment that is open.
     fn rows(&mut self, target: &Target<'_>, columns: &[Column]) -> Result<&mut Rows> {
-        let key = (target.table.clone(), target.staging);
-        // Its rows come under other `_id`s that are the same to MongoDB: it tells which follow one another.
-        let open = self.index.get(&key).map(|&at| &self.open[at]);
-        if open.is_some_and(|rows| rows.is_retyped(columns)) {
-            self.seal();
+        let at = self.place(target)?;
+        if !self.open[at].is_retyped(columns) {
+            return Ok(&mut self.open[at]);
         }
+        // Its rows come under other `_id`s that are the same to MongoDB: it tells which follow one another.
+        self.seal();
+        let at = self.place(target)?;
+        let rows = &mut self.open[at];
+        rows.is_retyped(columns);
+        Ok(rows)
+    }
+
+    /// Where they stand.
+    fn place(&mut self, target: &Target<'_>) -> Result<usize> {
+        let key = (target.table.clone(), target.staging);
         let at = if let Some(&at) = self.index.get(&key) {
             at
         } else {
             let encoder = Encoder::new(target.table.clone(), self.policies);
-            let mut rows = Rows::new(self.collection(target)?, encoder).keyed(columns);
+            let mut rows = Rows::new(self.collection(target)?, encoder);
             if self.kept.has(target.table) {
                 rows = rows.sparing(VERSION_BYTES);
             } else if self.is_parking {
@@ -347,7 +356,7 @@ impl MongoBatch {
             self.index.insert(key, self.open.len() - 1);
             self.open.len() - 1
         };
-        Ok(&mut self.open[at])
+        Ok(at)
     }
 
     fn collection(&mut self, target: &Target<'_>) -> Result<Arc<str>> {

@@ -81,13 +81,6 @@ impl Rows {
         }
     }
 
-    /// Is about rows whose keys have these columns.
-    pub(crate) fn keyed(mut self, columns: &[Column]) -> Self {
-        let key = columns.iter().filter(|column| column.key > 0);
-        self.key = key.map(|it| (it.key, it.kind.clone())).collect();
-        self
-    }
-
     /// Has documents be so much smaller than MongoDB takes.
     pub(crate) fn sparing(mut self, bytes: usize) -> Self {
         self.spared_bytes = bytes;
@@ -100,10 +93,14 @@ impl Rows {
         std::mem::replace(&mut self.columns, met) != met
     }
 
-    /// Whether the columns of a row's key have other types than those that the operations are about. By their values:
-    /// where columns stand says nothing of a feed that makes them for each row.
-    pub(crate) fn is_retyped(&self, columns: &[Column]) -> bool {
+    /// Whether the columns of a row's key have other types than those that the operations are about; without any they are
+    /// about these. By their values: where columns stand says nothing of a feed that makes them for each row.
+    pub(crate) fn is_retyped(&mut self, columns: &[Column]) -> bool {
         let key = columns.iter().filter(|column| column.key > 0);
+        if self.entries.is_empty() {
+            self.key = key.map(|it| (it.key, it.kind.clone())).collect();
+            return false;
+        }
         let own = self.key.iter().map(|(place, kind)| (*place, kind));
         !key.map(|it| (it.key, &it.kind)).eq(own)
     }
