@@ -5,6 +5,7 @@
 //! - An error shows its message, its causes and what to do; the exit code says of which kind it is.
 
 mod about;
+mod access;
 mod analytics;
 mod backfill;
 mod check;
@@ -38,6 +39,7 @@ use walferry_core::Tasks;
 use walferry_schema::CommitId;
 
 use self::about::About;
+use self::access::Access;
 use self::analytics::Analytics;
 use self::dead_letters::DeadLetters;
 use self::error::CliError;
@@ -237,6 +239,9 @@ enum Configured {
     /// Asks rules over what was delivered, and keeps their answers
     #[command(subcommand, long_about = help::ANALYTICS, after_long_help = help::ANALYTICS_EXAMPLES)]
     Analytics(Analytics),
+    /// Gives roles of MongoDB their views: rows by a filter, columns by masks
+    #[command(subcommand, long_about = help::ACCESS, after_long_help = help::ACCESS_EXAMPLES)]
+    Access(Access),
     /// Shows the configuration in effect
     #[command(long_about = help::CONFIG, after_long_help = help::CONFIG_EXAMPLES)]
     Config,
@@ -386,6 +391,7 @@ async fn configured(
         }
         Configured::DeadLetter(command) => dead_letters::run(command, config, output).await,
         Configured::Analytics(command) => analytics::run(command, config, tasks, output).await,
+        Configured::Access(command) => access::run(command, config, tasks, output).await,
         Configured::Config => configuration::run(config, output),
     }
 }

@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod kafka;
 mod records;
+mod roles;
 mod secret;
 mod section;
 mod setting;
@@ -36,6 +37,7 @@ use self::environment::Environment;
 pub use self::error::{ConfigError, Problem};
 pub use self::kafka::{Compression, Format, Kafka, Properties};
 pub use self::records::{Compatibility, Records};
+pub use self::roles::{Filter, Masks, Read, Role, Through};
 use self::section::{Findings, Section};
 pub use self::sink::{Microseconds, NumericOverflow, OnPoison, Sink};
 pub use self::source::Source;
@@ -59,6 +61,8 @@ pub struct Config {
     pub analytics: Option<Analytics>,
     /// `[[table]]`: what becomes of each table.
     pub tables: Selection,
+    /// `[[role]]`: who may read what of the documents; read by `walferry access` alone.
+    pub roles: Vec<Role>,
     file: PathBuf,
     effective: Vec<Effective>,
 }
@@ -175,6 +179,7 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
     let has_analytics = section.is_there();
     let analytics = has_analytics.then(|| Analytics::read(section, folder));
     let tables = tables::read(root.remove("table"), findings);
+    let roles = roles::read(root.remove("role"), findings);
     let is_foreign = matches!(&kafka, Some(Some(kafka)) if kafka.format == Format::Debezium);
     if is_foreign && tables.iter().any(Selection::keeps_history) {
         let message = "asks for a history: of records of kafka.format = \"debezium\" none is kept";
@@ -183,7 +188,7 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
     findings.problems.extend(root.into_keys().map(|key| {
         Problem::new(
             key,
-            "no such section; there are source, kafka, sink, admin, telemetry, analytics and table",
+            "no such section; there are source, kafka, sink, admin, telemetry, analytics, table and role",
         )
     }));
     Some(Config {
@@ -200,6 +205,7 @@ fn read(mut root: Map<String, Value>, folder: &Path, findings: &mut Findings) ->
             Some(analytics) => Some(analytics?),
         },
         tables: tables?,
+        roles: roles?,
         file: PathBuf::new(),
         effective: Vec::new(),
     })

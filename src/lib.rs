@@ -3,6 +3,7 @@
 //! The engine and its command line. What a change is stands in `walferry_schema`, the seams to the
 //! servers in `walferry_core`; here the two are put together.
 
+pub mod access;
 pub mod admin;
 pub mod analytics;
 pub mod apply;

@@ -9,6 +9,7 @@ use walferry_core::{Class, Fault};
 use walferry_etl::PlanError;
 
 use super::Exit;
+use crate::access::AccessError;
 use crate::analytics::AnalyticsError;
 use crate::backfill::BackfillError;
 use crate::config::ConfigError;
@@ -32,6 +33,9 @@ pub(super) enum CliError {
     /// The rules of the analytics, or what was asked of them, are mistaken.
     #[error(transparent)]
     Analytics(AnalyticsError),
+    /// Somebody ended the changing of roles.
+    #[error(transparent)]
+    Access(AccessError),
     /// Answers of several rules have several headings.
     #[error("--csv shows the answer of one rule: name one")]
     OneTable,
@@ -159,6 +163,16 @@ impl From<AnalyticsError> for CliError {
         match error {
             AnalyticsError::Fault(fault) => Self::Fault(fault),
             other => Self::Analytics(other),
+        }
+    }
+}
+
+impl From<AccessError> for CliError {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Mistaken(error) => Self::Config(error),
+            AccessError::Fault(fault) => Self::Fault(fault),
+            stopped @ AccessError::Stopped => Self::Access(stopped),
         }
     }
 }

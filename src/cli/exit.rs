@@ -12,7 +12,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration is mistaken: nothing was begun.
     Usage = 2,
-    /// `verify` found differences, `fidelity` what may be lost, `preview` a row without a document.
+    /// `verify` found differences, `fidelity` what may be lost, `preview` a row without a document, `access plan` steps to
+    /// take.
     Different = 3,
     /// Another process has taken over this pipeline: do not start this one again.
     Fenced = 4,

@@ -8,7 +8,8 @@ Exit codes:
   0  done, or stopped in order
   1  failed; the message says what to do
   2  the command line or the configuration is mistaken
-  3  verify found differences, fidelity what may be lost, preview a row without a document
+  3  verify found differences, fidelity what may be lost, preview a row without a document,
+     access plan steps to take
   4  another process has taken over the pipeline; do not restart this one
   5  trace found the change on its way
   6  trace did not find the change";
@@ -389,6 +390,51 @@ Examples:
   walferry analytics watch f01 --every 1s | grep '^+'
 
 Exit codes: as `walferry help analytics` says";
+
+pub(super) const ACCESS: &str = "\
+Makes what [[role]] describes: for each role a view of each collection that it reads, and a role of MongoDB that may
+read these views and nothing else. A filter chooses rows, by a parent's columns too, and masks stand in the place of
+values: what row-level security and column grants are in PostgreSQL. docs/access.md tells how to write one.
+
+What a role names is held against PostgreSQL's catalog before anything is made. A run that ended early is gone on with
+by the next; at no moment anybody sees more than before or after. Users are yours to make: give them the role.";
+
+pub(super) const ACCESS_EXAMPLES: &str = "\
+Examples:
+  walferry access plan
+  walferry access apply
+  walferry access drop
+
+Exit codes:
+  0  done; for `plan`: nothing to do
+  1  a name is taken, the user may not, or a server could not be asked; the message says what to do
+  2  the command line or the configuration is mistaken
+  3  `plan`: there are steps to take";
+
+pub(super) const ACCESS_PLAN_EXAMPLES: &str = "\
+Examples:
+  walferry access plan
+  walferry access plan --json | jq '.steps[] | {view, of, pipeline}'
+
+Exit codes: as `walferry help access` says";
+
+pub(super) const ACCESS_APPLY_EXAMPLES: &str = "\
+Nothing that is as it should be is touched; roles and views that are no longer configured are dropped. The user needs
+the role userAdmin on the database, beside readWrite: its URL may be another than the daemon's.
+
+Examples:
+  walferry access apply
+  WALFERRY__SINK__URL=mongodb://admin@localhost/?replicaSet=rs0 walferry access apply
+
+Exit codes: as `walferry help access` says";
+
+pub(super) const ACCESS_DROP_EXAMPLES: &str = "\
+Whoever has one of the roles loses it. Collections, and views and roles that `apply` did not make, stay.
+
+Examples:
+  walferry access drop
+
+Exit codes: as `walferry help access` says";
 
 pub(super) const CONFIG: &str = "\
 Shows the configuration in effect: every key, defaults included, its value and where that comes from.

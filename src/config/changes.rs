@@ -13,6 +13,8 @@ use super::{Config, Effective};
 /// Keys that a running process takes over.
 const LIVE: [&str; 3] = ["sink.group_bytes", "sink.group_rows", "telemetry.log"];
 const TABLES: &str = "table[";
+/// No process but `walferry access` reads them.
+const ROLES: &str = "role[";
 
 /// The keys in which a newer configuration differs from the one in effect; a section that came or went is named as
 /// one.
@@ -34,7 +36,9 @@ impl Changes {
         let changed = changed(running.effective(), newer.effective());
         let is_same_stream = running.tables.streams_as(&newer.tables);
         let is_live = |key: &String| {
-            LIVE.contains(&key.as_str()) || is_same_stream && key.starts_with(TABLES)
+            LIVE.contains(&key.as_str())
+                || key.starts_with(ROLES)
+                || is_same_stream && key.starts_with(TABLES)
         };
         let (live, waiting) = changed.into_iter().partition::<Vec<_>, _>(is_live);
         let is_taken = |it: &Effective| is_live(&it.name());
@@ -44,6 +48,7 @@ impl Changes {
         running.sink.group_rows = newer.sink.group_rows;
         running.sink.group_bytes = newer.sink.group_bytes;
         running.telemetry.log = newer.telemetry.log;
+        running.roles = newer.roles;
         if is_same_stream {
             running.tables = newer.tables;
         }

@@ -122,10 +122,14 @@ impl Origin {
     }
 }
 
-/// The heading of a section: `[source]`, `[[table]]` for `table[0]`.
+/// The heading of a section: `[source]`, `[[table]]` for `table[0]`, `[role.read.through]` for
+/// `role[0].read[2].through`.
 pub(super) fn heading(section: &str) -> String {
-    match section.split_once('[') {
-        Some((list, _)) => format!("[[{list}]]"),
-        None => format!("[{section}]"),
+    let name = |part: &str| part.split('[').next().unwrap_or_default().to_owned();
+    let name = section.split('.').map(name).collect::<Vec<_>>().join(".");
+    if section.ends_with(']') {
+        format!("[[{name}]]")
+    } else {
+        format!("[{name}]")
     }
 }

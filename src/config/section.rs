@@ -141,6 +141,12 @@ impl<'a> Section<'a> {
         self.read(key, None, &one_of(choices))
     }
 
+    /// What stands under a key that is a section of its own, or several; it is for whoever reads those.
+    pub(super) fn nested(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
+        self.entries.remove(key)
+    }
+
     /// Whether a key is there and not yet taken.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)

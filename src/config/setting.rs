@@ -5,6 +5,7 @@
 //! - A number never loses a fraction, a size or a duration always has its unit or is refused.
 //! - What is shown of a value is what the file could state, without its secrets.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,6 +37,45 @@ impl Setting for String {
 
     fn shown(&self) -> Json {
         self.as_str().into()
+    }
+}
+
+/// Each once, and at least one.
+impl Setting for Vec<String> {
+    fn from_value(value: Value) -> Result<Self, String> {
+        let wanted = "a list of strings, each once, like [\"public.orders\"]";
+        let ValueKind::Array(values) = value.kind else {
+            return Err(wanted.into());
+        };
+        let texts: Result<Self, _> = values.into_iter().map(String::from_value).collect();
+        let is_once = |it: &Self| (1..it.len()).all(|at| !it[..at].contains(&it[at]));
+        let texts = texts.ok().filter(|it| !it.is_empty() && is_once(it));
+        texts.ok_or_else(|| wanted.into())
+    }
+
+    fn shown(&self) -> Json {
+        self.iter().map(String::as_str).collect()
+    }
+}
+
+impl Setting for BTreeMap<String, String> {
+    fn from_value(value: Value) -> Result<Self, String> {
+        let wanted = "pairs of names, like { order_id = \"order_id\" }";
+        let ValueKind::Table(values) = value.kind else {
+            return Err(wanted.into());
+        };
+        let pairs = values.into_iter();
+        let pairs = pairs.map(|(name, value)| Ok((name, String::from_value(value)?)));
+        pairs
+            .collect::<Result<_, String>>()
+            .map_err(|_| wanted.into())
+    }
+
+    fn shown(&self) -> Json {
+        let pairs = self.iter();
+        pairs
+            .map(|(name, value)| (name.clone(), Json::from(value.as_str())))
+            .collect()
     }
 }
 

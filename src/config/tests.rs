@@ -268,7 +268,7 @@ fn mistakes_in_the_environment_are_told_with_those_of_the_file() {
     let expected = [
         "WALFERRY__A B: names no key of the configuration",
         "sink.group_rows: must be a whole number from 1 to 100000",
-        "sinc: no such section; there are source, kafka, sink, admin, telemetry, analytics and table",
+        "sinc: no such section; there are source, kafka, sink, admin, telemetry, analytics, table and role",
     ];
     assert_eq!(problems(RETAIL, &variables), expected);
 }

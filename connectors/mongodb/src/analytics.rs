@@ -46,7 +46,7 @@ const INDEXING: &str = "making an index for the analytics";
 /// A MongoDB that is asked, and that keeps the answers.
 #[derive(Clone, Debug)]
 pub struct Analyst {
-    store: Store,
+    pub(crate) store: Store,
 }
 
 /// A pipeline over a collection or view.
@@ -205,7 +205,8 @@ impl Analyst {
         Err(Error::NoAnswer { doing: READING })
     }
 
-    async fn write_view(&self, command: &str, name: &str, query: &Query) -> Result<()> {
+    /// Makes a view (`create`), or gives one another definition (`collMod`).
+    pub(crate) async fn write_view(&self, command: &str, name: &str, query: &Query) -> Result<()> {
         let written = doc! {
             command: name,
             "viewOn": &query.collection,
@@ -220,7 +221,7 @@ impl Analyst {
     }
 
     /// Drops a collection or view; one that is gone is as good.
-    async fn drop(&self, name: &str) -> Result<()> {
+    pub(crate) async fn drop(&self, name: &str) -> Result<()> {
         let command = doc! { "drop": name, "writeConcern": { "w": "majority" } };
         let dropped = self.command(command, "dropping what stood aside").await;
         unless(dropped, NAMESPACE_NOT_FOUND).map(|_| ())

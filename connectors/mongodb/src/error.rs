@@ -6,7 +6,7 @@ use mongodb::error::ErrorKind;
 use walferry_core::{Class, Classify};
 use walferry_schema::{FORMAT, Oversize, Position, TableName};
 
-use crate::AnalyticsError;
+use crate::{AccessError, AnalyticsError};
 use tls::Trouble;
 
 /// Server codes that pass by themselves: interrupted, not primary, stepping down or recovering, shutting down,
@@ -489,6 +489,9 @@ pub enum Error {
     /// A question to what was delivered cannot be asked, or its answer not kept.
     #[error(transparent)]
     Analytics(#[from] AnalyticsError),
+    /// Roles cannot be made as they should be.
+    #[error(transparent)]
+    Access(#[from] AccessError),
 }
 
 /// The result of this crate's operations.
@@ -569,6 +572,7 @@ impl Classify for Error {
             | Self::CommitUnknown(_) => Class::Transient,
             Self::Aborted { source, .. } => source.class(),
             Self::Analytics(error) => error.class(),
+            Self::Access(error) => error.class(),
             Self::Refused { code, .. } | Self::CollectionRefused { code, .. }
                 if TRANSIENT_CODES.contains(code) =>
             {

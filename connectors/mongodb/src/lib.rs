@@ -4,7 +4,9 @@
 //! - [`Loader`] fills a collection aside and renames it over its target, for the batch load.
 //! - Both write the same documents: one encoder serves them.
 //! - [`Analyst`] asks about what was delivered, and keeps the answers.
+//! - [`Gatekeeper`] makes roles that see some of what was delivered.
 
+mod access;
 mod analytics;
 mod batch;
 mod bson_value;
@@ -42,6 +44,10 @@ mod whole;
 mod writer;
 mod writes;
 
+pub use access::{
+    AccessError, Condition, Fields, Found, Gatekeeper, Grants, Join, Literal, Made, Mask, Masked,
+    Parent, Privilege, Rows, Shown, Step, TableFields, Taken, Unfit,
+};
 pub use analytics::{Analyst, AnalyticsError, Answer, Aside, Kept, Query, Refused, Row, Standing};
 pub use batch::MongoBatch;
 pub use bson_value::{Microseconds, NumericOverflow, Policies};

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking and tells what it measured"
 )]
 
+mod access;
 mod analytics;
 mod dead_letters;
 mod fencing;
