@@ -420,7 +420,7 @@ Exit codes: as `walferry help access` says";
 
 pub(super) const ACCESS_APPLY_EXAMPLES: &str = "\
 Nothing that is as it should be is touched; roles and views that are no longer configured are dropped. The user needs
-the role userAdmin on the database, beside readWrite: its URL may be another than the daemon's.
+the role dbOwner on the database, and readWrite on _walferry: its URL may be another than the daemon's.
 
 Examples:
   walferry access apply

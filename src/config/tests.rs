@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use walferry_etl::Mode;
+use walferry_mongodb::{Literal, Mask};
 use walferry_schema::{BinaryMode, DecimalMode, IntervalMode, Modes, SchemaMode, TableName};
 
 use super::*;
@@ -585,4 +586,132 @@ fn rules_are_in_a_directory_beside_the_file_and_need_not_be_there() {
         "analytics.ruels: no such key; [analytics] has rules, refresh",
     ];
     assert_eq!(mistaken, expected);
+}
+
+const ROLE: &str = r#"
+[[role]]
+name = "store_1"
+[[role.read]]
+tables = ["public.transactions", "inventory"]
+filter = { Store_Id = 1, status = ["open", "paid"], "a.b" = true, rate = 0.5 }
+[[role.read]]
+collections = ["v_sales"]
+columns = ["_id", "store_id"]
+masks = { store_id = "hash" }
+[role.read.through]
+table = "stores"
+by = { store_id = "store_id" }
+through = { table = "regions", by = { region = "id" }, filter = { id = 7 } }
+"#;
+
+#[test]
+fn a_role_is_what_it_reads() {
+    let config = parse(&format!("{RETAIL}{ROLE}"), &[]).unwrap();
+    let [role] = &config.roles[..] else {
+        panic!("{:?}", config.roles);
+    };
+    let [tables, collections] = &role.reads[..] else {
+        panic!("{:?}", role.reads);
+    };
+    let text = |it: &str| Literal::Text(it.into());
+    let values = |column: &str| &tables.filter.0[column][..];
+    assert_eq!(tables.tables, ["public.transactions", "inventory"]);
+    assert_eq!(values("Store_Id"), [Literal::Integer(1)]);
+    assert_eq!(values("status"), [text("open"), text("paid")]);
+    assert_eq!(values("a.b"), [Literal::Bool(true)]);
+    assert_eq!(values("rate"), [Literal::Float(0.5)]);
+    assert_eq!((&tables.through, &tables.columns), (&None, &None));
+    assert_eq!(collections.masks.0["store_id"], Mask::Hash);
+    let through = collections.through.as_ref().unwrap();
+    assert_eq!(through.by["store_id"], "store_id");
+    let further = through.through.as_ref().unwrap();
+    assert_eq!(further.key, "role[0].read[1].through.through");
+    assert_eq!(further.filter.0["id"], [Literal::Integer(7)]);
+    assert!(parse(RETAIL, &[]).unwrap().roles.is_empty());
+}
+
+#[test]
+fn a_role_that_could_show_more_than_is_meant_is_a_mistake() {
+    let role = |reads: &str| format!("{RETAIL}[[role]]\nname = \"r\"\n[[role.read]]\n{reads}\n");
+    let cases = [
+        ("filter = { a = 1 }", "tables: is missing"),
+        (
+            "tables = [\"t\"]\nfiltr = { a = 1 }",
+            "filtr: no such key; [[role.read]] has tables, ",
+        ),
+        ("tables = [\"t\"]\nfilter = {}", "filter: names no column"),
+        (
+            "tables = [\"t\"]\nfilter = { a = [] }",
+            "filter: must be columns",
+        ),
+        (
+            "tables = [\"t\"]\nfilter = { a = { b = 1 } }",
+            "filter: must be columns",
+        ),
+        (
+            "tables = [\"t\"]\nfilter = \"a = 1\"",
+            "filter: must be columns",
+        ),
+        ("tables = []", "tables: must be a list"),
+        ("tables = [\"t\", \"t\"]", "tables: must be a list"),
+        (
+            "tables = [\"t\"]\nmasks = { a = \"md5\" }",
+            "masks: must be one of \"hash\", ",
+        ),
+        (
+            "tables = [\"t\"]\ncolumns = [\"a\"]\nmasks = { b = \"hash\" }",
+            "masks: b is not among",
+        ),
+        (
+            "collections = [\"t\"]\nmasks = { b = \"hash\" }",
+            "masks: wants columns beside it",
+        ),
+        (
+            "tables = [\"t\"]\nthrough = { table = \"p\", by = { a = \"a\" } }",
+            "through.filter: is missing",
+        ),
+        (
+            "tables = [\"t\"]\nthrough = { table = \"p\", by = {}, filter = { a = 1 } }",
+            "through.by: names no column",
+        ),
+        (
+            "tables = [\"t\"]\nthrough = { table = \"p\", filter = { a = 1 } }",
+            "through.by: is missing",
+        ),
+    ];
+    for (reads, expected) in cases {
+        let found = problems(&role(reads), &[]);
+        let expected = format!("role[0].read[0].{expected}");
+        assert!(
+            found.iter().any(|it| it.starts_with(&expected)),
+            "{reads}: {found:?}"
+        );
+    }
+    for name in ["a.b", "", "system", "a b", "$a"] {
+        let named = role("tables = [\"t\"]").replace("name = \"r\"", &format!("name = {name:?}"));
+        assert!(
+            problems(&named, &[])[0].starts_with("role[0].name: must be"),
+            "{name}"
+        );
+    }
+    let twice =
+        role("tables = [\"t\"]") + "[[role]]\nname = \"r\"\n[[role.read]]\ntables = [\"u\"]\n";
+    assert_eq!(
+        problems(&twice, &[]),
+        ["role[1].name: is the name of another role: put what it reads there"]
+    );
+    let nothing = format!("{RETAIL}[[role]]\nname = \"r\"\n");
+    assert!(problems(&nothing, &[])[0].starts_with("role[0].read: is missing"));
+}
+
+#[test]
+fn a_role_that_changes_waits_for_no_restart() {
+    let with = format!("{RETAIL}{ROLE}");
+    let mut running = parse(&with, &[]).unwrap();
+    let newer = parse(&with.replace("Store_Id = 1", "Store_Id = 2"), &[]).unwrap();
+    let roles = newer.roles.clone();
+    let changes = Changes::take(&mut running, newer);
+    assert_eq!(changes.live, ["role[0].read[0].filter.\"Store_Id\""]);
+    assert!(changes.waiting.is_empty(), "{:?}", changes.waiting);
+    assert_eq!(running.roles, roles);
 }

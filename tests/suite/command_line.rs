@@ -18,6 +18,7 @@ async fn the_help_of_every_command_reads_as_documentation() {
         "status",
         "top",
         "analytics",
+        "access",
         "config",
         "completions",
         "man",
@@ -67,7 +68,11 @@ async fn the_configuration_that_is_shown_is_one_that_can_be_read_again() {
                   [kafka]\nbrokers = \"h:1\"\nprefix = \"p\"\nretention = \"90m\"\n\
                   properties = { \"client.id\" = \"a \\\"b\\\"\" }\n\
                   [sink]\nurl = \"mongodb://h\"\ndatabase = \"d\"\n\
-                  [[table]]\nname = \"public.*\"\nmode = \"batch\"\n";
+                  [[table]]\nname = \"public.*\"\nmode = \"batch\"\n\
+                  [[role]]\nname = \"r\"\n\
+                  [[role.read]]\ntables = [\"t\"]\nfilter = { \"A b\" = [1, true, \"x\"] }\nmasks = { m = \"hash\" }\n\
+                  through = { table = \"p\", by = { a = \"b\" }, filter = { f = 0.5 } }\n\
+                  [[role]]\nname = \"s\"\n[[role.read]]\ntables = [\"t\"]\n";
     std::fs::write(directory.path().join("walferry.toml"), config).unwrap();
     std::fs::write(directory.path().join("url"), "postgres://u:s3cret@h/db").unwrap();
     let show = async |arguments: &[&str]| {

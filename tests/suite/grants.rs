@@ -31,7 +31,10 @@ async fn what_the_operations_page_grants_is_enough() {
     };
     let mongo = Mongo::start_with(root.path(), options).await.unwrap();
     let admin = administrator(&mongo).await;
-    admin.run_command(user_of(&page)).await.unwrap();
+    let [user] = &blocks(&page, "js")[..] else {
+        panic!("one block of JavaScript");
+    };
+    admin.run_command(user_of(user)).await.unwrap();
 
     let granted = Granted {
         site: &site,
@@ -143,11 +146,8 @@ pub(crate) async fn administrator(mongo: &Mongo) -> mongodb::Database {
     root.database("admin")
 }
 
-/// The user that the page makes with `db.createUser(…)`, as the command behind that.
-fn user_of(page: &str) -> Document {
-    let [block] = &blocks(page, "js")[..] else {
-        panic!("one block of JavaScript");
-    };
+/// The user that a page's block makes with `db.createUser(…)`, as the command behind that.
+pub(crate) fn user_of(block: &str) -> Document {
     let (_, user) = block.split_once("db.createUser(").unwrap();
     let (user, _) = user.rsplit_once(')').unwrap();
     let user: serde_json::Value = serde_json::from_str(user).unwrap();

@@ -22,9 +22,19 @@ pub(crate) async fn compare(
     mongo: &mongodb::Database,
     table: &str,
 ) -> Result<(), String> {
+    compare_as(sql, mongo, table, table).await
+}
+
+/// The same of another collection or view: what who asks sees of the one against what who asks sees of the other.
+pub(crate) async fn compare_as(
+    sql: &Client,
+    mongo: &mongodb::Database,
+    table: &str,
+    collection: &str,
+) -> Result<(), String> {
     let expected = documents(sql, table).await.map_err(|e| e.to_string())?;
     let mut found = BTreeMap::new();
-    let collection = mongo.collection::<Document>(table);
+    let collection = mongo.collection::<Document>(collection);
     let mut cursor = collection
         .find(Document::new())
         .await

@@ -15,9 +15,9 @@ pub enum AccessError {
     Taken(Vec<Taken>),
     /// The user may not do it.
     #[error(
-        "{doing}: MongoDB says {what:?}; it takes the roles readWrite and userAdmin on the database, and readWrite on \
-         _walferry: db.getSiblingDB(\"admin\").grantRolesToUser(\"<the user>\", [{{role: \"userAdmin\", db: \
-         \"{database}\"}}, {{role: \"readWrite\", db: \"{database}\"}}, {{role: \"readWrite\", db: \"_walferry\"}}])"
+        "{doing}: MongoDB says {what:?}; it takes the role dbOwner on the database, and readWrite on _walferry: \
+         db.getSiblingDB(\"admin\").grantRolesToUser(\"<the user>\", [{{role: \"dbOwner\", db: \"{database}\"}}, {{role: \
+         \"readWrite\", db: \"_walferry\"}}])"
     )]
     Denied {
         /// What was being done.
