@@ -424,6 +424,7 @@ async fn making_what_is_there_takes_no_step_and_what_somebody_changed_is_put_rig
     let show = doc! { "collMod": VIEW, "viewOn": "sales", "pipeline": [] };
     database.run_command(show).await?;
     assert_eq!(office.make(&wanted).await.len(), 2);
+    assert_eq!(office.make(&wanted).await, []);
     assert_eq!(office.privileges("clerk").await.unwrap(), told);
     assert_eq!(ids(&office.fixture.documents(VIEW).await), [1]);
 
