@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use bson::{Document, doc};
+use futures_util::TryStreamExt;
 use mongodb::error::ErrorKind;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -391,4 +392,72 @@ async fn a_role_that_cannot_be_meant_is_told_with_its_key_before_anything_is_mad
             .unwrap()
             .is_empty()
     );
+}
+
+/// The page's other role, then one that lists no columns, and one of a collection that is no table's.
+#[tokio::test(flavor = "multi_thread")]
+async fn masked_columns_are_hidden_and_a_new_one_is_not_shown() {
+    let chain = Chain::new().await;
+    let daemon = chain.pipeline.start();
+    chain.pipeline.equal(&TABLES).await;
+    let [marketing] = &blocks(&text(PAGE), "text")[..] else {
+        panic!("one block of text");
+    };
+    let mongo = &chain.pipeline.mongo;
+    let read = async |view: &str| {
+        let view = mongo.collection::<Document>(view);
+        let found = view.find(doc! {}).await.unwrap();
+        found.try_collect::<Vec<_>>().await.unwrap()
+    };
+    chain.configure(marketing);
+    chain.run("apply", 0).await;
+    for customer in read("marketing.customers").await {
+        let fields: Vec<_> = customer.keys().map(String::as_str).collect();
+        assert_eq!(fields, ["_id", "customer_id", "income", "loyalty_level"]);
+        assert_eq!(customer.get_str("income").unwrap(), "***");
+        let hashed = customer.get_str("customer_id").unwrap();
+        assert!(hashed.len() > 5, "{customer}");
+        assert_eq!(customer.get_str("_id").unwrap(), hashed);
+    }
+
+    let answers = mongo.collection::<Document>("answers");
+    let answer = |store: i32| doc! { "_id": store, "store_id": store };
+    answers.insert_many([answer(1), answer(2)]).await.unwrap();
+    chain.configure(
+        "[[role]]\nname = \"some\"\n\
+         [[role.read]]\ntables = [\"customers\"]\nfilter = { loyalty_level = [\"Gold\"] }\nmasks = { age = \"null\" }\n\
+         [[role.read]]\ncollections = [\"answers\"]\nfilter = { store_id = 1, stroe = 1 }\n",
+    );
+    let planned = chain.run("plan", 3).await;
+    assert!(
+        planned.err.contains("has no field stroe"),
+        "{}",
+        planned.err
+    );
+    chain.run("apply", 0).await;
+    assert!(read("some.answers").await.is_empty());
+    assert_eq!(read("some.customers").await.len(), 1);
+    chain.configure("[[role]]\nname = \"some\"\n[[role.read]]\ntables = [\"customers\"]\nmasks = { age = \"null\" }\n\
+                     [[role.read]]\ncollections = [\"answers\"]\nfilter = { store_id = 1 }\n");
+    chain.run("apply", 0).await;
+    assert_eq!(read("some.answers").await, [answer(1)]);
+
+    let add = "alter table customers add phone text; update customers set phone = '555', loyalty_level = 'None'";
+    chain.pipeline.sql.batch_execute(add).await.unwrap();
+    chain.pipeline.equal(&["customers"]).await;
+    let customers = read("some.customers").await;
+    assert_eq!(customers.len(), 2);
+    for customer in customers {
+        assert_eq!(customer.get_str("loyalty_level").unwrap(), "None");
+        assert_eq!(customer.get("age"), Some(&bson::Bson::Null));
+        assert!(!customer.contains_key("phone"), "{customer}");
+    }
+    let planned = chain.json("plan", 3).await;
+    assert_eq!(planned["steps"][0]["view"], "some.customers");
+    assert!(
+        planned["steps"][0]["pipeline"]
+            .to_string()
+            .contains("phone")
+    );
+    assert!(daemon.stop().await.success());
 }
