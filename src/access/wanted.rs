@@ -158,20 +158,19 @@ impl Builder<'_> {
         }
         for read in &role.reads {
             for table in &read.tables {
-                if let Some(relation) = self.tables.get(table) {
-                    self.table(role, read, &relation);
-                }
+                let relation = self.tables.get(table);
+                let shown = relation.and_then(|it| self.table(read, &it));
+                self.view(role, read, shown.as_ref());
             }
             for collection in &read.collections {
-                self.collection(role, read, collection);
+                let shown = self.collection(read, collection);
+                self.view(role, read, shown.as_ref());
             }
         }
     }
 
-    fn table(&mut self, role: &Role, read: &Read, relation: &Relation) {
-        let Some(collection) = self.collection_of(&read.key, "tables", &relation.name) else {
-            return;
-        };
+    fn table(&mut self, read: &Read, relation: &Relation) -> Option<Shown> {
+        let collection = self.collection_of(&read.key, "tables", &relation.name)?;
         let table = self.fields_of(relation);
         let fields = table.fields(read.columns.as_deref(), &read.masks.0);
         let fields = self.noted(&read.key, "columns", fields);
@@ -181,52 +180,39 @@ impl Builder<'_> {
             read.through.as_ref(),
             Some(relation),
         );
-        if let (Some(fields), Some(rows)) = (fields, rows) {
-            self.view(
-                role,
-                read,
-                Shown {
-                    collection,
-                    rows,
-                    fields,
-                },
-            );
-        }
+        Some(Shown {
+            collection,
+            rows: rows?,
+            fields: fields?,
+        })
     }
 
-    fn collection(&mut self, role: &Role, read: &Read, collection: &str) {
-        let named = [collection]
-            .into_iter()
-            .chain(read.filter.0.keys().map(String::as_str));
-        let named = named.chain(read.columns.iter().flatten().map(String::as_str));
+    fn collection(&mut self, read: &Read, collection: &str) -> Option<Shown> {
+        let fields = read.filter.0.keys().chain(read.columns.iter().flatten());
         let is_odd = |it: &str| it.is_empty() || it.starts_with('$') || it.contains('\0');
-        let has_odd = named.clone().any(is_odd) || named.skip(1).any(|it| it.contains('.'));
-        if has_odd || collection.starts_with("system.") {
+        let has_odd = fields.clone().any(|it| is_odd(it) || it.contains('.'));
+        if has_odd || is_odd(collection) || collection.starts_with("system.") {
             let message =
                 format!("{collection}, or a field of it, has no name that a view can use");
-            return self.problem(&format!("{}.collections", read.key), message);
+            self.problem(&format!("{}.collections", read.key), message);
+            return None;
         }
         let listed = |columns: &Vec<String>| Fields::of_collection(columns, &read.masks.0);
         let fields = read.columns.as_ref().map_or(Fields::All, listed);
-        let Some(rows) = self.rows(&read.key, &read.filter, read.through.as_ref(), None) else {
-            return;
-        };
+        let rows = self.rows(&read.key, &read.filter, read.through.as_ref(), None)?;
         let of_filter = read.filter.0.keys();
         let of_filter = of_filter.map(|field| (collection.to_owned(), field.clone()));
         self.wanted.fields.extend(of_filter);
         let collection = collection.to_owned();
-        self.view(
-            role,
-            read,
-            Shown {
-                collection,
-                rows,
-                fields,
-            },
-        );
+        Some(Shown {
+            collection,
+            rows,
+            fields,
+        })
     }
 
-    fn view(&mut self, role: &Role, read: &Read, shown: Shown) {
+    fn view(&mut self, role: &Role, read: &Read, shown: Option<&Shown>) {
+        let Some(shown) = shown else { return };
         let view = format!("{}.{}", role.name, shown.collection);
         let bytes = self.config.sink.database.len() + 1 + view.len();
         if bytes > MAX_NAMESPACE_BYTES {

@@ -107,7 +107,7 @@ impl Role {
         let reads = list(&format!("{key}.read"), reads, "[[role.read]]", findings)?;
         let reads = reads.into_iter().enumerate();
         let reads: Vec<_> = reads
-            .map(|(index, entry)| Read::read(format!("{key}.read[{index}]"), entry, findings))
+            .map(|(index, entry)| Read::entry(format!("{key}.read[{index}]"), entry, findings))
             .collect();
         Some(Self {
             name: name?,
@@ -119,7 +119,7 @@ impl Role {
 // === impl Read ===
 
 impl Read {
-    fn read(key: String, entry: Value, findings: &mut Findings) -> Option<Self> {
+    fn entry(key: String, entry: Value, findings: &mut Findings) -> Option<Self> {
         let mut section = Section::new(&key, Some(entry), findings);
         let tables = section.optional::<Vec<String>>("tables");
         let collections = section.optional::<Vec<String>>("collections");

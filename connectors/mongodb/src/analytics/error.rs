@@ -23,8 +23,8 @@ pub enum AnalyticsError {
     },
     /// The user may not make views.
     #[error(
-        "making the view {view}: MongoDB says {what:?}; grant walferry's user the role readWrite on the database, or \
-         createCollection, collMod and find there"
+        "making the view {view}: MongoDB says {what:?}; grant walferry's user the roles readWrite and dbAdmin on the \
+         database, or createCollection, collMod and find there"
     )]
     ViewDenied {
         /// The view.

@@ -128,6 +128,16 @@ fn field(own: &str, parents: &str) -> Join {
     }
 }
 
+/// All of the sales of a store.
+fn of_sales(store: i32) -> Query {
+    let shown = Shown {
+        collection: "sales".into(),
+        rows: of_store(store),
+        fields: Fields::All,
+    };
+    shown.query()
+}
+
 fn ids(documents: &[Document]) -> Vec<i32> {
     let id = |it: &Document| it.get_i32("_id").unwrap();
     documents.iter().map(id).collect()
@@ -403,15 +413,7 @@ async fn making_what_is_there_takes_no_step_and_what_somebody_changed_is_put_rig
     office
         .insert("sales", [doc! { "_id": 1, "store": 1 }])
         .await;
-    let query = |store| {
-        let shown = Shown {
-            collection: "sales".into(),
-            rows: of_store(store),
-            fields: Fields::All,
-        };
-        shown.query()
-    };
-    let wanted = grants([(VIEW, query(1)), ("clerk.more", query(2))]);
+    let wanted = grants([(VIEW, of_sales(1)), ("clerk.more", of_sales(2))]);
     assert_eq!(office.make(&wanted).await.len(), 3);
     assert_eq!(office.make(&wanted).await, []);
     let told = office.privileges("clerk").await.unwrap();
@@ -428,7 +430,7 @@ async fn making_what_is_there_takes_no_step_and_what_somebody_changed_is_put_rig
     assert_eq!(office.privileges("clerk").await.unwrap(), told);
     assert_eq!(ids(&office.fixture.documents(VIEW).await), [1]);
 
-    let fewer = grants([(VIEW, query(1))]);
+    let fewer = grants([(VIEW, of_sales(1))]);
     assert_eq!(office.make(&fewer).await.len(), 2);
     assert_eq!(office.privileges("clerk").await.unwrap().len(), 1);
     assert_eq!(office.make(&Grants::default()).await.len(), 2);
@@ -487,16 +489,8 @@ async fn what_was_not_made_here_is_neither_changed_nor_dropped() -> Tested {
 #[tokio::test]
 async fn a_run_that_ended_anywhere_is_gone_on_with() -> Tested {
     let office = Office::new().await;
-    let query = |store: i32| {
-        let shown = Shown {
-            collection: "sales".into(),
-            rows: of_store(store),
-            fields: Fields::All,
-        };
-        shown.query()
-    };
-    let before = grants([(VIEW, query(1)), ("clerk.old", query(2))]);
-    let after = grants([(VIEW, query(3)), ("clerk.new", query(4))]);
+    let before = grants([(VIEW, of_sales(1)), ("clerk.old", of_sales(2))]);
+    let after = grants([(VIEW, of_sales(3)), ("clerk.new", of_sales(4))]);
     office.make(&before).await;
     let found = office.keeper.look(&after).await?;
     let steps = office.keeper.steps(&after, &found)?.len();
