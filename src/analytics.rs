@@ -6,6 +6,7 @@
 mod check;
 mod desk;
 mod error;
+mod missing;
 mod refresh;
 mod rules;
 mod schedule;
@@ -13,6 +14,7 @@ mod schedule;
 pub use check::{Checked, check};
 pub use desk::{Answered, Desk};
 pub use error::AnalyticsError;
+pub use missing::histories;
 pub use refresh::{Outcome, Refreshed, refresh};
 pub use rules::load;
 pub use schedule::Freshness;

@@ -11,9 +11,10 @@ use clap::ValueEnum;
 #[command(name = "bench")]
 pub(crate) struct Options {
     /// What to measure.
-    #[arg(long, value_delimiter = ',', default_values = ["drain", "reader", "latency", "batch", "memory"])]
+    #[arg(long, value_delimiter = ',', default_values = ["drain", "reader", "latency", "batch", "memory", "rules"])]
     pub(crate) only: Vec<Part>,
-    /// Row changes of a backlog; the batch load has twice as many rows, the giant transaction four times.
+    /// Row changes of a backlog; the batch load has twice as many rows, the rules twice as many sales,
+    /// the giant transaction four times the rows.
     #[arg(long, default_value_t = 500_000)]
     pub(crate) rows: u64,
     /// How long the latency is measured, each way.
@@ -43,6 +44,8 @@ pub(crate) enum Part {
     Batch,
     /// A giant transaction and large rows
     Memory,
+    /// Each rule of etl/analytics over a million sales
+    Rules,
     /// A drain over sizes and shapes of backlog; not part of the usual run
     Growth,
     /// The incumbent's drain beside ours; not part of the usual run

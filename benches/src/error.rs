@@ -24,6 +24,14 @@ pub(crate) enum Error {
     Bson(#[from] bson::error::Error),
     #[error("reading into a log that keeps nothing")]
     Capture(#[from] walferry::capture::CaptureError),
+    #[error("making the retail system")]
+    Retail(#[from] walferry_retail::Error),
+    #[error("reading the configuration of the rules")]
+    Config(#[from] walferry::config::ConfigError),
+    #[error("asking the rules")]
+    Analytics(#[from] walferry::analytics::AnalyticsError),
+    #[error("{rule}: {why}")]
+    Rule { rule: String, why: String },
     #[error("a task of the bench ended badly")]
     Task(#[from] tokio::task::JoinError),
     #[error("MongoDB is not equal to PostgreSQL after {after}: {difference}")]

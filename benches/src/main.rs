@@ -27,6 +27,7 @@ mod reader;
 mod replay;
 mod report;
 mod rig;
+mod rules;
 mod screen;
 
 use cli::{Options, Part};
@@ -67,6 +68,7 @@ async fn measure(rig: &Rig, part: Part, options: &Options) -> Result<Vec<Line>> 
     match part {
         Part::Reader => lines.extend(reader::measure(rig, rows).await?),
         Part::Batch => lines.extend(batch::measure(rig, rows * 2).await?),
+        Part::Rules => lines.extend(rules::measure(rig, rows * 2).await?),
         Part::Incumbent => lines.extend(incumbent::measure(rig, rows, options.seconds).await?),
         Part::Growth => lines.extend(growth::measure(rig, rows).await?),
         Part::Drain => {

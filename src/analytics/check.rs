@@ -11,6 +11,7 @@ use walferry_etl::analytics::{Kind, Mistake, Names, Place, Rule, RuleSet};
 use walferry_mongodb::{Analyst, Aside, Query, Standing};
 
 use super::desk::{is_standing, query};
+use super::missing::Missing;
 use super::{AnalyticsError, load};
 use crate::config::Config;
 use crate::pipeline::connect::mongodb_settings;
@@ -22,6 +23,8 @@ pub struct Checked {
     pub rules: Option<usize>,
     /// What is wrong with them.
     pub mistakes: Vec<Mistake>,
+    /// What some of them want and do not find, which is no mistake of theirs: a history that nobody keeps.
+    pub notes: Vec<Mistake>,
 }
 
 /// A look at all rules.
@@ -33,6 +36,7 @@ struct Look<'a> {
     /// Views that the server does not take.
     mistaken: BTreeSet<String>,
     mistakes: Vec<Mistake>,
+    notes: Vec<Mistake>,
 }
 
 /// Looks at the files of the rules, and when these are sound has MongoDB look at what they ask.
@@ -46,6 +50,7 @@ pub async fn check(config: &Config, tasks: &Tasks) -> Result<Checked, AnalyticsE
             return Ok(Checked {
                 rules: None,
                 mistakes,
+                notes: Vec::new(),
             });
         }
         Err(error) => return Err(error),
@@ -55,11 +60,13 @@ pub async fn check(config: &Config, tasks: &Tasks) -> Result<Checked, AnalyticsE
     let look = Box::pin(look(&analyst, &rules, &mut aside));
     let found = tasks.stop_signal().run_until_cancelled(look).await;
     aside.drop(&analyst).await;
-    let mut mistakes = found.ok_or(AnalyticsError::Stopped)??;
+    let (mut mistakes, mut notes) = found.ok_or(AnalyticsError::Stopped)??;
     mistakes.sort();
+    notes.sort();
     Ok(Checked {
         rules: Some(rules.rules().len()),
         mistakes,
+        notes,
     })
 }
 
@@ -67,7 +74,7 @@ async fn look(
     analyst: &Analyst,
     rules: &RuleSet,
     aside: &mut Aside,
-) -> Result<Vec<Mistake>, Fault> {
+) -> Result<(Vec<Mistake>, Vec<Mistake>), Fault> {
     let mut look = Look {
         analyst,
         rules,
@@ -75,11 +82,12 @@ async fn look(
         names: Names::new(),
         mistaken: BTreeSet::new(),
         mistakes: Vec::new(),
+        notes: Vec::new(),
     };
     for rule in rules.in_order() {
         look.rule(rule, aside).await?;
     }
-    Ok(look.mistakes)
+    Ok((look.mistakes, look.notes))
 }
 
 // === impl Look ===
@@ -99,13 +107,18 @@ impl Look<'_> {
         self.view(rule, aside).await
     }
 
-    /// What nobody writes and is not there is a mistake: the answer would be empty, without a word.
+    /// What nobody writes and is not there is a mistake: the answer would be empty, without a word. A history is there
+    /// only where somebody wants it.
     fn sources(&mut self, rule: &Rule) {
         for (name, place) in self.rules.outside_sources(rule) {
-            if !self.standing.contains_key(name) {
-                let database = self.analyst.database();
-                let message = format!("there is no collection {name} in the database {database}");
-                self.mistakes.push(rule.mistake(place, message));
+            let Some(missing) = Missing::of(name, &self.standing) else {
+                continue;
+            };
+            let found = rule.mistake(place, missing.told(self.analyst.database()));
+            if missing.is_history() {
+                self.notes.push(found);
+            } else {
+                self.mistakes.push(found);
             }
         }
     }

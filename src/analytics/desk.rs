@@ -1,13 +1,17 @@
 //! Where rules are asked whose answers are only shown.
 //!
+//! - A rule is not asked when a collection that it reads, itself or through views, is not there: it would seem empty.
 //! - A view is read as its file says: one that is not there, or says something else, stands aside meanwhile.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use walferry_core::Fault;
 use walferry_etl::analytics::{self, Given, Kind, Names, Rule, RuleSet, Values};
 use walferry_mongodb::{Analyst, Aside, Query, Row, Standing};
 
-use super::error::Unanswered;
+use super::error::{NotAsked, Unanswered};
+use super::missing::missing;
 use super::{AnalyticsError, load};
 use crate::config::Config;
 use crate::pipeline::connect::mongodb_settings;
@@ -40,7 +44,7 @@ impl Desk {
     /// Connects, and makes ready what these rules read.
     ///
     /// # Errors
-    /// When a name means no rule, a parameter cannot be given, or MongoDB fails.
+    /// When a name means no rule, a parameter cannot be given, a collection is not there, or MongoDB fails.
     pub async fn open(
         config: &Config,
         names: &[String],
@@ -96,6 +100,26 @@ impl Desk {
         })
     }
 
+    /// That all is there which the rules read.
+    fn check(
+        &self,
+        rules: &RuleSet,
+        chosen: &[&Rule],
+        standing: &BTreeMap<String, Standing>,
+    ) -> Result<(), NotAsked> {
+        let missing = missing(rules, standing);
+        let lacking = chosen
+            .iter()
+            .find_map(|rule| Some((rule, missing.get(&*rule.name)?)));
+        match lacking {
+            None => Ok(()),
+            Some((rule, missing)) => Err(NotAsked {
+                rule: rule.name.clone(),
+                why: missing.told(self.analyst.database()),
+            }),
+        }
+    }
+
     async fn prepare(
         &mut self,
         rules: &RuleSet,
@@ -104,6 +128,7 @@ impl Desk {
     ) -> Result<(), Fault> {
         let mut names = Names::new();
         let standing = self.analyst.standing().await?;
+        self.check(rules, chosen, &standing)?;
         for view in rules.views_of(chosen) {
             let query = query(view, &view.defaults(), &names);
             if !is_standing(standing.get(&view.name), &query) {

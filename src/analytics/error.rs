@@ -60,6 +60,22 @@ pub(super) struct Unanswered {
     pub(super) source: walferry_mongodb::Error,
 }
 
+/// A rule that reads what is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{rule} is not asked: {why}")]
+pub(super) struct NotAsked {
+    pub(super) rule: String,
+    pub(super) why: String,
+}
+
+// === impl NotAsked ===
+
+impl Classify for NotAsked {
+    fn class(&self) -> Class {
+        Class::Fatal
+    }
+}
+
 // === impl Unanswered ===
 
 impl Classify for Unanswered {
@@ -71,13 +87,6 @@ impl Classify for Unanswered {
 // === impl AnalyticsError ===
 
 impl AnalyticsError {
-    /// Why a rule is not asked.
-    pub(super) fn missing(collection: &str, database: &str) -> String {
-        format!(
-            "there is no collection {collection} in the database {database}: the answer stays as it was"
-        )
-    }
-
     /// The error with its causes, as a log line has them.
     pub(super) fn told(&self) -> String {
         match (self, self.source()) {

@@ -3,9 +3,11 @@
 //! - Views and indexes come first, then each rule after those whose answers it reads.
 //! - A rule that fails leaves its answer as it was, and the others go on.
 //! - A rule is not asked while a collection that it reads, itself or through views, is not there: it would seem empty.
+//!   That is a failure, except for a history, which is kept only where the configuration asks for it.
 //! - Alerts of rules that are gone go too, from collections that other alert rules still write to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use serde::Serialize;
 use walferry_core::{Class, Fault};
@@ -13,6 +15,7 @@ use walferry_etl::analytics::{Index, Kind, Names, Rule, RuleSet};
 use walferry_mongodb::{Analyst, Answer, Kept, Standing};
 
 use super::desk::query;
+use super::missing::{Missing, missing};
 use super::{AnalyticsError, load};
 use crate::config::Config;
 use crate::pipeline::connect::mongodb_settings;
@@ -45,14 +48,18 @@ pub struct Outcome {
     pub changed: u64,
     /// How many others were there and no longer hold.
     pub removed: u64,
+    /// How long it took to ask and to keep.
+    pub seconds: f64,
     /// Why it failed.
     pub error: Option<String>,
+    /// Why it was not asked, without a failure: nobody keeps a history that it reads.
+    pub not_asked: Option<String>,
 }
 
 // === impl Refreshed ===
 
 impl Refreshed {
-    /// Whether every rule's answer is kept.
+    /// Whether every rule's answer is kept that was asked.
     pub fn is_complete(&self) -> bool {
         self.rules.iter().all(|it| it.error.is_none())
     }
@@ -61,9 +68,17 @@ impl Refreshed {
 // === impl Outcome ===
 
 impl Outcome {
-    fn failed(rule: &Rule, error: String) -> Self {
+    /// What comes of a rule that reads what is not there: its answer stays as it was.
+    fn without(rule: &Rule, missing: Missing<'_>, database: &str) -> Self {
+        let why = missing.told(database);
+        let (error, not_asked) = if missing.is_history() {
+            (None, Some(why))
+        } else {
+            (Some(format!("{why}: the answer stays as it was")), None)
+        };
         Self {
-            error: Some(error),
+            error,
+            not_asked,
             ..Self::of(rule, Ok(Kept::default()))
         }
     }
@@ -81,7 +96,9 @@ impl Outcome {
             added: kept.added,
             changed: kept.changed,
             removed: kept.removed,
+            seconds: 0.0,
             error,
+            not_asked: None,
         }
     }
 }
@@ -108,43 +125,27 @@ async fn refresh_by(analyst: &Analyst, rules: &RuleSet) -> Result<Refreshed, Fau
     let missing = missing(rules, &standing);
     let mut is_away = false;
     for rule in rules.in_order().filter(|it| it.kind != Kind::View) {
-        if let Some(collection) = missing.get(&*rule.name) {
-            let fault = AnalyticsError::missing(collection, analyst.database());
-            refreshed.rules.push(Outcome::failed(rule, fault));
+        if let Some(missing) = missing.get(&*rule.name) {
+            let outcome = Outcome::without(rule, *missing, analyst.database());
+            refreshed.rules.push(outcome);
             continue;
         }
+        let begun = Instant::now();
         let kept = keep(analyst, rule).await;
         let is_transient = matches!(&kept, Err(fault) if fault.class() == Class::Transient);
         match kept {
             // One may be too slow; after a second the others would wait in vain too.
             Err(fault) if is_away && is_transient => return Err(fault),
-            kept => refreshed.rules.push(Outcome::of(rule, kept)),
+            kept => refreshed.rules.push(Outcome {
+                seconds: begun.elapsed().as_secs_f64(),
+                ..Outcome::of(rule, kept)
+            }),
         }
         is_away = is_transient;
     }
     let forgotten = forget(analyst, rules, &refreshed.rules).await?;
     refreshed.rules.extend(forgotten);
     Ok(refreshed)
-}
-
-/// The rules that read what is not there, with its name: themselves, or through a view.
-fn missing<'a>(
-    rules: &'a RuleSet,
-    standing: &BTreeMap<String, Standing>,
-) -> BTreeMap<&'a str, &'a str> {
-    let mut missing = BTreeMap::new();
-    for rule in rules.in_order() {
-        let mut outside = rules.outside_sources(rule).map(|(name, _)| name);
-        let own = outside.find(|name| !standing.contains_key(*name));
-        let by_view = || {
-            rule.sources()
-                .find_map(|it| missing.get(&*it.name).copied())
-        };
-        if let Some(name) = own.or_else(by_view) {
-            missing.insert(&*rule.name, name);
-        }
-    }
-    missing
 }
 
 async fn make_views(

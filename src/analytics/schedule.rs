@@ -1,14 +1,16 @@
 //! Refreshes the answers on schedule, beside the daemon.
 //!
+//! - What is not asked because nobody keeps a history is told once, at the level of information.
 //! - Whatever fails is told with the rule's name and counted: it never stops what is replicated.
 //! - The rules are read anew each time: a file that changed counts without a restart.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use walferry_core::Tasks;
 
 use super::refresh;
@@ -38,8 +40,9 @@ async fn rounds(
     freshness: &watch::Sender<Freshness>,
     stop: &CancellationToken,
 ) {
+    let mut told = BTreeSet::new();
     loop {
-        let round = stop.run_until_cancelled(round(config)).await;
+        let round = stop.run_until_cancelled(round(config, &mut told)).await;
         let Some(failures) = round else { return };
         freshness.send_modify(|it| it.note(failures));
         tokio::select! {
@@ -50,8 +53,8 @@ async fn rounds(
     }
 }
 
-/// One refresh: how much of it failed.
-async fn round(config: &Config) -> u64 {
+/// One refresh: how much of it failed. `told` has the rules of which it was said that they are not asked.
+async fn round(config: &Config, told: &mut BTreeSet<String>) -> u64 {
     let refreshed = match Box::pin(refresh(config)).await {
         Ok(refreshed) => refreshed,
         Err(error) => {
@@ -68,6 +71,10 @@ async fn round(config: &Config) -> u64 {
         if let Some(error) = &outcome.error {
             failures += 1;
             warn!(rule, error, "a rule failed: its answer stays as it was");
+        } else if let Some(why) = &outcome.not_asked {
+            if told.insert(rule.clone()) {
+                info!(rule, why, "a rule is not asked: its answer stays as it was");
+            }
         } else {
             debug!(rule, rows = outcome.rows, "refreshed");
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use walferry_core::Tasks;
-use walferry_etl::analytics::{Given, Kind, Rule};
+use walferry_etl::analytics::{Given, Kind, Rule, RuleSet};
 
 use self::shown::{csv, table, totals};
 use super::output::{Grid, Output};
@@ -80,8 +80,9 @@ pub(super) async fn run(
 fn list(config: &Config, output: &Output) -> Result<Exit, CliError> {
     let rules = analytics::load(config)?;
     if output.is_json() {
-        let rules: Vec<_> = rules.rules().iter().map(described).collect();
-        output.json(&json!({ "rules": rules }))?;
+        let described = rules.rules().iter().map(|it| described(&rules, it));
+        let described: Vec<_> = described.collect();
+        output.json(&json!({ "rules": described }))?;
         return Ok(Exit::Success);
     }
     let mut grid = Grid::of_text(&["rule", "kind", "refreshed", "output", "title", "parameters"]);
@@ -98,11 +99,24 @@ fn list(config: &Config, output: &Output) -> Result<Exit, CliError> {
             parameters.join(", "),
         ]);
     }
-    output.text(&grid.to_string())?;
+    output.text(&(grid.to_string() + &wanted(&rules)))?;
     Ok(Exit::Success)
 }
 
-fn described(rule: &Rule) -> serde_json::Value {
+/// What some rules want of the configuration.
+fn wanted(rules: &RuleSet) -> String {
+    let reading = rules.rules().iter().filter_map(|rule| {
+        let histories = analytics::histories(rules, rule);
+        let tables = (!histories.is_empty()).then(|| histories.join(" and "))?;
+        let name = &rule.name;
+        Some(format!(
+            "{name} wants `history = true` in the [[table]] of {tables}\n"
+        ))
+    });
+    reading.collect()
+}
+
+fn described(rules: &RuleSet, rule: &Rule) -> serde_json::Value {
     let parameters = rule.parameters.iter();
     let parameters: Vec<_> = parameters
         .map(|it| json!({ "name": it.name, "default": it.written, "meaning": it.meaning }))
@@ -117,6 +131,7 @@ fn described(rule: &Rule) -> serde_json::Value {
         "refreshed": refreshed(rule),
         "output": rule.output,
         "parameters": parameters,
+        "histories": analytics::histories(rules, rule),
         "file": rule.file,
     })
 }
@@ -145,6 +160,7 @@ async fn check(config: &Config, tasks: &Tasks, output: &Output) -> Result<Exit, 
 
 fn found(checked: &Checked) -> String {
     let mut lines: Vec<_> = checked.mistakes.iter().map(ToString::to_string).collect();
+    lines.extend(checked.notes.iter().map(|it| format!("note: {it}")));
     lines.push(match (checked.rules, checked.mistakes.len()) {
         (Some(rules), 0) => format!("{rules} rules, no mistake\n"),
         (Some(rules), mistakes) => format!("{rules} rules, mistakes: {mistakes}\n"),

@@ -285,9 +285,9 @@ async fn a_second_refresh_changes_nothing_and_what_no_longer_holds_goes() {
     )
     .await;
     let third = shop.run(&["run", "--all", "--csv"]).await;
-    let expected = "rule,rows,added,changed,removed,output,error\n\
-                    f01_big,1,1,0,1,fraud_alerts,\n\
-                    a01_risk,1,1,0,1,customer_risk,\n";
+    let expected = "rule,rows,added,changed,removed,output,error,not_asked\n\
+                    f01_big,1,1,0,1,fraud_alerts,,\n\
+                    a01_risk,1,1,0,1,customer_risk,,\n";
     assert_eq!((third.code, &*third.out), (Some(0), expected), "{third:?}");
 
     std::fs::remove_file(shop.rules().join("f01_big.json")).unwrap();
@@ -510,4 +510,111 @@ async fn the_daemon_refreshes_on_schedule_and_a_rule_that_fails_stops_nothing() 
         "{log}"
     );
     assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_over_a_history_that_nobody_keeps_is_not_asked_and_says_what_it_wants() {
+    let shop = Shop::new("unkept").await;
+    let versions = BASE.replace("\"sales\"", "\"sales_history\"");
+    shop.write("v_versions", &versions.replace("\"amount\"", "\"xid\""));
+    let changed = RISK.replace("fraud_alerts", "v_versions");
+    let changed = changed.replace("customer_id", "_id.row");
+    let changed = changed.replace("$evidence.amount", "$amount");
+    shop.write(
+        "r_changed",
+        &changed.replace("customer_risk", "report_changed"),
+    );
+    let wanted = "there is no collection sales_history in the database";
+    let remedy = "with `history = true` in the [[table]] of sales the next start";
+
+    let listed = shop.run(&["list"]).await;
+    let told = "r_changed wants `history = true` in the [[table]] of sales\n";
+    assert!(listed.out.contains(told), "{}", listed.out);
+    let listed = shop.json(&["list"]).await;
+    assert_eq!(
+        listed["rules"][2]["histories"],
+        json!(["sales"]),
+        "{listed}"
+    );
+    assert_eq!(listed["rules"][0]["histories"], json!([]), "{listed}");
+    let (code, found) = shop.mistakes(&["check"]).await;
+    let note = format!("note: v_versions.json:2:76: {wanted}");
+    assert!(code == Some(0) && found.starts_with(&note), "{found}");
+    assert!(found.contains(remedy), "{found}");
+    assert!(found.ends_with("6 rules, no mistake\n"), "{found}");
+    let said = shop.run(&["run", "r_changed"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("r_changed is not asked: "), "{said:?}");
+    assert!(said.err.contains(remedy), "{said:?}");
+
+    let refreshed = shop.json(&["run", "--all"]).await;
+    let of = |rule: &str| {
+        let rules = refreshed["rules"].as_array().unwrap().iter();
+        let mut found = rules.filter(|it| it["rule"] == rule);
+        found.next().unwrap()
+    };
+    assert_eq!(of("f01_big")["added"], 1, "{refreshed}");
+    let unasked = of("r_changed");
+    assert_eq!(unasked["error"], Value::Null, "{refreshed}");
+    let why = unasked["not_asked"].as_str().unwrap();
+    assert!(why.contains(wanted) && why.contains(remedy), "{why}");
+    let said = shop.run(&["run", "--all"]).await;
+    assert!(said.out.contains("r_changed is not asked: "), "{said:?}");
+
+    // A history of what is not there either is a failure: nothing was delivered.
+    shop.write(
+        "r_nothing",
+        &RISK
+            .replace("fraud_alerts", "sails_history")
+            .replace("customer_risk", "report_nothing"),
+    );
+    let said = shop.run(&["run", "--all"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("r_nothing failed: "), "{said:?}");
+    std::fs::remove_file(shop.rules().join("r_nothing.json")).unwrap();
+
+    let config = std::fs::read_to_string(shop.0.config()).unwrap();
+    let kept = config.replace("mode = \"stream\"", "mode = \"stream\"\nhistory = true");
+    std::fs::write(shop.0.config(), kept).unwrap();
+    shop.deliver("update sales set amount = 11 where id = 1")
+        .await;
+    let refreshed = shop.json(&["run", "--all"]).await;
+    let rows = shop.documents("report_changed").await;
+    assert_eq!(
+        rows,
+        [doc! { "_id": 1, "amount": decimal("11.00") }],
+        "{refreshed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_tells_once_of_a_rule_that_is_not_asked_and_counts_no_failure() {
+    let shop = Shop::new("unkept_on_schedule").await;
+    let config = std::fs::read_to_string(shop.0.config()).unwrap();
+    let scheduled = config.replace("rules = ", "refresh = \"1s\"\nrules = ");
+    std::fs::write(shop.0.config(), scheduled).unwrap();
+    let versions = RISK.replace("\"fraud_alerts\"", "\"sales_history\"");
+    shop.write(
+        "r_versions",
+        &versions.replace("customer_risk", "report_versions"),
+    );
+    let daemon = shop.0.start();
+    // Two refreshes that see something new, so that a second one could have told it again.
+    for (sale, count) in [(4, 2), (5, 3)] {
+        shop.execute(&format!(
+            "insert into sales values ({sale}, 9, 900, '2024-03-02')"
+        ))
+        .await;
+        let seen = async || match shop.documents("fraud_alerts").await.len() {
+            found if found == count => Ok(()),
+            found => Err(format!("{found} alerts\n{}", shop.0.log())),
+        };
+        let seen = eventually(PATIENCE, "the alerts", seen).await;
+        seen.unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert!(daemon.stop().await.success());
+    let log = shop.0.log();
+    assert_eq!(log.matches("a rule is not asked").count(), 1, "{log}");
+    assert!(log.contains("history = true"), "{log}");
+    assert!(!log.contains("a rule failed"), "{log}");
 }

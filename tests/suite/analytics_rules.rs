@@ -4,29 +4,21 @@
 //! pipeline, and PostgreSQL's answer is held against the one that is kept, row for row and value for value.
 
 mod rows;
+mod shop;
+mod stock;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use bson::{Document, doc};
+use serde_json::json;
+use walferry_harness::project_root;
+use walferry_retail::generate;
 
-use bson::{Bson, Document, doc};
-use futures_util::TryStreamExt;
-use serde_json::Value;
-use walferry_etl::analytics::{Kind, Names, Rule, RuleFile, RuleSet};
-use walferry_harness::{Stack, project_root};
-use walferry_retail::{generate, load, schema, story};
+use self::shop::Shop;
+use self::stock::{Commit, version};
 
-use crate::daemon::Pipeline;
-use crate::site::said;
-
-const STREAMED: [&str; 3] = ["transactions", "transactiondetails", "inventory"];
-const PATTERN: &str = "public.{transactions,transactiondetails,inventory}";
-const PRELUDE: &str = include_str!("analytics_rules/prelude.sql");
 const SOWN: &str = include_str!("analytics_rules/sown.sql");
 
 /// How many rows each answer has on the published data.
-const EXPECTED: [(&str, usize); 22] = [
+const EXPECTED: [(&str, usize); 23] = [
     ("f01_velocity_burst", 4),
     ("f02_impossible_travel", 10),
     ("f03_duplicate_basket", 1),
@@ -37,6 +29,7 @@ const EXPECTED: [(&str, usize); 22] = [
     ("f08_serial_promo_user", 27),
     ("f09_cash_structuring", 26),
     ("f10_payment_hopping", 3),
+    ("f11_inventory_tampering", 0),
     ("f12_customer_risk_score", 149),
     ("r01_low_stock_reorder", 591),
     ("r02_oversold", 31),
@@ -50,12 +43,6 @@ const EXPECTED: [(&str, usize); 22] = [
     ("r10_customer_360", 3_848),
     ("r12_inventory_value", 5),
 ];
-
-/// A retail system that is delivered, and the rules over it.
-struct Shop {
-    pipeline: Pipeline,
-    rules: RuleSet,
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_published_data_every_answer_has_the_expected_rows() {
@@ -87,7 +74,11 @@ async fn on_the_published_data_every_answer_has_the_expected_rows() {
 async fn every_answer_is_that_of_the_same_question_in_sql() {
     let data = generated(2_000, 11);
     let shop = Shop::open("asked_in_sql", data.path(), SOWN).await;
+    shop.change_stock().await;
     shop.refresh().await;
+    let kinds = [2, 8, 13];
+    shop.expect_groups("f11_inventory_tampering", "evidence.kind", &kinds)
+        .await;
     shop.expect_sql().await;
     shop.expect_rerun_to_change_nothing().await;
 }
@@ -96,9 +87,11 @@ async fn every_answer_is_that_of_the_same_question_in_sql() {
 async fn the_answer_for_some_values_is_a_part_of_the_whole_and_an_index_finds_it() {
     let data = generated(2_000, 14);
     let shop = Shop::open("in_parts", data.path(), SOWN).await;
+    shop.change_stock().await;
     shop.refresh().await;
     for rule in shop.rules.rules() {
         shop.expect_per(rule).await;
+        shop.expect_indexes(rule).await;
     }
 }
 
@@ -123,225 +116,62 @@ async fn the_retail_rules_have_no_mistake_and_can_be_asked_one_by_one() {
     assert!(!rows.is_empty(), "{asked}");
 }
 
-// === impl Shop ===
-
-impl Shop {
-    /// Loads the data into PostgreSQL, then lets walferry deliver it: master tables by backfill, the others streamed.
-    async fn open(name: &str, data: &Path, more: &str) -> Self {
-        let stack = Stack::shared().await.unwrap();
-        let database = stack.fresh_database(name).await.unwrap();
-        let url = walferry_retail::parse_url(&database.postgres_url).unwrap();
-        Box::pin(schema::install(&url)).await.unwrap();
-        Box::pin(load::load(&url, data, &mut |_| {})).await.unwrap();
-        let pipeline = Pipeline::over_existing(database, more, PATTERN).await;
-        let mut config = std::fs::read_to_string(pipeline.config()).unwrap();
-        write!(
-            config,
-            "[[table]]\nname = \"public.*\"\nmode = \"batch\"\n[analytics]\nrules = \"{}\"\n",
-            directory().display()
-        )
-        .unwrap();
-        std::fs::write(pipeline.config(), config).unwrap();
-        let loaded = said(pipeline.command(&["backfill"])).await;
-        assert_eq!(loaded.code, Some(0), "{loaded:?}");
-        let shop = Self {
-            pipeline,
-            rules: rules(),
-        };
-        shop.deliver(async || {}).await;
-        shop
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_of_one_number_are_told_apart_and_what_a_snapshot_found_is_no_change() {
+    let shop = Shop::bare("numbered").await;
+    let found = |hour| commit("r", 0, None, hour);
+    // One number thrice: before it came round, after, and at the same LSN of a server that was restored.
+    let sale = commit("u", 10, Some(700), 1);
+    let theft = commit("u", 20, Some(700), 2);
+    let restored = commit("u", 10, Some(700), 3);
+    let level = |product: i32, level: i32, begun, ended| {
+        let row = doc! { "store_id": 1, "product_id": product };
+        version(&row, doc! { "inventory_level": level }, begun, ended)
+    };
+    let stock = [
+        level(5, 10, (1, found(0)), Some(sale)),
+        level(5, 8, (1, sale), Some(theft)),
+        level(5, 6, (2, theft), Some(restored)),
+        level(5, 8, (3, restored), None),
+        // A new copy found another level, and one that stays goes later.
+        level(6, 5, (1, found(0)), Some(found(2))),
+        level(6, 9, (2, found(2)), None),
+        level(7, 4, (1, found(0)), Some(commit("d", 30, Some(701), 4))),
+    ];
+    let line = doc! { "transaction_id": 1, "product_id": 5 };
+    let lines = [version(&line, doc! { "quantity": 2 }, (1, sale), None)];
+    let sales = [doc! { "_id": 1, "transaction_id": 1, "store_id": 1 }];
+    for (collection, documents) in [
+        ("inventory_history", &stock[..]),
+        ("transactiondetails_history", &lines[..]),
+        ("transactions", &sales[..]),
+    ] {
+        let collection = shop.pipeline.mongo.collection::<Document>(collection);
+        collection.insert_many(documents).await.unwrap();
     }
-
-    /// Has the daemon run until what is done has arrived.
-    async fn deliver(&self, done: impl AsyncFnOnce()) {
-        let daemon = self.pipeline.start();
-        done().await;
-        self.pipeline.equal(&STREAMED).await;
-        assert!(daemon.stop().await.success());
-    }
-
-    /// Runs `walferry analytics … --json` and reads what it says.
-    async fn run(&self, arguments: &[&str]) -> Value {
-        let arguments = [&["analytics"], arguments, &["--json"]].concat();
-        let said = said(self.pipeline.command(&arguments)).await;
-        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
-        serde_json::from_str(&said.out).unwrap()
-    }
-
-    async fn refresh(&self) -> Value {
-        self.run(&["run", "--all"]).await
-    }
-
-    /// What is kept of a rule's answer, or what its view shows.
-    async fn answer(&self, rule: &str) -> Vec<Document> {
-        let rule = self.rules.find(rule).unwrap();
-        let filter = match rule.kind {
-            Kind::Alerts => doc! { "rule": &rule.name },
-            Kind::View | Kind::Report => doc! {},
-        };
-        self.documents(&rule.output, filter).await
-    }
-
-    async fn documents(&self, collection: &str, filter: Document) -> Vec<Document> {
-        let collection = self.pipeline.mongo.collection(collection);
-        let found = collection.find(filter).sort(doc! { "_id": 1 }).await;
-        found.unwrap().try_collect().await.unwrap()
-    }
-
-    /// All that is kept, by collection.
-    async fn kept(&self) -> BTreeMap<&str, Vec<Document>> {
-        let mut kept = BTreeMap::new();
-        for rule in self.rules.rules() {
-            if rule.kind != Kind::View {
-                let documents = self.documents(&rule.output, doc! {}).await;
-                kept.insert(&*rule.output, documents);
-            }
-        }
-        kept
-    }
-
-    async fn expect_groups(&self, rule: &str, field: &str, expected: &[u64]) {
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for document in self.answer(rule).await {
-            let row = rows::of_document(&document);
-            *counts.entry(row[field].clone()).or_default() += 1;
-        }
-        let mut found: Vec<_> = counts.into_values().collect();
-        found.sort_unstable();
-        assert_eq!(found, expected, "{rule} by {field}");
-    }
-
-    /// Holds each answer against that of PostgreSQL, which reads its own tables now.
-    async fn expect_sql(&self) {
-        let sql = self.pipeline.database.sql().await.unwrap();
-        sql.batch_execute(PRELUDE).await.unwrap();
-        let alert = "create temp table alert (rule text, customer_id integer, score integer)";
-        sql.batch_execute(alert).await.unwrap();
-        // Alerts first, since the score of a customer is worked out from them.
-        for rule in self.rules.rules() {
-            let file = format!("tests/suite/analytics_rules/{}.sql", rule.name);
-            let question = std::fs::read_to_string(project_root().join(file)).unwrap();
-            if rule.kind == Kind::Alerts {
-                let found = format!(
-                    "insert into alert select '{}', customer_id, score from ({question}) found",
-                    rule.name
-                );
-                sql.batch_execute(&found).await.unwrap();
-            }
-            let mut expected = rows::of_question(&sql, &question).await;
-            for row in expected.iter_mut().filter(|_| rule.kind == Kind::Alerts) {
-                row.insert("_id.rule".to_owned(), format!("text {}", rule.name));
-                row.insert("rule".to_owned(), format!("text {}", rule.name));
-            }
-            let found = self.answer(&rule.name).await;
-            assert!(!found.is_empty(), "{} has nothing to compare", rule.name);
-            rows::compare(&rule.name, &expected, &found);
-        }
-    }
-
-    async fn expect_rerun_to_change_nothing(&self) {
-        let before = self.kept().await;
-        let again = self.refresh().await;
-        for rule in again["rules"].as_array().unwrap() {
-            let counts = ["added", "changed", "removed"].map(|it| rule[it].as_u64().unwrap());
-            assert_eq!(counts, [0, 0, 0], "{rule}");
-        }
-        assert_eq!(again["views"], serde_json::json!([]));
-        assert!(self.kept().await == before, "documents changed");
-    }
-
-    /// The answer for some values of the field is what the whole answer says of them.
-    async fn expect_per(&self, rule: &Rule) {
-        let Some(field) = &rule.per else { return };
-        let whole = self.answer(&rule.name).await;
-        let chosen = whole.iter().step_by(whole.len().div_ceil(7));
-        let chosen: Vec<Bson> = chosen.map(|it| it.get(field).unwrap().clone()).collect();
-        let mut stages = vec![doc! { "$match": { field: { "$in": &chosen } } }];
-        stages.extend(rule.pipeline.bound(&rule.defaults(), &Names::new()));
-        let mongo = &self.pipeline.mongo;
-        let asked = doc! { "aggregate": &rule.input.name, "pipeline": &stages, "cursor": {} };
-        let explained = mongo.run_command(doc! { "explain": asked }).await;
-        let explained = explained.unwrap().to_string();
-        let is_scan = explained.contains("COLLSCAN");
-        assert!(!is_scan, "{}: {explained}", rule.name);
-        let input: mongodb::Collection<Document> = mongo.collection(&rule.input.name);
-        let found = input.aggregate(stages).await.unwrap();
-        let mut found: Vec<Document> = found.try_collect().await.unwrap();
-        let mut expected = whole;
-        expected.retain(|it| chosen.contains(it.get(field).unwrap()));
-        for document in &mut expected {
-            document.remove("detected_at");
-        }
-        found.sort_by_key(|it| it.get("_id").unwrap().to_string());
-        expected.sort_by_key(|it| it.get("_id").unwrap().to_string());
-        assert_eq!(found, expected, "{} per {field}", rule.name);
-    }
-
-    /// Tells the story and holds the new alerts against those that it names.
-    async fn expect_story(&self) {
-        let before = self.alerts().await;
-        let plan = story::Plan {
-            database: walferry_retail::parse_url(&self.pipeline.database.postgres_url).unwrap(),
-            pause: Duration::ZERO,
-        };
-        let mut told = None;
-        self.deliver(async || {
-            told = Some(Box::pin(story::tell(&plan, &mut |_| {})).await.unwrap());
-        })
-        .await;
-        self.refresh().await;
-        let after = self.alerts().await;
-        let new: BTreeSet<_> = after.difference(&before).cloned().collect();
-        assert_eq!(new, named(&told.unwrap()));
-        // Large sales move the norm of their store, so one that stood out barely may no longer do so.
-        let gone: Vec<_> = before.difference(&after).collect();
-        assert!(gone.iter().all(|(rule, ..)| rule == "f04"), "{gone:?}");
-    }
-
-    /// Rule, severity and sale of each alert.
-    async fn alerts(&self) -> BTreeSet<(String, String, i32)> {
-        let alerts = self.documents("fraud_alerts", doc! {}).await;
-        let alert = |it: &Document| {
-            let rule = it.get_str("rule").unwrap().split('_').next().unwrap();
-            let severity = it.get_str("severity").unwrap();
-            let sale = it.get_i32("transaction_id").unwrap();
-            (rule.to_owned(), severity.to_owned(), sale)
-        };
-        alerts.iter().map(alert).collect()
-    }
+    let answered = shop.run(&["run", "f11"]).await;
+    let alerts = answered["rules"][0]["rows"].as_array().unwrap();
+    let of = |it: &serde_json::Value| {
+        let evidence = &it["evidence"];
+        json!([
+            it["product_id"],
+            it["_id"]["ref"]["lsn"],
+            evidence["kind"],
+            evidence["unexplained"]
+        ])
+    };
+    let mut alerts: Vec<_> = alerts.iter().map(|it| of(it).to_string()).collect();
+    alerts.sort();
+    let expected = [
+        r#"[5,10,"restock",2]"#,
+        r#"[5,20,"shrinkage",-2]"#,
+        r#"[7,30,"shrinkage",-4]"#,
+    ];
+    assert_eq!(alerts, expected, "{answered}");
 }
 
-/// The alerts that a story says it raises. That of a repeated basket names the first sale of the group.
-fn named(told: &story::Told) -> BTreeSet<(String, String, i32)> {
-    let mut named = BTreeSet::new();
-    for event in &told.events {
-        for alert in &event.alerts {
-            let (rule, severity) = alert.split_once(' ').unwrap();
-            let sale = match rule {
-                "F03" => told.events[0].transaction_id,
-                _ => event.transaction_id,
-            };
-            named.insert((rule.to_lowercase(), severity.to_owned(), sale.unwrap()));
-        }
-    }
-    named
-}
-
-fn directory() -> PathBuf {
-    project_root().join("etl/analytics")
-}
-
-fn rules() -> RuleSet {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|it| it == "json") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let path = path.display().to_string();
-            files.push(RuleFile { path, text });
-        }
-    }
-    RuleSet::read(&files).unwrap()
+fn commit(op: &'static str, lsn: i64, xid: Option<i64>, hour: i64) -> Commit {
+    Commit { op, lsn, xid, hour }
 }
 
 fn generated(sales: u32, seed: u64) -> tempfile::TempDir {

@@ -314,6 +314,11 @@ pub(crate) fn collection(of: &str) -> String {
     format!("{of}{SUFFIX}")
 }
 
+/// The collection whose versions another one holds, by its name alone; none when it has not the name of a history.
+pub fn history_of(collection: &str) -> Option<&str> {
+    collection.strip_suffix(SUFFIX)
+}
+
 /// Milliseconds since 1970.
 fn now() -> i64 {
     bson::DateTime::now().timestamp_millis()

@@ -58,7 +58,7 @@ pub use error::{Error, Result};
 pub use examine::{KeptPosition, collections, examine, indexes, position};
 pub use extended_json::ExtendedJson;
 pub use fidelity::{ColumnForm, Fidelity, Note};
-pub use history::Histories;
+pub use history::{Histories, history_of};
 pub use identity::identity;
 pub use load::{DocumentBlock, KeyScan, LoadTarget, Loader};
 pub use naming::Naming;

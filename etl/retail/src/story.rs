@@ -162,6 +162,6 @@ async fn take_by_hand(client: &Client, cast: &Cast, day: &str) -> Result<Event, 
             cast.product_id
         ),
         transaction_id: None,
-        alerts: Vec::new(),
+        alerts: vec!["F11 high"],
     })
 }

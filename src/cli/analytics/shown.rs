@@ -8,15 +8,22 @@ use walferry_mongodb::Row;
 
 use super::super::CliError;
 use super::super::output::{Grid, thousands};
-use crate::analytics::{Answered, Refreshed};
+use crate::analytics::{Answered, Outcome, Refreshed};
 
 /// How much of a value a table shows; `--json` and `--csv` have all of it.
 const SHOWN_CHARACTERS: usize = 72;
 /// What a table of alerts leaves out: all rows have the same, or another column has it.
 const LEFT_OUT: [&str; 2] = ["_id", "rule"];
 /// What the columns of [`outcomes`] are.
-const OUTCOME_HEADING: [&str; 7] = [
-    "rule", "rows", "added", "changed", "removed", "output", "error",
+const OUTCOME_HEADING: [&str; 8] = [
+    "rule",
+    "rows",
+    "added",
+    "changed",
+    "removed",
+    "output",
+    "error",
+    "not_asked",
 ];
 
 type Cells = Vec<(String, String)>;
@@ -55,9 +62,10 @@ pub(super) fn outcomes(refreshed: &Refreshed) -> Result<String, CliError> {
     let rows = refreshed.rules.iter().map(|it| {
         let numbers = [it.rows, it.added, it.changed, it.removed].map(|it| it.to_string());
         let error = it.error.clone().unwrap_or_default();
+        let not_asked = it.not_asked.clone().unwrap_or_default();
         let mut row = vec![it.rule.clone()];
         row.extend(numbers);
-        row.extend([it.output.clone(), error]);
+        row.extend([it.output.clone(), error, not_asked]);
         row
     });
     records(&OUTCOME_HEADING, rows)
@@ -66,7 +74,8 @@ pub(super) fn outcomes(refreshed: &Refreshed) -> Result<String, CliError> {
 /// What a refresh came to.
 pub(super) fn totals(refreshed: &Refreshed) -> String {
     let mut grid = Grid::new(&["rule", "rows", "added", "changed", "removed", "output"]);
-    for it in refreshed.rules.iter().filter(|it| it.error.is_none()) {
+    let is_kept = |it: &&Outcome| it.error.is_none() && it.not_asked.is_none();
+    for it in refreshed.rules.iter().filter(is_kept) {
         let [rows, added, changed, removed] =
             [it.rows, it.added, it.changed, it.removed].map(thousands);
         grid.row([
@@ -89,6 +98,9 @@ pub(super) fn totals(refreshed: &Refreshed) -> String {
     for it in &refreshed.rules {
         if let Some(error) = &it.error {
             let _ = writeln!(text, "{} failed: {error}", it.rule);
+        }
+        if let Some(why) = &it.not_asked {
+            let _ = writeln!(text, "{} is not asked: {why}", it.rule);
         }
     }
     text

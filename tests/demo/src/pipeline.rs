@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
-use walferry_harness::{Process, Signal};
+use walferry_harness::{Process, Signal, project_root};
 
 use crate::error::{Error, Result};
 use crate::screen;
@@ -18,6 +18,8 @@ pub(crate) const SLOT: &str = "walmart_slot";
 pub(crate) const TARGET: &str = "walmart_realtime";
 /// The tables that come through Kafka; all others are loaded in batches.
 pub(crate) const STREAMED: [&str; 3] = ["transactions", "transactiondetails", "inventory"];
+/// Those of them whose versions are all kept, for the rule about stock that no sale explains.
+const KEPT: [&str; 2] = ["transactiondetails", "inventory"];
 
 const GRACE: Duration = Duration::from_mins(1);
 
@@ -160,6 +162,14 @@ database = "{TARGET}"
 [admin]
 listen = "127.0.0.1:{page}"
 
+[analytics]
+rules = "{rules}"
+
+[[table]]
+name = "public.{{{kept}}}"
+mode = "stream"
+history = true
+
 [[table]]
 name = "public.{{{streamed}}}"
 mode = "stream"
@@ -172,6 +182,8 @@ mode = "batch"
         kafka = kafka.unwrap_or_default(),
         mongo = servers.mongo,
         page = servers.page,
+        rules = project_root().join("etl/analytics").display(),
+        kept = KEPT.join(","),
         streamed = STREAMED.join(","),
     )
 }

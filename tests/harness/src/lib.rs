@@ -22,6 +22,7 @@ mod poll;
 mod port;
 mod postgres;
 mod process;
+mod scans;
 mod stack;
 mod tools;
 
@@ -34,5 +35,6 @@ pub use poll::{Outcome, eventually};
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, Signal};
+pub use scans::Scans;
 pub use stack::{Database, Stack, unique};
 pub use tools::{postgres_program, project_root};

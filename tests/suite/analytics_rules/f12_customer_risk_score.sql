@@ -1,6 +1,6 @@
 -- `alert` holds what the other questions' SQL found: rule, customer_id, score.
 with best as (
-    select customer_id, rule, max(score) as score, count(*) as alerts from alert where score > 0
+    select customer_id, rule, max(score) as score, count(*) as alerts from alert where score > 0 and customer_id is not null
      group by customer_id, rule
 ), total as (
     select customer_id, least(100, sum(score)) as score, sum(alerts)::bigint as alerts,

@@ -12,4 +12,4 @@ select i.store_id as "_id.store_id", i.product_id as "_id.product_id", i.store_i
        i.inventory_level, r.units, r.days, pg_temp.half_even(r.units::numeric / r.days, 4) as daily_rate,
        pg_temp.half_even(i.inventory_level::numeric * r.days / r.units, 1) as days_of_cover
   from rate r join inventory i using (store_id, product_id) join products p using (product_id)
- where i.inventory_level * r.days < 90 * r.units
+ where r.units > 0 and i.inventory_level * r.days < 90 * r.units
