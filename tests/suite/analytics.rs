@@ -571,6 +571,13 @@ async fn a_rule_over_a_history_that_nobody_keeps_is_not_asked_and_says_what_it_w
     let said = shop.run(&["run", "--all"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.out.contains("r_nothing failed: "), "{said:?}");
+    let said = shop.run(&["run", "r_nothing"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err
+            .contains("r_nothing is not asked: there is no collection"),
+        "{said:?}"
+    );
     std::fs::remove_file(shop.rules().join("r_nothing.json")).unwrap();
 
     let config = std::fs::read_to_string(shop.0.config()).unwrap();

@@ -120,10 +120,10 @@ async fn the_retail_rules_have_no_mistake_and_can_be_asked_one_by_one() {
 async fn transactions_of_one_number_are_told_apart_and_what_a_snapshot_found_is_no_change() {
     let shop = Shop::bare("numbered").await;
     let found = |hour| commit("r", 0, None, hour);
-    // One number thrice: before it came round, after, and at the same LSN of a server that was restored.
+    // One number thrice: before it came round, after, and then at the same LSN of a server that was restored.
     let sale = commit("u", 10, Some(700), 1);
     let theft = commit("u", 20, Some(700), 2);
-    let restored = commit("u", 10, Some(700), 3);
+    let restored = commit("u", 20, Some(700), 3);
     let level = |product: i32, level: i32, begun, ended| {
         let row = doc! { "store_id": 1, "product_id": product };
         version(&row, doc! { "inventory_level": level }, begun, ended)
@@ -163,7 +163,7 @@ async fn transactions_of_one_number_are_told_apart_and_what_a_snapshot_found_is_
     let mut alerts: Vec<_> = alerts.iter().map(|it| of(it).to_string()).collect();
     alerts.sort();
     let expected = [
-        r#"[5,10,"restock",2]"#,
+        r#"[5,20,"restock",2]"#,
         r#"[5,20,"shrinkage",-2]"#,
         r#"[7,30,"shrinkage",-4]"#,
     ];

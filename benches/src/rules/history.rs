@@ -37,7 +37,7 @@ fn lines() -> Vec<Document> {
         "unit_price": "$unit_price",
     };
     let sale = commit("c", "$transaction_id");
-    let version = version(Bson::from("$_id"), columns, &sale, Bson::Null);
+    let version = version(Bson::from("$_id"), columns, &sale, &Bson::Null);
     vec![doc! { "$replaceWith": version }]
 }
 
@@ -57,13 +57,13 @@ fn stock() -> Vec<Document> {
         shelf.clone().into(),
         columns(FULL.into()),
         &found(),
-        "$transaction_id".into(),
+        &"$transaction_id".into(),
     );
     let sold = version(
         shelf.clone().into(),
         columns(left.into()),
         &commit("u", "$transaction_id"),
-        "$next".into(),
+        &"$next".into(),
     );
     let is_first = doc! { "$eq": ["$before", Bson::Null] };
     vec![
@@ -94,14 +94,14 @@ fn stock() -> Vec<Document> {
 }
 
 /// A version of a row, as walferry writes it: the sale that ended it may be none.
-fn version(row: Bson, columns: Document, begun: &Document, ended: Bson) -> Document {
+fn version(row: Bson, columns: Document, begun: &Document, ended: &Bson) -> Document {
     let id =
         doc! { "row": row, "generation": FIRST_MILLIS, "lsn": begun.get("lsn"), "ordinal": 1_i64 };
-    let is_current = doc! { "$eq": [&ended, Bson::Null] };
+    let is_current = doc! { "$eq": [ended, Bson::Null] };
     let when_ended = |it: Bson| doc! { "$cond": [&is_current, Bson::Null, it] };
     let mut closed_by = commit("u", "$$sale");
     let valid_to = closed_by.remove("valid_from");
-    let of_sale = |it: Bson| doc! { "$let": { "vars": { "sale": &ended }, "in": it } };
+    let of_sale = |it: Bson| doc! { "$let": { "vars": { "sale": ended }, "in": it } };
     let mut version = doc! { "_id": id };
     version.extend(columns);
     version.extend(begun.clone());

@@ -38,6 +38,9 @@ const SNAPSHOT_UNAVAILABLE: i32 = 246;
 const ATTEMPTS: u32 = 50;
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
+/// All that a rule asks about may be read before its first document comes: that is longer than any command of the sink.
+const ANSWERING: Duration = Duration::from_mins(10);
+
 const READING: &str = "reading an answer";
 const LISTING: &str = "listing collections";
 const EXPLAINING: &str = "having a pipeline explained";
@@ -82,7 +85,9 @@ impl Analyst {
     /// # Errors
     /// As [`crate::MongoSink::connect`].
     pub async fn connect(settings: Settings) -> Result<Self> {
-        let store = Store::connect(settings).await?;
+        let mut store = Store::connect(settings).await?;
+        let limit = &mut store.settings.command_timeout;
+        *limit = (*limit).max(ANSWERING);
         Ok(Self { store })
     }
 
