@@ -30,7 +30,8 @@ async fn the_story_is_told_on_generated_data_and_is_the_same_on_the_same_data() 
             &"F04 medium",
             &"F05 medium",
             &"F06 low",
-            &"F09 low"
+            &"F09 low",
+            &"F11 high"
         ]
     );
 }
