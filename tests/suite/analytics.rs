@@ -477,7 +477,7 @@ async fn who_may_not_make_views_is_told_so() {
     assert!(said.err.contains("making the view v_base"), "{said:?}");
     assert!(
         said.err
-            .contains("grant walferry's user the role readWrite"),
+            .contains("grant walferry's user the roles readWrite and dbAdmin"),
         "{said:?}"
     );
 }
