@@ -67,7 +67,11 @@ impl Reload {
     }
 
     fn take_over(&mut self, newer: Config) -> Reloaded {
-        let Changes { live, waiting } = Changes::take(&mut self.running, newer);
+        let Changes {
+            live,
+            access,
+            waiting,
+        } = Changes::take(&mut self.running, newer);
         let is_counted = self.logs.configure(self.running.telemetry.log.as_ref());
         self.limits.send_replace(group_limits(&self.running));
         for key in &live {
@@ -78,6 +82,9 @@ impl Reload {
                 key = "telemetry.log",
                 "RUST_LOG or --verbose decides instead"
             );
+        }
+        for key in &access {
+            warn!(key, "changed: `walferry access apply` makes it take effect");
         }
         for key in &waiting {
             warn!(key, "changed: a restart makes it take effect");

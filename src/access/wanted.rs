@@ -47,6 +47,8 @@ struct Tables {
     named: BTreeMap<String, Option<Arc<Relation>>>,
     /// Of every table that is there.
     all: BTreeSet<TableName>,
+    /// The collections of all of them.
+    collections: BTreeSet<String>,
 }
 
 // === impl Wanted ===
@@ -81,7 +83,7 @@ impl Wanted {
 // === impl Tables ===
 
 impl Tables {
-    /// Describes the tables that roles name; asks nobody when there are none.
+    /// Describes the tables that roles name; asks nobody when there are no roles.
     async fn look(
         config: &Config,
         tasks: &Tasks,
@@ -89,12 +91,14 @@ impl Tables {
     ) -> Result<Self, Fault> {
         let names = names(&config.roles);
         let mut tables = Self::default();
-        if names.is_empty() {
+        if config.roles.is_empty() {
             return Ok(tables);
         }
         let mut preparation = Box::pin(Preparation::begin(config, tasks)).await?;
         let all = preparation.listed().iter().map(|it| it.name.clone());
         tables.all = all.collect();
+        let collections = tables.all.iter().map(|it| Naming.collection(it));
+        tables.collections = collections.flatten().collect();
         for (name, key) in names {
             let relation = match preparation.choose(config, std::slice::from_ref(&name)) {
                 Ok(chosen) => described(&mut preparation, chosen).await?,
@@ -197,6 +201,11 @@ impl Builder<'_> {
             self.problem(&format!("{}.collections", read.key), message);
             return None;
         }
+        if self.tables.collections.contains(collection) {
+            let message = format!("{collection} is a table's: name the table under tables");
+            self.problem(&format!("{}.collections", read.key), message);
+            return None;
+        }
         let listed = |columns: &Vec<String>| Fields::of_collection(columns, &read.masks.0);
         let fields = read.columns.as_ref().map_or(Fields::All, listed);
         let rows = self.rows(&read.key, &read.filter, read.through.as_ref(), None)?;
@@ -217,6 +226,10 @@ impl Builder<'_> {
         let bytes = self.config.sink.database.len() + 1 + view.len();
         if bytes > MAX_NAMESPACE_BYTES {
             let message = format!("the view {view} would have too long a name for MongoDB");
+            return self.problem(&read.key, message);
+        }
+        if self.tables.collections.contains(&view) {
+            let message = format!("the view {view} would have the name of a table's collection");
             return self.problem(&read.key, message);
         }
         if self.wanted.grants.views.contains_key(&view) {

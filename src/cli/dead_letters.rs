@@ -131,7 +131,8 @@ fn ordered(action: LetterAction, given: &Given) -> String {
     let will = match action {
         LetterAction::Retry => "will be retried: what still cannot be written stays, and says why",
         LetterAction::Discard => {
-            "will be discarded: their rows are written again when a change has all of them"
+            "will be discarded: their rows are written again when a change has all of them, documents of rows that were \
+             deleted go"
         }
     };
     let letters = thousands(*letters as u64);

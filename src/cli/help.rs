@@ -316,7 +316,7 @@ behind it; everything else goes on. `[sink] on_poison = \"stop\"` ends the daemo
 
 Once the row is small enough, or the rule is gone, `retry` applies what was kept; what was too large for the way to
 MongoDB it fetches from where it stands. `discard` gives it up: changes of
-the row are dropped until one carries all of it. An emptied table and a new snapshot make its dead letters obsolete.";
+the row are dropped until one carries all of it, and the document of a row that was deleted meanwhile goes. An emptied table and a new snapshot make its dead letters obsolete.";
 
 pub(super) const DEAD_LETTER_EXAMPLES: &str = "\
 Examples:

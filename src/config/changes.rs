@@ -22,6 +22,8 @@ const ROLES: &str = "role[";
 pub struct Changes {
     /// They take effect now.
     pub live: Vec<String>,
+    /// They are `walferry access apply`'s, which has to be run for them.
+    pub access: Vec<String>,
     /// They take effect with the next start.
     pub waiting: Vec<String>,
 }
@@ -35,13 +37,13 @@ impl Changes {
     pub fn take(running: &mut Config, newer: Config) -> Self {
         let changed = changed(running.effective(), newer.effective());
         let is_same_stream = running.tables.streams_as(&newer.tables);
+        let is_access = |key: &String| key.starts_with(ROLES);
         let is_live = |key: &String| {
-            LIVE.contains(&key.as_str())
-                || key.starts_with(ROLES)
-                || is_same_stream && key.starts_with(TABLES)
+            LIVE.contains(&key.as_str()) || is_same_stream && key.starts_with(TABLES)
         };
+        let (access, changed): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_access);
         let (live, waiting) = changed.into_iter().partition::<Vec<_>, _>(is_live);
-        let is_taken = |it: &Effective| is_live(&it.name());
+        let is_taken = |it: &Effective| is_live(&it.name()) || is_access(&it.name());
         running.effective.retain(|it| !is_taken(it));
         let taken = newer.effective.into_iter().filter(is_taken);
         running.effective.extend(taken);
@@ -52,7 +54,11 @@ impl Changes {
         if is_same_stream {
             running.tables = newer.tables;
         }
-        Self { live, waiting }
+        Self {
+            live,
+            access,
+            waiting,
+        }
     }
 }
 

@@ -109,6 +109,11 @@ impl Role {
         let reads: Vec<_> = reads
             .map(|(index, entry)| Read::entry(format!("{key}.read[{index}]"), entry, findings))
             .collect();
+        if reads.is_empty() {
+            let message = "is empty: give the role a [[role.read]], or leave the role out";
+            let problem = Problem::new(format!("{key}.read"), message);
+            findings.problems.push(problem);
+        }
         Some(Self {
             name: name?,
             reads: reads.into_iter().collect::<Option<_>>()?,
@@ -292,7 +297,8 @@ fn literal(value: Value) -> Option<Literal> {
     match value.kind {
         ValueKind::Boolean(value) => Some(Literal::Bool(value)),
         ValueKind::I64(value) => Some(Literal::Integer(value)),
-        ValueKind::Float(value) => Some(Literal::Float(value)),
+        // Nothing is equal to what is no number.
+        ValueKind::Float(value) if !value.is_nan() => Some(Literal::Float(value)),
         ValueKind::String(value) => Some(Literal::Text(value)),
         _ => None,
     }

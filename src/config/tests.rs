@@ -702,16 +702,19 @@ fn a_role_that_could_show_more_than_is_meant_is_a_mistake() {
     );
     let nothing = format!("{RETAIL}[[role]]\nname = \"r\"\n");
     assert!(problems(&nothing, &[])[0].starts_with("role[0].read: is missing"));
+    let empty = format!("{nothing}read = []\n");
+    assert!(problems(&empty, &[])[0].starts_with("role[0].read: is empty"));
 }
 
 #[test]
-fn a_role_that_changes_waits_for_no_restart() {
+fn a_role_that_changes_waits_for_its_command_and_no_restart() {
     let with = format!("{RETAIL}{ROLE}");
     let mut running = parse(&with, &[]).unwrap();
     let newer = parse(&with.replace("Store_Id = 1", "Store_Id = 2"), &[]).unwrap();
     let roles = newer.roles.clone();
     let changes = Changes::take(&mut running, newer);
-    assert_eq!(changes.live, ["role[0].read[0].filter.\"Store_Id\""]);
+    assert_eq!(changes.access, ["role[0].read[0].filter.\"Store_Id\""]);
+    assert!(changes.live.is_empty(), "{:?}", changes.live);
     assert!(changes.waiting.is_empty(), "{:?}", changes.waiting);
     assert_eq!(running.roles, roles);
 }

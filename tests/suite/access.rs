@@ -413,7 +413,7 @@ async fn masked_columns_are_hidden_and_a_new_one_is_not_shown() {
     chain.run("apply", 0).await;
     for customer in read("marketing.customers").await {
         let fields: Vec<_> = customer.keys().map(String::as_str).collect();
-        assert_eq!(fields, ["_id", "customer_id", "income", "loyalty_level"]);
+        assert_eq!(fields, ["customer_id", "income", "loyalty_level", "_id"]);
         assert_eq!(customer.get_str("income").unwrap(), "***");
         let hashed = customer.get_str("customer_id").unwrap();
         assert!(hashed.len() > 5, "{customer}");

@@ -167,6 +167,8 @@ impl Shared {
             unanswered(&self.settings, what, error)
         })?;
         let found = found.find_partition(&name.topic, name.partition);
+        // What the partition itself could not tell is no offset.
+        let found = found.filter(|it| it.error().is_ok());
         Ok(found.and_then(|it| match it.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,

@@ -29,7 +29,7 @@ pub use mask::Mask;
 pub use steps::{Found, Grants, Made, Privilege, Step};
 pub use table::TableFields;
 pub use unfit::Unfit;
-pub use view::{Condition, Fields, Join, Masked, Parent, Rows, Shown};
+pub use view::{Condition, Fields, Join, Masked, Parent, Rows, Shown, ShownId};
 
 /// What was made: an `_id` of database, kind and name, and whom it was made for.
 const ACCESS: &str = "access";

@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use walferry_schema::Position;
+
 use crate::dead_letters::{Letter, Operation};
 use crate::identity;
 use crate::replay::Documents;
@@ -20,8 +22,11 @@ pub(crate) struct Discarded<'l> {
 #[derive(Debug)]
 struct Key<'l> {
     id: &'l [u8],
-    /// Whether the row whose document stands there went.
+    /// Whether a row whose document stood there went before the last of its letters.
     has_gone: bool,
+    /// Where the last one went, until it is known whether another came at the same moment: that would be the same row,
+    /// whose key is spelled otherwise.
+    went_at: Option<Position>,
     /// Whether there is a row now.
     is_there: bool,
 }
@@ -36,26 +41,33 @@ impl<'l> Discarded<'l> {
             if letter.operation == Operation::Move
                 && let Some(from) = &letter.from
             {
-                discarded.note(from, false);
+                discarded.note(from, letter.position, false);
             }
-            discarded.note(&letter.key, letter.operation != Operation::Delete);
+            let is_there = letter.operation != Operation::Delete;
+            discarded.note(&letter.key, letter.position, is_there);
         }
         discarded
     }
 
-    fn note(&mut self, id: &'l [u8], is_there: bool) {
+    fn note(&mut self, id: &'l [u8], position: Position, is_there: bool) {
         let key = self.keys.entry(identity(id)).or_insert(Key {
             id,
             has_gone: false,
+            went_at: None,
             is_there,
         });
+        let went_at = key.went_at.take();
+        key.has_gone |= went_at.is_some_and(|it| !is_there || it != position);
+        key.went_at = (!is_there).then_some(position);
         (key.id, key.is_there) = (id, is_there);
-        key.has_gone |= !is_there;
     }
 
     /// The documents that have to go.
     pub(crate) fn documents(&self) -> Documents {
-        let gone = self.keys.values().filter(|it| it.has_gone);
+        let gone = self
+            .keys
+            .values()
+            .filter(|it| it.has_gone || it.went_at.is_some());
         gone.map(|it| (it.id.to_vec(), None)).collect()
     }
 

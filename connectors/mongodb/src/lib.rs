@@ -46,7 +46,7 @@ mod writes;
 
 pub use access::{
     AccessError, Condition, Fields, Found, Gatekeeper, Grants, Join, Literal, Made, Mask, Masked,
-    Parent, Privilege, Rows, Shown, Step, TableFields, Taken, Unfit,
+    Parent, Privilege, Rows, Shown, ShownId, Step, TableFields, Taken, Unfit,
 };
 pub use analytics::{Analyst, AnalyticsError, Answer, Aside, Kept, Query, Refused, Row, Standing};
 pub use batch::MongoBatch;

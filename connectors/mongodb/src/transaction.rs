@@ -30,7 +30,7 @@ use crate::store::{Store, Written};
 use crate::suspects::Suspects;
 use crate::versions::Redefined;
 use crate::writes::{self, Group, Mode};
-use crate::{Error, Result, dead_letters, orders, versions};
+use crate::{Error, Result, dead_letters, identity, orders, versions};
 
 const MAX_ATTEMPTS: u32 = 10;
 /// So many attempts in a row may run into the server's limits.
@@ -310,8 +310,11 @@ impl Transaction<'_> {
         Ok(u64::from(is_repair && written.upserted == 0))
     }
 
-    /// Removes what is left of a row that was given up.
+    /// Removes what is left of a row that was given up; a key that is only spelled otherwise leaves it.
     async fn drop_row(&mut self, moved: &Move) -> Result<u64, Stop> {
+        if identity(&moved.from) == identity(&moved.to) {
+            return Ok(0);
+        }
         let mut delete = Command::new(Kind::Delete, &moved.collection);
         delete.add(|out| writes::delete_statement(out, &moved.from));
         let doing = "deleting a document that was given up";

@@ -9,7 +9,7 @@ use bson::Bson;
 use walferry_schema::{Column, TableName, Type};
 
 use super::literal::{has_fraction, is_whole};
-use super::{Condition, Fields, Join, Literal, Mask, Masked, Unfit};
+use super::{Condition, Fields, Join, Literal, Mask, Masked, ShownId, Unfit};
 use crate::bson_value::{has_microseconds, microseconds_name};
 use crate::document::field_name;
 use crate::{Microseconds, Policies};
@@ -65,28 +65,29 @@ impl TableFields<'_> {
         for (own, parents) in by {
             self.check_pair(child, own, parents)?;
         }
-        let name_of = |column: &str| field_name(column).into_owned();
+        // Of what is no table's, `_id` is a field like others.
+        let name_of = |own: &str| match child {
+            Some(_) => field_name(own).into_owned(),
+            None => own.to_owned(),
+        };
         let own_of = |column: &Column| {
             let pair = by.iter().find(|(_, parents)| **parents == *column.name);
             pair.map(|(own, _)| name_of(own))
         };
-        // `_id` has an index.
         let key = self.key();
         let of_key: Option<Vec<_>> = key.iter().map(|it| own_of(it)).collect();
-        match of_key {
-            Some(own) if own.len() == by.len() && !own.is_empty() => Ok(vec![id_join(&key, own)]),
-            _ => {
-                let field = |(own, parents): (&String, &String)| Join::Field {
-                    own: name_of(own),
-                    parents: name_of(parents),
-                };
-                Ok(by.iter().map(field).collect())
-            }
-        }
+        let of_key = of_key.filter(|own| own.len() == by.len() && !own.is_empty());
+        // `_id` has an index; what it stands for is the columns, whichever of them are the key by now.
+        let by_id = of_key.map(|own| id_join(&key, own));
+        let fields = by.iter().map(|(own, parents)| Join::Field {
+            own: name_of(own),
+            parents: field_name(parents).into_owned(),
+        });
+        Ok(by_id.into_iter().chain(fields).collect())
     }
 
     /// What is shown of a row: all, or the columns that are listed; with masks and without a list, the columns that there
-    /// are now. `_id` is shown when all of the key is, and masked as its columns are.
+    /// are now. `_id` is shown when all of the key is, made of its columns, and masked as these are.
     ///
     /// # Errors
     /// When a column is not there.
@@ -119,16 +120,16 @@ impl TableFields<'_> {
             fields.push(field);
         }
         let key = self.key();
-        let has_id = !key.is_empty() && key.iter().all(|it| is_shown(it));
-        if has_id {
+        let is_whole = !key.is_empty() && key.iter().all(|it| is_shown(it));
+        let id = if is_whole {
             let of_key = key.iter().filter_map(|it| Some((*it, mask(it)?)));
             masked.extend(of_key.map(|(column, mask)| masked_id(&key, column, mask)));
-        }
-        Ok(Fields::Listed {
-            has_id,
-            fields,
-            masked,
-        })
+            let names = key.iter().map(|it| field_name(&it.name).into_owned());
+            ShownId::Of(names.collect())
+        } else {
+            ShownId::Hidden
+        };
+        Ok(Fields::Listed { id, fields, masked })
     }
 
     fn check_pair(

@@ -81,13 +81,24 @@ pub enum Fields {
     All,
     /// Some of it.
     Listed {
-        /// Whether `_id` is among it.
-        has_id: bool,
+        /// What is shown as `_id`.
+        id: ShownId,
         /// The other fields.
         fields: Vec<String>,
         /// What stands for what is hidden.
         masked: Vec<Masked>,
     },
+}
+
+/// What is shown as `_id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShownId {
+    /// Nothing.
+    Hidden,
+    /// What stands there.
+    Stored,
+    /// These fields of the document, which are its key: whatever stands in `_id`, nothing else of it is shown.
+    Of(Vec<String>),
 }
 
 /// A value with another in its place.
@@ -229,22 +240,21 @@ impl Fields {
         });
         let fields = listed.iter().filter(|it| *it != "_id");
         Self::Listed {
-            has_id: listed.iter().any(|it| it == "_id"),
+            id: if listed.iter().any(|it| it == "_id") {
+                ShownId::Stored
+            } else {
+                ShownId::Hidden
+            },
             fields: fields.cloned().collect(),
             masked: masked.collect(),
         }
     }
 
     fn stages(&self) -> Vec<Document> {
-        let Self::Listed {
-            has_id,
-            fields,
-            masked,
-        } = self
-        else {
+        let Self::Listed { id, fields, masked } = self else {
             return Vec::new();
         };
-        let mut listed = doc! { "_id": i32::from(*has_id) };
+        let mut listed = doc! { "_id": id.shown() };
         listed.extend(fields.iter().map(|field| (field.clone(), 1.into())));
         let mut stages = vec![doc! { "$project": listed }];
         let masks = masked
@@ -255,6 +265,25 @@ impl Fields {
             stages.push(doc! { "$set": masks });
         }
         stages
+    }
+}
+
+// === impl ShownId ===
+
+impl ShownId {
+    fn shown(&self) -> Bson {
+        let value = |field: &String| format!("${field}");
+        match self {
+            Self::Hidden => 0.into(),
+            Self::Stored => 1.into(),
+            Self::Of(fields) => match &fields[..] {
+                [one] => value(one).into(),
+                several => {
+                    let parts = several.iter().map(|it| (it.clone(), value(it).into()));
+                    parts.collect::<Document>().into()
+                }
+            },
+        }
     }
 }
 
@@ -355,7 +384,7 @@ mod tests {
             mask: Mask::Redact,
         };
         let fields = Fields::Listed {
-            has_id: true,
+            id: ShownId::Of(vec!["id".into()]),
             fields: vec!["id".into(), "name".into()],
             masked: vec![masked],
         };
@@ -363,7 +392,7 @@ mod tests {
         assert_eq!(names(&stages), ["$project", "$set"]);
         assert_eq!(
             stages[0],
-            doc! { "$project": { "_id": 1, "id": 1, "name": 1 } }
+            doc! { "$project": { "_id": "$id", "id": 1, "name": 1 } }
         );
     }
 }

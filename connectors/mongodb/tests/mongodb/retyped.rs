@@ -231,6 +231,33 @@ async fn a_key_of_another_scale_is_the_same_row_and_gets_its_new_spelling() -> T
 }
 
 #[tokio::test]
+async fn a_row_whose_key_is_only_spelled_otherwise_stays_when_its_dead_letters_are_given_up()
+-> Tested {
+    let (numeric, large) = (of_key("numeric"), too_large());
+    let one =
+        |scale: &'static str, a, b| keyed(Value::Numeric(scale.into()), row(&numeric, 0, a, b));
+    let moved = |from: &'static str, to, a, b| RowEvent::Move {
+        from: keyed(Value::Numeric(from.into()), key(&numeric, 0)),
+        to: one(to, a, b),
+    };
+    for carried in [None, Some("c")] {
+        let mut rig = Rig::new().await;
+        rig.apply(vec![RowEvent::Insert(one("1.0", 1, Some("a")))])
+            .await;
+        rig.apply(vec![RowEvent::Update(one("1.0", 2, Some(&large)))])
+            .await;
+        rig.apply(vec![moved("1.0", "1.00", 3, carried)]).await;
+        rig.order(LetterAction::Discard).await;
+        let before = doc! { "_id": decimal("1.0"), "id": decimal("1.0"), "a": 1, "b": "a" };
+        assert_eq!(rig.documents().await, [before.clone()], "{carried:?}");
+        // Nor does it go when the row that was given up is spelled otherwise once more.
+        rig.apply(vec![moved("1.00", "1.000", 4, None)]).await;
+        assert_eq!(rig.documents().await, [before], "{carried:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_history_goes_on_where_the_key_is_retyped() -> Tested {
     let mut fixture = Fixture::new().await;
     fixture.settings.histories = Histories::of(|_| true);

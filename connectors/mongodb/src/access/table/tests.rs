@@ -104,16 +104,18 @@ fn a_parent_is_found_by_its_id_where_that_says_all() {
     };
     with(&one, |it| {
         let join = |pairs: &[_]| it.parent_of(Some(&it), &by(pairs)).unwrap();
-        assert_eq!(join(&[("other", "id")]), [field("other", "_id")]);
+        let by_id = [field("other", "_id"), field("other", "id")];
+        assert_eq!(join(&[("other", "id")]), by_id);
         assert_eq!(join(&[("id", "other")]), [field("id", "other")]);
         let both = join(&[("id", "id"), ("other", "other")]);
         assert_eq!(both, [field("id", "id"), field("other", "other")]);
     });
     let two = [column("a", "int4", 2), column("b", "int4", 1)];
     with(&two, |it| {
-        let join = it.parent_of(None, &by(&[("x", "a"), ("y", "b")]));
-        let parts = [("b", "y"), ("a", "x")].map(|(it, own)| (it.into(), own.into()));
-        assert_eq!(join.unwrap(), [Join::Id(parts.into())]);
+        let join = it.parent_of(None, &by(&[("_id", "a"), ("y", "b")]));
+        let parts = [("b", "y"), ("a", "_id")].map(|(it, own)| (it.into(), own.into()));
+        let by_id = [Join::Id(parts.into()), field("_id", "a"), field("y", "b")];
+        assert_eq!(join.unwrap(), by_id);
     });
 }
 
@@ -141,14 +143,14 @@ fn an_id_is_shown_with_the_whole_key_and_masked_as_its_columns_are() {
     };
     with(&columns, |it| {
         let all = Fields::Listed {
-            has_id: true,
+            id: ShownId::Of(vec!["a".into(), "b．c".into()]),
             fields: vec!["a".into(), "b．c".into(), "at".into()],
             masked: vec![masked("b．c"), masked("_id.b．c")],
         };
         assert_eq!(it.fields(None, &masks).unwrap(), all);
         let listed = ["at".to_owned(), "a".to_owned()];
         let without = Fields::Listed {
-            has_id: false,
+            id: ShownId::Hidden,
             fields: vec!["a".into(), "at".into()],
             masked: Vec::new(),
         };
