@@ -265,9 +265,7 @@ async fn a_daemon_whose_mongodb_is_away_has_the_alert_fire_that_says_so() {
     let (pipeline, port) = listening("alert_away").await;
     let closed = free_port().unwrap();
     let away = format!("mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=300");
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    let config = config.replace(&pipeline.database.mongo_url, &away);
-    std::fs::write(pipeline.config(), config).unwrap();
+    pipeline.reconfigure(&pipeline.database.mongo_url, &away);
     let daemon = pipeline.start();
     let attempt = async || match status(port).await? {
         status if status["state"] == "retrying" && status["source"].is_object() => Ok(()),

@@ -485,9 +485,7 @@ async fn who_may_not_make_views_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_refreshes_on_schedule_and_a_rule_that_fails_stops_nothing() {
     let shop = Shop::new("scheduled").await;
-    let config = std::fs::read_to_string(shop.0.config()).unwrap();
-    let scheduled = config.replace("rules = ", "refresh = \"1s\"\nrules = ");
-    std::fs::write(shop.0.config(), scheduled).unwrap();
+    shop.0.reconfigure("rules = ", "refresh = \"1s\"\nrules = ");
     shop.write("f00_wrong", &BIG.replace("\"$size\": ", "\"$sise\": "));
     let daemon = shop.0.start();
     let alerts = async |count: usize| {
@@ -580,9 +578,8 @@ async fn a_rule_over_a_history_that_nobody_keeps_is_not_asked_and_says_what_it_w
     );
     std::fs::remove_file(shop.rules().join("r_nothing.json")).unwrap();
 
-    let config = std::fs::read_to_string(shop.0.config()).unwrap();
-    let kept = config.replace("mode = \"stream\"", "mode = \"stream\"\nhistory = true");
-    std::fs::write(shop.0.config(), kept).unwrap();
+    shop.0
+        .reconfigure("mode = \"stream\"", "mode = \"stream\"\nhistory = true");
     shop.deliver("update sales set amount = 11 where id = 1")
         .await;
     let refreshed = shop.json(&["run", "--all"]).await;
@@ -597,9 +594,7 @@ async fn a_rule_over_a_history_that_nobody_keeps_is_not_asked_and_says_what_it_w
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_tells_once_of_a_rule_that_is_not_asked_and_counts_no_failure() {
     let shop = Shop::new("unkept_on_schedule").await;
-    let config = std::fs::read_to_string(shop.0.config()).unwrap();
-    let scheduled = config.replace("rules = ", "refresh = \"1s\"\nrules = ");
-    std::fs::write(shop.0.config(), scheduled).unwrap();
+    shop.0.reconfigure("rules = ", "refresh = \"1s\"\nrules = ");
     let versions = RISK.replace("\"fraud_alerts\"", "\"sales_history\"");
     shop.write(
         "r_versions",

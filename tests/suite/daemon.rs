@@ -115,9 +115,13 @@ impl Pipeline {
 
     /// Has a change that MongoDB cannot take end the daemon.
     pub(crate) fn stop_on_poison(&self) {
+        self.reconfigure("[sink]\n", "[sink]\non_poison = \"stop\"\n");
+    }
+
+    /// Writes another text wherever the configuration has this one.
+    pub(crate) fn reconfigure(&self, from: &str, to: &str) {
         let config = std::fs::read_to_string(self.config()).unwrap();
-        let stopping = config.replace("[sink]\n", "[sink]\non_poison = \"stop\"\n");
-        std::fs::write(self.config(), stopping).unwrap();
+        std::fs::write(self.config(), config.replace(from, to)).unwrap();
     }
 
     pub(crate) fn config(&self) -> PathBuf {

@@ -15,9 +15,7 @@ const HALF: &str = "repeat('x', 9000000)";
 /// A pipeline whose log takes each of the large values.
 async fn pipeline(name: &str) -> Pipeline {
     let pipeline = Pipeline::new(name, SCHEMA, "public.*").await;
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    let roomy = config.replace("[kafka]\n", "[kafka]\nmax_record_bytes = \"12MiB\"\n");
-    std::fs::write(pipeline.config(), roomy).unwrap();
+    pipeline.reconfigure("[kafka]\n", "[kafka]\nmax_record_bytes = \"12MiB\"\n");
     pipeline
 }
 

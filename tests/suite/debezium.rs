@@ -160,9 +160,7 @@ async fn written(name: &str, lines: &str) -> Pipeline {
     let stack = walferry_harness::Stack::shared().await.unwrap();
     let database = stack.fresh_database(name).await.unwrap();
     let pipeline = Pipeline::over_existing(database, TABLES, STREAMED).await;
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    let config = config.replace("[kafka]\n", &format!("[kafka]\n{lines}"));
-    std::fs::write(pipeline.config(), config).unwrap();
+    pipeline.reconfigure("[kafka]\n", &format!("[kafka]\n{lines}"));
     let daemon = pipeline.start();
     // The changes are to come by the stream.
     find(&pipeline, "inv.types", 1).await;

@@ -28,11 +28,9 @@ impl Pipeline {
         );
         self.sql.batch_execute(&sql).await.unwrap();
         std::fs::create_dir(self.spool()).unwrap();
-        let config = std::fs::read_to_string(self.config()).unwrap();
         let keys = "[source]\nstreaming = true\nspool = \"spool\"\n";
-        let config = config.replace("[source]\n", keys);
-        let config = config.replace("[kafka]\n", "[kafka]\nmessage_topic = false\n");
-        std::fs::write(self.config(), config).unwrap();
+        self.reconfigure("[source]\n", keys);
+        self.reconfigure("[kafka]\n", "[kafka]\nmessage_topic = false\n");
     }
 
     fn spool(&self) -> PathBuf {
@@ -138,8 +136,7 @@ async fn ferry_giant(name: &str, is_in_progress: bool) {
     if is_in_progress {
         pipeline.stream_in_progress().await;
     }
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    std::fs::write(pipeline.config(), config.replace("[sink]\n", PIECE)).unwrap();
+    pipeline.reconfigure("[sink]\n", PIECE);
     let daemon = pipeline.start();
     pipeline.equal(&["t"]).await;
     let began = std::time::Instant::now();

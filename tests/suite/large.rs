@@ -20,9 +20,7 @@ const BYTEA: &str = "create table blob (id int primary key, tag text, data bytea
 
 /// Sets keys of `[kafka]`, where the changes go through it.
 fn set_kafka(pipeline: &Pipeline, keys: &str) {
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    let config = config.replace("[kafka]\n", &format!("[kafka]\n{keys}\n"));
-    std::fs::write(pipeline.config(), config).unwrap();
+    pipeline.reconfigure("[kafka]\n", &format!("[kafka]\n{keys}\n"));
 }
 
 /// A statement's expression for this many bytes that follow no pattern.
@@ -202,10 +200,8 @@ async fn a_record_above_what_kafka_takes_leaves_a_marker_and_stands_in_parts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_too_large_ends_a_daemon_that_is_to_stop_for_it() {
     let pipeline = Pipeline::new("oversize_stop", BYTEA, "public.*").await;
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    let config = config.replace("[source]\n", "[source]\nmax_row_bytes = \"64KiB\"\n");
-    let config = config.replace("[sink]\n", "[sink]\non_poison = \"stop\"\n");
-    std::fs::write(pipeline.config(), config).unwrap();
+    pipeline.reconfigure("[source]\n", "[source]\nmax_row_bytes = \"64KiB\"\n");
+    pipeline.reconfigure("[sink]\n", "[sink]\non_poison = \"stop\"\n");
     let daemon = pipeline.start();
     pipeline.equal(&["blob"]).await;
     let insert = format!("insert into blob values (7, 'b', {})", bytes(3_000_000));
@@ -430,9 +426,7 @@ async fn a_daemon_that_is_killed_while_it_keeps_a_large_row_leaves_nothing_twice
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_only_a_limit_of_the_way_kept_out_is_applied_when_it_is_retried() {
     let pipeline = Pipeline::new("waylimit", TEXTS, "public.*").await;
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    let config = config.replace("[source]\n", "[source]\nmax_row_bytes = \"1MiB\"\n");
-    std::fs::write(pipeline.config(), config).unwrap();
+    pipeline.reconfigure("[source]\n", "[source]\nmax_row_bytes = \"1MiB\"\n");
     // Copied, streamed, changed but for what is large, under another key, and too large for a document.
     pipeline
         .sql

@@ -235,9 +235,8 @@ async fn a_collector_sees_each_table_of_a_load_and_why_a_connection_failed() {
 
     let pipeline = Pipeline::new("traced_away", SCHEMA, "public.*").await;
     let mongo = &pipeline.database.mongo_url;
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
     let away = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300";
-    std::fs::write(pipeline.config(), config.replace(mongo, away)).unwrap();
+    pipeline.reconfigure(mongo, away);
     let daemon = start(&pipeline, &collector.address);
     eventually(PATIENCE, "the failed connection", async || {
         let spans = collector.spans();

@@ -434,9 +434,7 @@ async fn every_type_is_the_same_in_every_form_that_loses_nothing() {
 /// Copies and streams rows of every type, through Kafka with these keys of `[kafka]`.
 async fn every_type(name: &str, kafka: &str) {
     let pipeline = Pipeline::new(name, &EVERY.schema(), "public.*").await;
-    let config = std::fs::read_to_string(pipeline.config()).unwrap();
-    let config = config.replace("[kafka]\n", &format!("[kafka]\n{kafka}"));
-    std::fs::write(pipeline.config(), config).unwrap();
+    pipeline.reconfigure("[kafka]\n", &format!("[kafka]\n{kafka}"));
     EVERY.copied_and_streamed(&pipeline).await;
 }
 

@@ -1,7 +1,6 @@
 //! A retail system that is delivered, and the rules over it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use walferry_harness::{Scans, Stack, project_root};
 use walferry_retail::{load, schema, story};
 
 use super::{rows, stock};
+use crate::admin::append;
 use crate::daemon::Pipeline;
 use crate::site::said;
 
@@ -56,16 +56,13 @@ impl Shop {
     }
 
     fn over(pipeline: Pipeline) -> Self {
-        let config = std::fs::read_to_string(pipeline.config()).unwrap();
-        let mut config = config.replace("mode = \"stream\"", "mode = \"stream\"\nhistory = true");
-        write!(
-            config,
+        pipeline.reconfigure("mode = \"stream\"", "mode = \"stream\"\nhistory = true");
+        let rest = format!(
             "[[table]]\nname = \"public.transactions\"\nmode = \"stream\"\n\
              [[table]]\nname = \"public.*\"\nmode = \"batch\"\n[analytics]\nrules = \"{}\"\n",
             directory().display()
-        )
-        .unwrap();
-        std::fs::write(pipeline.config(), config).unwrap();
+        );
+        append(&pipeline, &rest);
         Self {
             pipeline,
             rules: rules(),
