@@ -189,8 +189,10 @@ impl Archive for KafkaDeadLetters {
 
 impl fmt::Debug for KafkaDeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let looked_through = self.index.try_lock().map(|it| it.from..it.next).ok();
         f.debug_struct("KafkaDeadLetters")
             .field("topic", &self.name.topic)
+            .field("looked_through", &looked_through)
             .finish_non_exhaustive()
     }
 }

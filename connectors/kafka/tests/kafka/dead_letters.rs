@@ -59,18 +59,21 @@ async fn a_record_is_found_from_the_time_of_its_change_on_and_before_it_where_a_
     let committed_at = |hours: i64| Some(NOON + hours * HOUR);
     let offsets = |first: i64| Some(vec![first, first + 1]);
     // Each asks first of a topic that nobody has read.
-    for (ordinal, committed_at, found) in [
-        (3, committed_at(0), offsets(4)),
-        (2, committed_at(-3), offsets(2)),
-        (1, None, offsets(0)),
+    for (ordinal, committed_at, found, from) in [
+        (3, committed_at(0), offsets(4), 4),
+        (2, committed_at(-3), offsets(2), 2),
+        (1, None, offsets(0), 0),
         // The change says that it was later than its parts.
-        (1, committed_at(0), offsets(0)),
-        (2, committed_at(99), offsets(2)),
-        (4, committed_at(0), None),
+        (1, committed_at(0), offsets(0), 0),
+        (2, committed_at(99), offsets(2), 0),
+        (4, committed_at(0), None, 0),
     ] {
         let letters = KafkaDeadLetters::new(settings.clone());
         let of = stamp(ordinal).position();
         assert_eq!(letters.find(of, committed_at).await?, found, "{ordinal}");
+        let looked_through = format!("looked_through: Some({from}..6)");
+        let shown = format!("{letters:?}");
+        assert!(shown.contains(&looked_through), "{ordinal}: {shown}");
     }
     // What comes later is found by one that has looked before, and so is what stands before that.
     let letters = KafkaDeadLetters::new(settings.clone());
