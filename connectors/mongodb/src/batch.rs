@@ -327,15 +327,14 @@ impl MongoBatch {
 
     /// The operations of a target in the segment that is open.
     fn rows(&mut self, target: &Target<'_>, columns: &[Column]) -> Result<&mut Rows> {
-        let at = self.place(target)?;
-        if !self.open[at].is_retyped(columns) {
-            return Ok(&mut self.open[at]);
+        let mut at = self.place(target)?;
+        if self.open[at].is_retyped(columns) {
+            // Its rows come under other `_id`s that are the same to MongoDB: it tells which follow one another.
+            self.seal();
+            at = self.place(target)?;
         }
-        // Its rows come under other `_id`s that are the same to MongoDB: it tells which follow one another.
-        self.seal();
-        let at = self.place(target)?;
         let rows = &mut self.open[at];
-        rows.is_retyped(columns);
+        rows.begin(columns);
         Ok(rows)
     }
 

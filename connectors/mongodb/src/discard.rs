@@ -7,8 +7,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use walferry_schema::Position;
-
 use crate::dead_letters::{Letter, Operation};
 use crate::identity;
 use crate::replay::Documents;
@@ -22,11 +20,8 @@ pub(crate) struct Discarded<'l> {
 #[derive(Debug)]
 struct Key<'l> {
     id: &'l [u8],
-    /// Whether a row whose document stood there went before the last of its letters.
+    /// Whether the row whose document stands there went.
     has_gone: bool,
-    /// Where the last one went, until it is known whether another came at the same moment: that would be the same row,
-    /// whose key is spelled otherwise.
-    went_at: Option<Position>,
     /// Whether there is a row now.
     is_there: bool,
 }
@@ -37,37 +32,33 @@ impl<'l> Discarded<'l> {
     /// Of the letters of a row in order.
     pub(crate) fn of(letters: &'l [Letter]) -> Self {
         let mut discarded = Self::default();
-        for letter in letters {
-            if letter.operation == Operation::Move
-                && let Some(from) = &letter.from
-            {
-                discarded.note(from, letter.position, false);
+        for (at, letter) in letters.iter().enumerate() {
+            match (letter.operation, &letter.from) {
+                (Operation::Delete, _) if is_respelled(letter, letters.get(at + 1)) => {}
+                (Operation::Delete, _) => discarded.note(&letter.key, false),
+                (Operation::Move, Some(from)) if identity(from) != identity(&letter.key) => {
+                    discarded.note(from, false);
+                    discarded.note(&letter.key, true);
+                }
+                _ => discarded.note(&letter.key, true),
             }
-            let is_there = letter.operation != Operation::Delete;
-            discarded.note(&letter.key, letter.position, is_there);
         }
         discarded
     }
 
-    fn note(&mut self, id: &'l [u8], position: Position, is_there: bool) {
+    fn note(&mut self, id: &'l [u8], is_there: bool) {
         let key = self.keys.entry(identity(id)).or_insert(Key {
             id,
             has_gone: false,
-            went_at: None,
             is_there,
         });
-        let went_at = key.went_at.take();
-        key.has_gone |= went_at.is_some_and(|it| !is_there || it != position);
-        key.went_at = (!is_there).then_some(position);
         (key.id, key.is_there) = (id, is_there);
+        key.has_gone |= !is_there;
     }
 
     /// The documents that have to go.
     pub(crate) fn documents(&self) -> Documents {
-        let gone = self
-            .keys
-            .values()
-            .filter(|it| it.has_gone || it.went_at.is_some());
+        let gone = self.keys.values().filter(|it| it.has_gone);
         gone.map(|it| (it.id.to_vec(), None)).collect()
     }
 
@@ -81,4 +72,9 @@ impl<'l> Discarded<'l> {
         let key = self.keys.get(&*identity(&letter.key));
         key.is_some_and(|it| it.is_there)
     }
+}
+
+/// Whether a delete is one half of a change that only spells the key otherwise: the same row comes at the same position.
+fn is_respelled(gone: &Letter, next: Option<&Letter>) -> bool {
+    next.is_some_and(|it| it.position == gone.position && identity(&it.key) == identity(&gone.key))
 }

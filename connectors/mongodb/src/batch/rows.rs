@@ -93,16 +93,20 @@ impl Rows {
         std::mem::replace(&mut self.columns, met) != met
     }
 
-    /// Whether the columns of a row's key have other types than those that the operations are about; without any they are
-    /// about these. By their values: where columns stand says nothing of a feed that makes them for each row.
-    pub(crate) fn is_retyped(&mut self, columns: &[Column]) -> bool {
-        let key = columns.iter().filter(|column| column.key > 0);
+    /// While nothing is done yet, what will be is about keys of these columns.
+    pub(crate) fn begin(&mut self, columns: &[Column]) {
         if self.entries.is_empty() {
+            let key = columns.iter().filter(|column| column.key > 0);
             self.key = key.map(|it| (it.key, it.kind.clone())).collect();
-            return false;
         }
+    }
+
+    /// Whether the columns of a row's key have other types than those that the operations are about. By their values: where
+    /// columns stand says nothing of a feed that makes them for each row.
+    pub(crate) fn is_retyped(&self, columns: &[Column]) -> bool {
+        let key = columns.iter().filter(|column| column.key > 0);
         let own = self.key.iter().map(|(place, kind)| (*place, kind));
-        !key.map(|it| (it.key, &it.kind)).eq(own)
+        !self.entries.is_empty() && !key.map(|it| (it.key, &it.kind)).eq(own)
     }
 
     /// How many operations there are.
