@@ -19,9 +19,9 @@ use mongodb::Collection;
 use mongodb::options::WriteConcern;
 
 use self::steps::FoundRole;
-use crate::error::code;
+use crate::error::NAMESPACE_EXISTS;
 use crate::staging::unless;
-use crate::{Analyst, Error, Query, Result, Settings};
+use crate::{Analyst, Query, Result, Settings};
 
 pub use error::{AccessError, Taken};
 pub use literal::Literal;
@@ -34,7 +34,6 @@ pub use view::{Condition, Fields, Join, Masked, Parent, Rows, Shown, ShownId};
 /// What was made: an `_id` of database, kind and name, and whom it was made for.
 const ACCESS: &str = "access";
 const ROLE_NOT_FOUND: i32 = 31;
-const NAMESPACE_EXISTS: i32 = 48;
 const ROLE_EXISTS: i32 = 51_002;
 
 const LOOKING: &str = "looking at the roles";
@@ -133,14 +132,14 @@ impl Gatekeeper {
         let named = |role: &String| Bson::from(doc! { "role": role, "db": self.database() });
         let names: Vec<_> = names.iter().map(named).collect();
         let asked = doc! { "rolesInfo": names, "showPrivileges": true };
-        let answer = self.command(asked, LOOKING).await?;
+        let answer = self.analyst.command(asked, LOOKING).await?;
         let roles = answer.get_array("roles").map_or(&[][..], Vec::as_slice);
         Ok(roles.iter().filter_map(role).collect())
     }
 
     async fn is_open(&self) -> Result<bool> {
         let asked = doc! { "connectionStatus": 1 };
-        let answer = self.command(asked, LOOKING).await?;
+        let answer = self.analyst.command(asked, LOOKING).await?;
         let users = answer.get_document("authInfo").ok();
         let users = users.and_then(|it| it.get_array("authenticatedUsers").ok());
         Ok(users.is_some_and(Vec::is_empty))
@@ -172,7 +171,7 @@ impl Gatekeeper {
         let made = Made::View(view.to_owned());
         let is_new = self.note(&made).await?;
         match self.analyst.write_view("create", view, query).await {
-            Err(error) if is_code(&error, NAMESPACE_EXISTS) => self.taken(made, is_new).await,
+            Err(error) if error.has_code(NAMESPACE_EXISTS) => self.taken(made, is_new).await,
             made => made,
         }
     }
@@ -187,7 +186,7 @@ impl Gatekeeper {
             "roles": none.to_vec(),
         };
         match self.change(command).await {
-            Err(error) if is_code(&error, ROLE_EXISTS) => self.taken(made, is_new).await,
+            Err(error) if error.has_code(ROLE_EXISTS) => self.taken(made, is_new).await,
             made => made,
         }
     }
@@ -266,12 +265,7 @@ impl Gatekeeper {
 
     async fn change(&self, mut command: Document) -> Result<()> {
         command.insert("writeConcern", doc! { "w": "majority" });
-        self.command(command, CHANGING).await.map(|_| ())
-    }
-
-    async fn command(&self, command: Document, doing: &'static str) -> Result<Document> {
-        let store = &self.analyst.store;
-        store.run(&store.database(), command, doing).await
+        self.analyst.command(command, CHANGING).await.map(|_| ())
     }
 }
 
@@ -293,10 +287,6 @@ impl Made {
             Self::View(view) => Some(view),
         }
     }
-}
-
-fn is_code(error: &Error, expected: i32) -> bool {
-    matches!(error, Error::Server { source, .. } if code(source) == Some(expected))
 }
 
 /// What a note tells of.

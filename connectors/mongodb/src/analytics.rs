@@ -18,7 +18,7 @@ use futures_util::TryStreamExt;
 use mongodb::Cursor;
 use mongodb::options::ReadConcern;
 
-use crate::error::code;
+use crate::error::{NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND};
 use crate::staging::unless;
 use crate::store::Store;
 use crate::{Error, Result, Settings};
@@ -28,8 +28,6 @@ pub use error::AnalyticsError;
 pub use keep::{Answer, Kept};
 pub use row::Row;
 
-const NAMESPACE_NOT_FOUND: i32 = 26;
-const NAMESPACE_EXISTS: i32 = 48;
 /// The index is there under another name.
 const INDEX_EXISTS: i32 = 85;
 /// What the server says while the newest moment is before a collection's or an index's making.
@@ -135,7 +133,7 @@ impl Analyst {
         let made = self.write_view(command, name, query).await;
         match made {
             Ok(()) => self.record_view(name).await.map(|()| true),
-            Err(Error::Server { source, .. }) if code(&source) == Some(NAMESPACE_EXISTS) => {
+            Err(error) if error.has_code(NAMESPACE_EXISTS) => {
                 Err(AnalyticsError::view_taken(name).into())
             }
             Err(error) => Err(AnalyticsError::of_view(name, error)),
@@ -199,9 +197,7 @@ impl Analyst {
                 .allow_disk_use(true)
                 .with_type::<RawDocumentBuf>();
             match self.store.in_time(asked, READING).await {
-                Err(Error::Server { source, .. })
-                    if code(&source) == Some(SNAPSHOT_UNAVAILABLE) =>
-                {
+                Err(error) if error.has_code(SNAPSHOT_UNAVAILABLE) => {
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
                 answer => return answer,
@@ -221,7 +217,8 @@ impl Analyst {
         self.command(written, "making a view").await.map(|_| ())
     }
 
-    async fn command(&self, command: Document, doing: &'static str) -> Result<Document> {
+    /// Has the database run a command.
+    pub(crate) async fn command(&self, command: Document, doing: &'static str) -> Result<Document> {
         self.store.run(&self.store.database(), command, doing).await
     }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 use walferry_schema::FORMAT;
 
-use crate::error::code;
+use crate::error::{DUPLICATE_KEY, code};
 use crate::position::{COLLECTION, Stored};
 use crate::store::Store;
 use crate::writer::Writer;
@@ -24,7 +24,6 @@ const CLAIM_MILLIS: i64 = 2_000;
 /// How long the server may wait for a majority.
 const MAJORITY_MILLIS: i64 = 10_000;
 const PAUSE: Duration = Duration::from_millis(50);
-const DUPLICATE_KEY: i32 = 11_000;
 /// Lock timeouts, conflicts, and a time limit that ran out: someone still holds the document.
 const HELD_CODES: [i32; 4] = [24, 50, 112, 262];
 
@@ -168,9 +167,7 @@ async fn advance(
         .run(&store.own_database(), command, "claiming the pipeline")
         .await;
     let answer = match answer {
-        Err(Error::Server { source, .. }) if code(&source) == Some(DUPLICATE_KEY) => {
-            return Ok(None);
-        }
+        Err(error) if error.has_code(DUPLICATE_KEY) => return Ok(None),
         answer => answer?,
     };
     if answer.contains_key("writeConcernError") {

@@ -20,6 +20,11 @@ const TRANSIENT_CODES: [i32; 25] = [
 const INTERRUPTED: i32 = 11_601;
 /// Server codes for a transaction that lived too long, or is too large for the log or the cache.
 const LIMIT_CODES: [i32; 3] = [257, 290, 388];
+/// The server's codes for a collection that is not there, and for a name that is taken.
+pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
+pub(crate) const NAMESPACE_EXISTS: i32 = 48;
+/// The server's code for a key that is there already.
+pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 /// The server's code for what the user may not do.
 const UNAUTHORIZED: i32 = 13;
 /// Server codes for a document as such: it breaks a rule of the collection, a unique index, or the limit of 16 MiB.
@@ -500,6 +505,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 // === impl Error ===
 
 impl Error {
+    /// Whether it is the server's, with this code.
+    pub(crate) fn has_code(&self, expected: i32) -> bool {
+        matches!(self, Self::Server { source, .. } if code(source) == Some(expected))
+    }
+
     /// Wraps the driver's error, for use with `map_err`.
     pub(crate) fn server(doing: &'static str) -> impl Fn(mongodb::error::Error) -> Self {
         move |source| match tls::trouble(&source) {

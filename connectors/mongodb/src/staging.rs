@@ -10,14 +10,12 @@ use tracing::info;
 use walferry_core::{Checkpoint, PipelineState};
 use walferry_schema::TableSpec;
 
-use crate::error::code;
+use crate::error::{NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND};
 use crate::naming::Naming;
 use crate::position::Staged;
 use crate::store::Store;
 use crate::{Error, Result};
 
-const NAMESPACE_NOT_FOUND: i32 = 26;
-const NAMESPACE_EXISTS: i32 = 48;
 /// Options of a collection that bound its content or belong to views.
 const LEFT_OUT_OPTIONS: [&str; 6] = ["capped", "size", "max", "autoIndexId", "viewOn", "pipeline"];
 
@@ -259,7 +257,7 @@ fn without_namespace(mut index: Document) -> Document {
 /// None instead of the server's error with this code.
 pub(crate) fn unless<T>(result: Result<T>, expected: i32) -> Result<Option<T>> {
     match result {
-        Err(Error::Server { source, .. }) if code(&source) == Some(expected) => Ok(None),
+        Err(error) if error.has_code(expected) => Ok(None),
         result => result.map(Some),
     }
 }

@@ -23,6 +23,7 @@ use crate::batch::{Fate, Move, Rows, Segment, Unset};
 use crate::claim::Claim;
 use crate::command::{Command, Kind};
 use crate::document::{append_id, id_filter};
+use crate::error::DUPLICATE_KEY;
 use crate::history::{self, History};
 use crate::position;
 use crate::stop::{Stop, Unwritable};
@@ -300,7 +301,7 @@ impl Transaction<'_> {
             other => other,
         })?;
         if let Some(error) = written.errors.first() {
-            let is_duplicate = error.code == writes::DUPLICATE_KEY && !is_repair;
+            let is_duplicate = error.code == DUPLICATE_KEY && !is_repair;
             return Err(if is_duplicate {
                 Stop::Mismatch
             } else {

@@ -7,12 +7,12 @@ use crate::bson_value::element::{self, Elements};
 use crate::command::{Command, Kind};
 use crate::document::{DOCUMENT_OVERHEAD, MAX_DOCUMENT_BYTES, append_id, show_id};
 use crate::error::DOCUMENT_CODES;
+use crate::error::DUPLICATE_KEY;
 use crate::stop::Stop;
 use crate::store::{Store, WriteError, Written};
 use crate::suspects::Suspects;
 use crate::{Error, Result};
 
-pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 /// What a statement has around its bytes.
 const STATEMENT_OVERHEAD: usize = 64;
 

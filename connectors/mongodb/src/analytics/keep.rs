@@ -14,6 +14,7 @@ use mongodb::options::WriteConcern;
 
 use super::row::document_text;
 use super::{Analyst, AnalyticsError, Query, READING, aside};
+use crate::error::DUPLICATE_KEY;
 use crate::staging;
 use crate::{Error, Result};
 
@@ -23,7 +24,6 @@ const ANALYTICS: &str = "analytics";
 const BLOCK: usize = 1_000;
 /// So much of a document is shown.
 const SHOWN_CHARACTERS: usize = 200;
-const DUPLICATE: i32 = 11_000;
 const DETECTED_AT: &str = "detected_at";
 
 const KEEPING: &str = "keeping an answer";
@@ -353,7 +353,7 @@ fn refused(error: DriverError) -> Error {
     let message = match error.kind.as_ref() {
         ErrorKind::InsertMany(insert) => {
             let errors = insert.write_errors.iter().flatten();
-            let mut twice = errors.filter(|it| it.code == DUPLICATE);
+            let mut twice = errors.filter(|it| it.code == DUPLICATE_KEY);
             twice.next().map(|it| it.message.clone())
         }
         _ => None,

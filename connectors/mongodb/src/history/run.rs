@@ -10,9 +10,10 @@ use super::{History, name};
 use crate::bson_value::element::{self, Element, Elements};
 use crate::command::{Command, Kind};
 use crate::document::{append_id_as, id_filter};
+use crate::error::DUPLICATE_KEY;
 use crate::stop::Stop;
 use crate::store::{Store, Written};
-use crate::writes::{self, DUPLICATE_KEY, Mode};
+use crate::writes::{self, Mode};
 use crate::{Error, Result, identity};
 
 const READING: &str = "reading the current versions of rows";
