@@ -16,6 +16,8 @@ pub const COLUMNS: &str = "walferry.columns";
 pub const UNCHANGED: &str = "walferry.unchanged";
 /// Header with what is too large for the record: [`Oversize`]; only when there is something.
 pub const OVERSIZE: &str = "walferry.oversize";
+/// Header of a part of what MongoDB refused: the dead letter's name, `<generation>/<commit lsn>/<ordinal>`.
+pub const LETTER: &str = "walferry.letter";
 /// Header of a dead letter's part: its table, `schema.table`.
 pub const TABLE: &str = "walferry.table";
 /// Header of a dead letter's part: which one it is and how many there are, `3/12`.

@@ -144,10 +144,10 @@ pub(super) const TRACE: &str = "\
 Follows one change from its commit in PostgreSQL through Kafka until readers of MongoDB see it: when it
 came to each stage, how long that took, where its records stand, and where it waits if it is not there.
 
-An LSN is that of a commit, as pg_current_wal_lsn() shows it afterwards and as the log and the records'
-headers name it; the transaction is the one that ended there, or first after it. A table and the key of a
-row stand for the last change of that row: among the table's newest 500,000 records of a partition,
-without Kafka in MongoDB's oplog.
+An LSN is that of a commit, as the log and the records' headers name it and as pg_current_wal_lsn() shows
+it afterwards where nobody else writes; the transaction is the one that ended there, or first after it. A
+table and the key of a row stand for the last change of that row: among the table's newest 500,000 records
+of a partition, without Kafka in MongoDB's oplog.
 
 It asks the servers, not the daemon, and changes nothing. When a change became visible stands in MongoDB's
 oplog, which takes `read` on the database local; without it the answer is only whether it is applied. Times

@@ -97,8 +97,8 @@ async fn follow(
     match found {
         Search::Found(copies) => found_in_log(asking, log, journey, copies, position).await,
         Search::Nothing => Ok(journey.unknown(format!(
-            "no transaction of a streamed table ended at {lsn}: it wrote other tables only, was rolled back, or the LSN is \
-             within one that ended elsewhere"
+            "no transaction of a streamed table ended at {lsn}: it wrote other tables only, was rolled back, or ended \
+             elsewhere: others write too, so ask by the table and the key"
         ))),
         Search::NotYet(covered) => asking.in_the_source(journey, lsn, covered).await,
         Search::Copied { generation } => Ok(journey.unknown(format!(

@@ -1,10 +1,13 @@
 //! Changes that MongoDB cannot take, on every way of the changes.
 
 use bson::{Document, doc};
+use rdkafka::Message as _;
+use rdkafka::message::OwnedMessage;
 use serde_json::Value;
 use walferry_harness::eventually;
 
 use crate::daemon::{Daemon, PATIENCE, Pipeline, Route};
+use crate::large::header;
 
 const SCHEMA: &str = "
     create table t (id int primary key, a text, b text);
@@ -60,6 +63,34 @@ async fn field(pipeline: &Pipeline, id: i32, name: &str) -> Option<String> {
     Some(found.get_str(name).unwrap().to_owned())
 }
 
+/// The parts of a dead letter on its topic.
+fn published(pipeline: &Pipeline, letter: &Value) -> Vec<OwnedMessage> {
+    let topic = format!("{}.dead-letter", pipeline.database.name);
+    let is_its = |it: &OwnedMessage| letter["id"] == header(it, "walferry.letter");
+    pipeline.messages_where(&topic, is_its)
+}
+
+/// Sees that the whole change stands on the topic, with why it does; where there is a topic.
+fn assert_published(pipeline: &Pipeline, letter: &Value) {
+    if pipeline.route == Route::Direct {
+        return;
+    }
+    let parts = published(pipeline, letter);
+    assert!(parts.len() > 8, "9 MB in parts of 1 MiB: {}", parts.len());
+    let mut value = Vec::new();
+    for (part, number) in parts.iter().zip(1..) {
+        let place = format!("{number}/{}", parts.len());
+        assert_eq!(header(part, "walferry.part"), place);
+        assert_eq!(header(part, "walferry.table"), "public.t");
+        assert_eq!(letter["error"], header(part, "walferry.error"));
+        assert_eq!(part.key(), Some(&b"{\"_id\":1}"[..]));
+        value.extend(part.payload().unwrap());
+    }
+    let value: Value = serde_json::from_slice(&value).unwrap();
+    assert_eq!((&value["_id"], value.get("a")), (&1.into(), None));
+    assert_eq!(value["b"].as_str().map(str::len), Some(9_000_000));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_grows_too_large_waits_alone_with_all_that_follows_until_it_is_small_again() {
     let pipeline = pipeline("letters").await;
@@ -80,6 +111,7 @@ async fn a_row_that_grows_too_large_waits_alone_with_all_that_follows_until_it_i
         "{error}"
     );
     assert_eq!(field(&pipeline, 1, "b").await.as_deref(), Some("b"));
+    assert_published(&pipeline, &first[0]);
 
     daemon.kill().await;
     let daemon = pipeline.start();
@@ -90,6 +122,8 @@ async fn a_row_that_grows_too_large_waits_alone_with_all_that_follows_until_it_i
     .await;
     pipeline.equal(&["u"]).await;
     let behind = letters(&pipeline, 2).await;
+    // What only waits is no dead letter to others.
+    assert!(published(&pipeline, &behind[1]).is_empty());
     assert_eq!(
         field(&pipeline, 1, "b").await.as_deref(),
         Some("b"),

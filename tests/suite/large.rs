@@ -80,7 +80,7 @@ async fn a_table_of_the_most_columns_is_copied_and_streamed_exactly() {
 }
 
 /// A header of a record; empty when it is not there.
-fn header<'a>(message: &'a OwnedMessage, name: &str) -> &'a str {
+pub(crate) fn header<'a>(message: &'a OwnedMessage, name: &str) -> &'a str {
     let mut headers = message.headers().into_iter().flat_map(|it| it.iter());
     let found = headers.find(|header| header.key == name);
     let value = found.and_then(|header| header.value).unwrap_or_default();

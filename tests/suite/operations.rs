@@ -16,6 +16,7 @@ use crate::daemon::PATIENCE;
 use crate::deployment::{blocks, text};
 use crate::orders::named;
 use crate::site::{Said, said};
+use crate::trace::commit;
 
 /// Lines by their beginnings, and why no shell runs them here.
 const ELSEWHERE: [(&str, &str); 9] = [
@@ -284,11 +285,9 @@ impl Machine {
     }
 
     async fn trace(&self, line: &str) {
-        self.execute("update inventory set inventory_level = 44 where product_id = 101")
-            .await;
-        let now = "select pg_current_wal_lsn()::text";
-        let now: String = self.sql.query_one(now, &[]).await.unwrap().get(0);
-        self.succeeds_at_last(&line.replace("0/1A2B3C4", &now))
+        let update = "update inventory set inventory_level = 44 where product_id = 101";
+        let lsn = commit(&self.sql, update).await;
+        self.succeeds_at_last(&line.replace("0/1A2B3C4", &lsn))
             .await;
     }
 

@@ -22,6 +22,23 @@ struct Traced {
     pipeline: Pipeline,
 }
 
+/// Commits statements; the LSN where their commit record ends, however much others write to the same log meanwhile.
+pub(crate) async fn commit(sql: &tokio_postgres::Client, statements: &str) -> String {
+    sql.batch_execute("create extension if not exists pg_walinspect; begin")
+        .await
+        .unwrap();
+    sql.batch_execute(statements).await.unwrap();
+    let before = "select pg_current_xact_id()::xid::text, pg_current_wal_insert_lsn()::text";
+    let before = sql.query_one(before, &[]).await.unwrap();
+    let (xid, from): (String, String) = (before.get(0), before.get(1));
+    sql.batch_execute("commit").await.unwrap();
+    let end = format!(
+        "select end_lsn::text from pg_get_wal_records_info('{from}', pg_current_wal_flush_lsn()) \
+         where xid = '{xid}' and resource_manager = 'Transaction'"
+    );
+    sql.query_one(&end, &[]).await.unwrap().get(0)
+}
+
 impl Traced {
     async fn new(name: &str) -> (Self, Daemon) {
         let pipeline = Pipeline::new(name, SCHEMA, "public.{t,pairs}").await;
@@ -35,11 +52,9 @@ impl Traced {
         (Self { pipeline }, daemon)
     }
 
-    /// Commits; an LSN at its end or after it, before anything else is written.
-    async fn commit(&self, sql: &str) -> String {
-        self.pipeline.sql.batch_execute(sql).await.unwrap();
-        let lsn = "select pg_current_wal_insert_lsn()::text";
-        self.pipeline.sql.query_one(lsn, &[]).await.unwrap().get(0)
+    /// Commits; the LSN where that ends.
+    async fn commit(&self, statements: &str) -> String {
+        commit(&self.pipeline.sql, statements).await
     }
 
     /// The commit LSN of what is committed, from the position once it is applied.

@@ -17,7 +17,7 @@ mod sink;
 mod source;
 mod tasks;
 
-pub use archive::{Archive, Fetching, WholeRecord};
+pub use archive::{Archive, Fetching, Publishing, RefusedChange, WholeRecord};
 pub use checkpoint::{Checkpoint, Held, PartitionOffset, PipelineState};
 pub use fault::{Class, Classify, Fault};
 pub use finding::{Finding, Verdict};

@@ -1,9 +1,11 @@
-//! Whole records on the dead-letter topic, which were too large for their own topics and stand there in parts.
+//! The dead-letter topic: whole records that were too large for their own topics, in parts, and what MongoDB refused.
 //!
 //! - Where the parts of which record stand is noted while the topic is read; what was read is not read again for that.
 //! - It is read from about when the change was committed on; all of it only where the record is not found there.
 //! - A reader that begins again may send parts again: only a complete set of one writer is a record.
 //! - A record that is not there any more, or not all of it, is none.
+
+mod publisher;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,21 +15,25 @@ use bytes::{Bytes, BytesMut};
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use tokio::sync::Mutex;
-use walferry_core::{Archive, Bounds, Fault, Fetching, PartitionOffset, WholeRecord};
+use walferry_core::{
+    Archive, Bounds, Fault, Fetching, PartitionOffset, Publishing, RefusedChange, WholeRecord,
+};
 use walferry_schema::header::{COLUMNS, PART, POSITION};
 use walferry_schema::{Position, Stamp};
 
 use crate::log_scan::LogScan;
 use crate::{Error, Settings};
+use publisher::Publisher;
 
 /// How many records one look at the topic takes.
 const LOOK: usize = 500;
 /// How much PostgreSQL's clock may be ahead of Kafka's, which says when parts arrived; in milliseconds.
 const SKEW: i64 = 3_600_000;
 
-/// The dead-letter topic, read beside everything else.
+/// The dead-letter topic, read and written beside everything else.
 pub struct KafkaDeadLetters {
     scan: LogScan,
+    publisher: Publisher,
     name: PartitionOffset,
     index: Mutex<Index>,
 }
@@ -76,8 +82,10 @@ impl KafkaDeadLetters {
     /// The topic in the cluster of these settings; connects to nothing yet.
     pub fn new(settings: Settings) -> Self {
         let topic: Arc<str> = settings.dead_letter().into();
+        let settings = Arc::new(settings);
         Self {
-            scan: LogScan::new(Arc::new(settings), topic.clone()),
+            scan: LogScan::new(settings.clone(), topic.clone()),
+            publisher: Publisher::new(settings, topic.clone()),
             name: PartitionOffset {
                 topic,
                 partition: 0,
@@ -184,6 +192,10 @@ impl KafkaDeadLetters {
 impl Archive for KafkaDeadLetters {
     fn record(&self, of: Position, committed_at: Option<i64>) -> Fetching<'_> {
         Box::pin(self.fetch(of, committed_at))
+    }
+
+    fn publish(&self, refused: RefusedChange) -> Publishing<'_> {
+        Box::pin(async move { Ok(self.publisher.publish(refused).await?) })
     }
 }
 

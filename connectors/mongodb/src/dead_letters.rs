@@ -9,6 +9,7 @@ mod commands;
 mod letter;
 mod orders;
 mod parts;
+mod refused;
 mod shown;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ pub(crate) use letter::{Letter, Operation, name};
 pub(crate) use orders::{order_document, order_of};
 pub use parts::LetterText;
 pub(crate) use parts::{content, drop_contents, keep, sweep};
+pub(crate) use refused::refused;
 pub use shown::{DeadLetter, Lacking};
 pub(crate) use shown::{document, lacks, shown};
 

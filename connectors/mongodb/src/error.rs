@@ -3,7 +3,7 @@
 mod tls;
 
 use mongodb::error::ErrorKind;
-use walferry_core::{Class, Classify};
+use walferry_core::{Class, Classify, Fault};
 use walferry_schema::{FORMAT, Oversize, Position, TableName};
 
 use crate::{AccessError, AnalyticsError};
@@ -309,6 +309,9 @@ pub enum Error {
         /// The letter.
         letter: String,
     },
+    /// What MongoDB refused cannot be published.
+    #[error("publishing a dead letter: {0}")]
+    Publishing(Fault),
     /// What a row was too large with cannot be read from its file.
     #[error("reading the large value of column {column} from its file")]
     LargeValue {
@@ -597,6 +600,8 @@ impl Classify for Error {
             | Self::NumericOverflow { .. }
             | Self::KeyAbsent { .. }
             | Self::ColumnAbsent { .. } => Class::Poison,
+            // Of the row itself the letter would tell.
+            Self::Publishing(fault) if fault.class() != Class::Poison => fault.class(),
             Self::TlsFile(_) => Class::File,
             Self::Fenced { .. } => Class::Fenced,
             _ => Class::Fatal,

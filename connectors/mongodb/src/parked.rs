@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use walferry_schema::TableName;
 
 use crate::batch::Text;
+use crate::dead_letters::Letter;
 use crate::identity;
 
 /// A table of a generation.
@@ -58,6 +59,8 @@ pub(crate) struct Content {
     pub(crate) elements: Vec<u8>,
     /// What its row was too large with.
     pub(crate) texts: Vec<Text>,
+    /// The letter, where it is the first of its row, and not too large for the log: there it stands already.
+    pub(crate) refused: Option<Box<Letter>>,
 }
 
 // === impl ParkedKeys ===

@@ -93,6 +93,11 @@ impl Sifted {
     }
 }
 
+/// Whether a change was parked for the sake of another one.
+pub(crate) fn waits(reason: &str) -> bool {
+    [BEHIND, MOVED].contains(&reason)
+}
+
 /// Parks what MongoDB refused; an error when it is one of too many, or of a table of which nothing `may_park`.
 pub(crate) fn park(
     segments: &mut [Segment],
@@ -321,6 +326,7 @@ impl Sieve<'_> {
                 at,
                 elements,
                 texts,
+                refused: letter.is_refused().then(|| Box::new(letter.clone())),
             });
         }
         self.letters.push(letter);

@@ -190,6 +190,7 @@ impl MongoSink {
         let mut contents = std::mem::take(&mut sifted.contents);
         contents.retain(|content| !kept.contains(&content.at));
         dead_letters::keep(&self.store, epoch, &contents).await?;
+        self.publish(&contents).await?;
         kept.extend(contents.into_iter().map(|content| content.at));
         Ok(sifted)
     }

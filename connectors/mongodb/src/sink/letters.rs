@@ -11,7 +11,7 @@ use crate::batch::{Rows, Segment};
 use crate::dead_letters::Letter;
 use crate::discard::Discarded;
 use crate::document::Encoder;
-use crate::parked::Standing;
+use crate::parked::{Content, Standing};
 use crate::replay::{Documents, Replay};
 use crate::transaction::Outcome;
 use crate::whole::Whole;
@@ -32,6 +32,18 @@ struct Settling {
 // === impl MongoSink ===
 
 impl MongoSink {
+    /// Publishes what MongoDB refused, where there is an archive; one after another, since each may be large.
+    pub(super) async fn publish(&self, contents: &[Content]) -> Result<()> {
+        let Some(archive) = &self.archive else {
+            return Ok(());
+        };
+        for refused in contents.iter().filter_map(dead_letters::refused) {
+            let published = archive.publish(refused).await;
+            published.map_err(Error::Publishing)?;
+        }
+        Ok(())
+    }
+
     /// Does what operators ask about dead letters, each row's in one transaction; the order is gone then.
     pub(super) async fn carry_out(&mut self, order: &LetterOrder, generation: u64) -> Result<()> {
         let book = OrderBook::over(self.store.clone());

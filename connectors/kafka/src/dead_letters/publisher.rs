@@ -1,0 +1,118 @@
+//! What MongoDB refused, written to the dead-letter topic in parts.
+//!
+//! - The topic and the producer are made when they are first needed: most pipelines never do.
+//! - Parts have no header [`walferry_schema::header::POSITION`]: they are no record that a retry could fetch.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use tokio::sync::OnceCell;
+use walferry_core::{Pace, RefusedChange, TopicSpec};
+use walferry_schema::header::{ERROR, LETTER, PART, TABLE};
+
+use crate::client::{Context, blocking};
+use crate::settings::{BATCH_OVERHEAD_BYTES, create};
+use crate::{Error, Settings, topics};
+
+/// A part is at most so large, also where the topic takes larger records; and at least so large as is worth a record.
+const PART_BYTES: RangeInclusive<usize> = 4 << 10..=1 << 20;
+/// What a server says of a refusal may name the value of an index, of any length.
+const ERROR_CHARACTERS: usize = 4_000;
+
+pub(super) struct Publisher {
+    settings: Arc<Settings>,
+    topic: Arc<str>,
+    open: OnceCell<Open>,
+}
+
+struct Open {
+    producer: FutureProducer<Context>,
+    largest_bytes: usize,
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    pub(super) fn new(settings: Arc<Settings>, topic: Arc<str>) -> Self {
+        let open = OnceCell::new();
+        Self {
+            settings,
+            topic,
+            open,
+        }
+    }
+
+    /// Writes a change in parts; done when the brokers have acknowledged all of them.
+    pub(super) async fn publish(&self, mut refused: RefusedChange) -> Result<(), Error> {
+        if let Some((end, _)) = refused.error.char_indices().nth(ERROR_CHARACTERS) {
+            refused.error.truncate(end);
+        }
+        let refused = &refused;
+        let open = self.open.get_or_try_init(|| self.open()).await?;
+        let parts = refused.value.chunks(open.part_bytes(refused));
+        let count = parts.len();
+        for (at, part) in parts.enumerate() {
+            let label = format!("{}/{count}", at + 1);
+            open.send(&self.topic, refused, &label, part).await?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Open, Error> {
+        let topic = TopicSpec {
+            name: self.topic.clone(),
+            partitions: 1,
+        };
+        let limits = topics::ensure(&self.settings, &[topic]).await?;
+        let limit = limits.get(&self.topic).copied();
+        let config = self.settings.producer(Pace::Prompt, limit)?;
+        let make = move || create(&config, Context::new("dead letters"));
+        let largest_bytes = limit.unwrap_or(usize::MAX);
+        Ok(Open {
+            producer: blocking(make).await?,
+            largest_bytes: largest_bytes.min(self.settings.max_record_bytes),
+        })
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// How much of a change goes with one record.
+    fn part_bytes(&self, refused: &RefusedChange) -> usize {
+        let texts = [&refused.letter, &refused.table, &refused.error].map(String::len);
+        let around = texts.iter().sum::<usize>() + refused.key.len() + BATCH_OVERHEAD_BYTES;
+        let room = self.largest_bytes.saturating_sub(around);
+        room.clamp(*PART_BYTES.start(), *PART_BYTES.end())
+    }
+
+    async fn send(
+        &self,
+        topic: &str,
+        refused: &RefusedChange,
+        label: &str,
+        part: &[u8],
+    ) -> Result<(), Error> {
+        let headers = [
+            (LETTER, &*refused.letter),
+            (TABLE, &*refused.table),
+            (PART, label),
+            (ERROR, &*refused.error),
+        ];
+        let headers = headers.into_iter().fold(OwnedHeaders::new(), |all, it| {
+            let (key, value) = (it.0, Some(it.1));
+            all.insert(Header { key, value })
+        });
+        let record = FutureRecord::to(topic)
+            .partition(0)
+            .key(&refused.key)
+            .payload(part)
+            .headers(headers);
+        let sent = self.producer.send(record, Timeout::Never).await;
+        sent.map_err(|(error, _)| Error::delivery(topic, part.len(), error))?;
+        Ok(())
+    }
+}
