@@ -1,6 +1,7 @@
 //! What MongoDB refused, written to the dead-letter topic in parts.
 //!
-//! - The topic and the producer are made when they are first needed: most pipelines never do.
+//! - The topic and the producer are made when they are first needed, and anew after an error: a producer that failed for
+//!   good would fail for ever.
 //! - Parts have no header [`walferry_schema::header::POSITION`]: they are no record that a retry could fetch.
 
 use std::ops::RangeInclusive;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use walferry_core::{Pace, RefusedChange, TopicSpec};
 use walferry_schema::header::{ERROR, LETTER, PART, TABLE};
 
@@ -25,7 +26,7 @@ const ERROR_CHARACTERS: usize = 4_000;
 pub(super) struct Publisher {
     settings: Arc<Settings>,
     topic: Arc<str>,
-    open: OnceCell<Open>,
+    open: Mutex<Option<Open>>,
 }
 
 struct Open {
@@ -37,11 +38,10 @@ struct Open {
 
 impl Publisher {
     pub(super) fn new(settings: Arc<Settings>, topic: Arc<str>) -> Self {
-        let open = OnceCell::new();
         Self {
             settings,
             topic,
-            open,
+            open: Mutex::default(),
         }
     }
 
@@ -50,14 +50,13 @@ impl Publisher {
         if let Some((end, _)) = refused.error.char_indices().nth(ERROR_CHARACTERS) {
             refused.error.truncate(end);
         }
-        let refused = &refused;
-        let open = self.open.get_or_try_init(|| self.open()).await?;
-        let parts = refused.value.chunks(open.part_bytes(refused));
-        let count = parts.len();
-        for (at, part) in parts.enumerate() {
-            let label = format!("{}/{count}", at + 1);
-            open.send(&self.topic, refused, &label, part).await?;
-        }
+        let mut open = self.open.lock().await;
+        let used = match open.take() {
+            Some(open) => open,
+            None => self.open().await?,
+        };
+        used.publish(&self.topic, &refused).await?;
+        *open = Some(used);
         Ok(())
     }
 
@@ -81,6 +80,16 @@ impl Publisher {
 // === impl Open ===
 
 impl Open {
+    async fn publish(&self, topic: &str, refused: &RefusedChange) -> Result<(), Error> {
+        let parts = refused.value.chunks(self.part_bytes(refused));
+        let count = parts.len();
+        for (at, part) in parts.enumerate() {
+            let label = format!("{}/{count}", at + 1);
+            self.send(topic, refused, &label, part).await?;
+        }
+        Ok(())
+    }
+
     /// How much of a change goes with one record.
     fn part_bytes(&self, refused: &RefusedChange) -> usize {
         let texts = [&refused.letter, &refused.table, &refused.error].map(String::len);

@@ -140,7 +140,12 @@ async fn what_the_target_refused_goes_in_parts_and_is_no_record_to_fetch() -> Te
     let [whole, first, second, cut] = &read[..] else {
         panic!("{} records", read.len());
     };
-    for (record, part) in [(whole, "1/1"), (first, "1/2"), (second, "2/2"), (cut, "1/1")] {
+    for (record, part) in [
+        (whole, "1/1"),
+        (first, "1/2"),
+        (second, "2/2"),
+        (cut, "1/1"),
+    ] {
         assert_eq!(record.key(), Some(&b"{\"_id\":1}"[..]));
         assert_eq!(header(record, PART), part);
         assert_eq!(header(record, LETTER), "7/0/9/1");
