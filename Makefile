@@ -8,12 +8,12 @@
 #   make demo KAFKA=0       without Kafka: from PostgreSQL straight into MongoDB
 #   make torture SECONDS=600  kills under load for so long, 20 of them at least; SEED=7 for another run, or
 #                           the same again; WALFERRY_PATH=split (two processes) or direct (without Kafka)
-#   make bench ROWS=50000 ONLY=drain,latency   a smaller run, of these parts: drain, reader, latency, batch, memory, rules
+#   make bench ROWS=50000 ONLY=drain,latency   a smaller run, of these parts: drain, reader, latency, batch, memory, rules; alerts
 #   make bench RECORD=1     becomes the run that later ones are compared with (benches/recorded.json)
 
 # The tests of the suite that every way of running the daemon has to pass.
 WAYS = stream:: types:: ddl:: messages:: giant:: large:: dead_letters:: history:: faults:: restarts:: orders:: retail:: \
-	torture::landings::
+	torture::landings:: analytics_at_once::
 
 # Cargo is given the whole workspace below, and what of it is wanted: with -p it builds the dependencies once more,
 # with the features of that package alone.

@@ -6,6 +6,8 @@
 mod check;
 mod desk;
 mod error;
+mod freshness;
+mod keeper;
 mod missing;
 mod refresh;
 mod rules;
@@ -14,8 +16,8 @@ mod schedule;
 pub use check::{Checked, check};
 pub use desk::{Answered, Desk};
 pub use error::AnalyticsError;
+pub use freshness::{Freshness, Incremental};
 pub use missing::histories;
 pub use refresh::{Outcome, Refreshed, refresh};
 pub use rules::load;
-pub use schedule::Freshness;
 pub(crate) use schedule::keep_fresh;

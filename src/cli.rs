@@ -419,7 +419,7 @@ async fn run(
         version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
-    pipeline::run(&config, options, live, tasks).await?;
+    Box::pin(pipeline::run(&config, options, live, tasks)).await?;
     tracing::info!("stopped");
     Ok(Exit::Success)
 }

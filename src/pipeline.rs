@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use walferry_core::{Fault, Log, LogReader, Sink, Source, Tasks};
 use walferry_kafka::Flow;
+use walferry_mongodb::Touched;
 
 use crate::admin::{self, Admin};
 use crate::analytics;
@@ -91,6 +92,8 @@ struct Show<'a> {
     admin: Option<Admin>,
     trouble: watch::Sender<Option<Trouble>>,
     live: Live,
+    /// What the sink wrote and the analytics did not look at yet.
+    touched: Touched,
     tasks: &'a Tasks,
 }
 
@@ -113,6 +116,7 @@ impl<'a> Show<'a> {
             admin,
             trouble: watch::Sender::default(),
             live,
+            touched: Touched::default(),
             tasks,
         })
     }
@@ -129,10 +133,10 @@ impl<'a> Show<'a> {
             None => None,
         };
         // Who only reads need not reach MongoDB.
-        let analytics = match self.role {
-            Role::Reader => None,
-            Role::Both | Role::Sink => analytics::keep_fresh(self.config, self.tasks),
-        };
+        let analytics = sink.as_ref().and_then(|sink| {
+            let (sink, touched) = (sink.clone(), &self.touched);
+            analytics::keep_fresh(self.config, sink, touched, self.tasks)
+        });
         let board = Arc::new(Board::new(Parts {
             pipeline: self.config.pipeline(),
             role: self.role.name(),
@@ -163,7 +167,7 @@ async fn through_kafka(
 ) -> Result<(), Fault> {
     let stop = Stops::under(tasks.stop_signal());
     let sink = SinkHalf {
-        connect: connect::Downstream::new(config, kafka)?,
+        connect: connect::Downstream::new(config, kafka, show.touched.clone())?,
         limits: show.live.limits.clone(),
         status: watch::Sender::default(),
         trouble: show.trouble.clone(),
@@ -204,7 +208,7 @@ async fn direct(
     tasks: &Tasks,
 ) -> Result<(), Fault> {
     let stop = tasks.stop_signal();
-    let sinks = connect::Sinks::new(config);
+    let sinks = connect::Sinks::new(config, show.touched.clone());
     let applied = watch::Sender::default();
     let mut direct = Direct::new(
         connect::source(config, tasks)?,
@@ -239,7 +243,7 @@ async fn from_debezium(
     tasks: &Tasks,
 ) -> Result<(), Fault> {
     let stop = tasks.stop_signal();
-    let sinks = connect::Sinks::new(config);
+    let sinks = connect::Sinks::new(config, show.touched.clone());
     let status = watch::Sender::<ApplyStatus>::default();
     let foreign = Foreign {
         config,

@@ -46,6 +46,8 @@ pub(crate) enum Part {
     Memory,
     /// Each rule of etl/analytics over a million sales
     Rules,
+    /// A sale's commit to its alert at a steady rate; not part of the usual run
+    Alerts,
     /// A drain over sizes and shapes of backlog; not part of the usual run
     Growth,
     /// The incumbent's drain beside ours; not part of the usual run

@@ -13,7 +13,7 @@ use crate::rig::{DEADLINE, Engine, Pipeline, Rig, Way, write};
 /// Transactions of five row changes each.
 const PER_SECOND: u64 = 1_000;
 /// What starts and warms up is not measured.
-const WARM_UP: Duration = Duration::from_secs(3);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(3);
 /// Between two looks, so that looking costs mongod little.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(300);
 
@@ -89,7 +89,7 @@ fn lines(way: Way, live: &Live) -> Vec<Line> {
     ]
 }
 
-fn start_load(pipeline: &Pipeline<'_>, seconds: u64) -> Result<Process> {
+pub(crate) fn start_load(pipeline: &Pipeline<'_>, seconds: u64) -> Result<Process> {
     let script = pipeline.config.with_extension("sql");
     write(&script, "call sale(2, 2);\n")?;
     let mut pgbench = Command::new(postgres_program("pgbench")?);
@@ -160,8 +160,13 @@ impl Live {
     }
 
     fn percentile(&self, percent: usize) -> Duration {
-        let last = self.latencies.len().saturating_sub(1);
-        let index = (self.latencies.len() * percent / 100).min(last);
-        self.latencies.get(index).copied().unwrap_or_default()
+        percentile(&self.latencies, percent)
     }
+}
+
+/// Of sorted latencies the one that so many of a hundred did not exceed.
+pub(crate) fn percentile(latencies: &[Duration], percent: usize) -> Duration {
+    let last = latencies.len().saturating_sub(1);
+    let index = (latencies.len() * percent / 100).min(last);
+    latencies.get(index).copied().unwrap_or_default()
 }

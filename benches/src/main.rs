@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod alerts;
 mod batch;
 mod cli;
 mod cost;
@@ -79,6 +80,11 @@ async fn measure(rig: &Rig, part: Part, options: &Options) -> Result<Vec<Line>> 
         Part::Latency => {
             for way in Way::BOTH {
                 lines.extend(latency::measure(rig, way, options.seconds).await?);
+            }
+        }
+        Part::Alerts => {
+            for way in Way::BOTH {
+                lines.extend(alerts::measure(rig, way, options.seconds).await?);
             }
         }
         Part::Memory => {

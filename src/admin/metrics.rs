@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use walferry_schema::Lsn;
 
+use crate::analytics::Incremental;
 use crate::status::{Latency, SinkStatus, State, Status};
 
 /// How a metric changes.
@@ -31,7 +32,7 @@ pub(super) struct Writer<'a> {
     text: &'a mut String,
 }
 
-pub(super) const METRICS: [Metric; 38] = [
+pub(super) const METRICS: [Metric; 44] = [
     Metric {
         name: "walferry_info",
         kind: Kind::Gauge,
@@ -310,6 +311,44 @@ pub(super) const METRICS: [Metric; 38] = [
         },
     },
     Metric {
+        name: "walferry_analytics_refresh_seconds",
+        kind: Kind::Gauge,
+        help: "How long the last refresh of all answers took, whether rules failed or not.",
+        write: |writer, status| {
+            writer.value(status.analytics.as_ref().and_then(|it| it.refresh_seconds));
+        },
+    },
+    Metric {
+        name: "walferry_analytics_incremental_runs_total",
+        kind: Kind::Counter,
+        help: "How often a rule was asked about values that were touched; this and the next four are absent where nothing is refreshed at once.",
+        write: |writer, status| writer.count(incremental(status).map(|it| it.runs)),
+    },
+    Metric {
+        name: "walferry_analytics_incremental_values_total",
+        kind: Kind::Counter,
+        help: "About how many values rules were asked so.",
+        write: |writer, status| writer.count(incremental(status).map(|it| it.values)),
+    },
+    Metric {
+        name: "walferry_analytics_incremental_seconds_total",
+        kind: Kind::Counter,
+        help: "How long that took.",
+        write: |writer, status| writer.value(incremental(status).map(|it| it.seconds)),
+    },
+    Metric {
+        name: "walferry_analytics_incremental_failures_total",
+        kind: Kind::Counter,
+        help: "How often it failed, or what was touched could not be looked at; it is tried again.",
+        write: |writer, status| writer.count(incremental(status).map(|it| it.failures)),
+    },
+    Metric {
+        name: "walferry_analytics_incremental_waiting_seconds",
+        kind: Kind::Gauge,
+        help: "How long the oldest change has waited that a rule was not asked about yet; 0 when none waits.",
+        write: |writer, status| writer.value(incremental(status).map(Incremental::waiting_seconds)),
+    },
+    Metric {
         name: "process_resident_memory_bytes",
         kind: Kind::Gauge,
         help: "Resident memory of the process.",
@@ -342,6 +381,10 @@ pub(super) fn text(status: &Status) -> String {
         text.push_str(&samples);
     }
     text
+}
+
+fn incremental(status: &Status) -> Option<&Incremental> {
+    status.analytics.as_ref()?.incremental.as_ref()
 }
 
 fn sink(status: &Status) -> Option<&SinkStatus> {

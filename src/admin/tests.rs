@@ -17,7 +17,7 @@ use walferry_schema::{CommitId, TableName};
 use super::Admin;
 use super::metrics::{self, METRICS};
 use super::server::CONNECTIONS;
-use crate::analytics::Freshness;
+use crate::analytics::{Freshness, Incremental};
 use crate::apply::ApplyStatus;
 use crate::capture::CaptureStatus;
 use crate::cli::Cli;
@@ -34,6 +34,13 @@ fn parts(sink: ApplyStatus, trouble: Option<Trouble>) -> Parts {
     let freshness = Freshness {
         failures: 0,
         refreshed_at: Some(1_709_208_000),
+        refresh_seconds: Some(2.5),
+        incremental: Some(Incremental {
+            rules: 3,
+            runs: 40,
+            waiting_since: Some(1_709_208_000.0),
+            ..Incremental::default()
+        }),
     };
     Parts {
         pipeline: "slot/\"odd\"".to_owned(),

@@ -68,22 +68,27 @@ impl Refreshed {
 // === impl Outcome ===
 
 impl Outcome {
+    pub(super) fn failed(rule: &Rule, error: String) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::of(rule, Ok(Kept::default()))
+        }
+    }
+
     /// What comes of a rule that reads what is not there: its answer stays as it was.
     fn without(rule: &Rule, missing: Missing<'_>, database: &str) -> Self {
         let why = missing.told(database);
-        let (error, not_asked) = if missing.is_history() {
-            (None, Some(why))
-        } else {
-            (Some(format!("{why}: the answer stays as it was")), None)
-        };
+        if !missing.is_history() {
+            return Self::failed(rule, format!("{why}: the answer stays as it was"));
+        }
+        let not_asked = Some(why);
         Self {
-            error,
             not_asked,
             ..Self::of(rule, Ok(Kept::default()))
         }
     }
 
-    fn of(rule: &Rule, kept: Result<Kept, Fault>) -> Self {
+    pub(super) fn of(rule: &Rule, kept: Result<Kept, Fault>) -> Self {
         let (kept, error) = match kept {
             Ok(kept) => (kept, None),
             Err(fault) => (Kept::default(), Some(fault.to_string())),
@@ -114,19 +119,33 @@ pub async fn refresh(config: &Config) -> Result<Refreshed, AnalyticsError> {
     Ok(Box::pin(refresh_by(&analyst, &rules)).await?)
 }
 
-async fn refresh_by(analyst: &Analyst, rules: &RuleSet) -> Result<Refreshed, Fault> {
+/// What comes before the rules are asked: the views and indexes, and what comes of the rules that read what is not there, by
+/// their names.
+pub(super) async fn prepare(
+    analyst: &Analyst,
+    rules: &RuleSet,
+) -> Result<(Refreshed, BTreeMap<String, Outcome>), Fault> {
     analyst.sweep().await?;
     let standing = analyst.standing().await?;
-    let mut refreshed = Refreshed {
+    let prepared = Refreshed {
         views: make_views(analyst, rules, &standing).await?,
         indexes: make_indexes(analyst, rules, &standing).await?,
         rules: Vec::new(),
     };
     let missing = missing(rules, &standing);
+    let without = rules.rules().iter().filter_map(|rule| {
+        let missing = missing.get(&*rule.name)?;
+        let outcome = Outcome::without(rule, *missing, analyst.database());
+        Some((rule.name.clone(), outcome))
+    });
+    Ok((prepared, without.collect()))
+}
+
+async fn refresh_by(analyst: &Analyst, rules: &RuleSet) -> Result<Refreshed, Fault> {
+    let (mut refreshed, mut without) = prepare(analyst, rules).await?;
     let mut is_away = false;
     for rule in rules.in_order().filter(|it| it.kind != Kind::View) {
-        if let Some(missing) = missing.get(&*rule.name) {
-            let outcome = Outcome::without(rule, *missing, analyst.database());
+        if let Some(outcome) = without.remove(&rule.name) {
             refreshed.rules.push(outcome);
             continue;
         }
@@ -192,12 +211,13 @@ async fn keep(analyst: &Analyst, rule: &Rule) -> Result<Kept, Fault> {
         query: &query,
         output: &rule.output,
         alerts_of: (rule.kind == Kind::Alerts).then_some(&*rule.name),
+        as_of: None,
     };
     Ok(analyst.keep(answer).await?)
 }
 
 /// Removes the alerts of rules that are gone, from collections whose rules were all kept: another may not be one of answers.
-async fn forget(
+pub(super) async fn forget(
     analyst: &Analyst,
     rules: &RuleSet,
     outcomes: &[Outcome],

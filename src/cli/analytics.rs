@@ -1,5 +1,6 @@
 //! `walferry analytics`: rules over what was delivered, listed, checked, asked and refreshed.
 
+mod plan;
 mod shown;
 mod watch;
 
@@ -8,8 +9,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use walferry_core::Tasks;
-use walferry_etl::analytics::{Given, Kind, Rule, RuleSet};
+use walferry_etl::analytics::{Given, Rule, RuleSet};
 
+use self::plan::Plan;
 use self::shown::{csv, table, totals};
 use super::output::{Grid, Output};
 use super::{CliError, Exit, help, until_stopped};
@@ -79,9 +81,12 @@ pub(super) async fn run(
 
 fn list(config: &Config, output: &Output) -> Result<Exit, CliError> {
     let rules = analytics::load(config)?;
+    let plan = |rule| Plan::of(config, rules.reach(rule));
     if output.is_json() {
-        let described = rules.rules().iter().map(|it| described(&rules, it));
-        let described: Vec<_> = described.collect();
+        let described = rules.rules().iter();
+        let described: Vec<_> = described
+            .map(|it| self::described(&rules, it, &plan(it)))
+            .collect();
         output.json(&json!({ "rules": described }))?;
         return Ok(Exit::Success);
     }
@@ -93,7 +98,7 @@ fn list(config: &Config, output: &Output) -> Result<Exit, CliError> {
         grid.row([
             rule.name.clone(),
             rule.kind.name().to_owned(),
-            refreshed(rule),
+            plan(rule).refreshed,
             rule.output.clone(),
             rule.title.clone(),
             parameters.join(", "),
@@ -116,7 +121,7 @@ fn wanted(rules: &RuleSet) -> String {
     reading.collect()
 }
 
-fn described(rules: &RuleSet, rule: &Rule) -> serde_json::Value {
+fn described(rules: &RuleSet, rule: &Rule, plan: &Plan) -> serde_json::Value {
     let parameters = rule.parameters.iter();
     let parameters: Vec<_> = parameters
         .map(|it| json!({ "name": it.name, "default": it.written, "meaning": it.meaning }))
@@ -128,21 +133,15 @@ fn described(rules: &RuleSet, rule: &Rule) -> serde_json::Value {
         "kind": rule.kind.name(),
         "input": rule.input.name,
         "per": rule.per,
-        "refreshed": refreshed(rule),
+        "refreshed": plan.refreshed,
+        "follows": plan.follows,
+        "on_schedule": plan.on_schedule,
+        "because": plan.because,
         "output": rule.output,
         "parameters": parameters,
         "histories": analytics::histories(rules, rule),
         "file": rule.file,
     })
-}
-
-/// When an answer that is kept is worked out anew, and how much of it.
-fn refreshed(rule: &Rule) -> String {
-    match (rule.kind, &rule.per) {
-        (Kind::View, _) => "when read".to_owned(),
-        (_, Some(field)) => format!("per {field}"),
-        (_, None) => "on schedule".to_owned(),
-    }
 }
 
 async fn check(config: &Config, tasks: &Tasks, output: &Output) -> Result<Exit, CliError> {

@@ -164,6 +164,9 @@ fn shown(status: &Status) -> String {
         }
         let _ = writeln!(text, "{grid}");
     }
+    if let Some(freshness) = &status.analytics {
+        let _ = writeln!(text, "analytics: {freshness}\n");
+    }
     text.push_str(&to_do(status));
     if let Some(error) = &status.last_error {
         let (at, part) = (at(error), &error.part);

@@ -15,6 +15,8 @@ pub struct Analytics {
     pub rules: PathBuf,
     /// `refresh`: how long the daemon's sink waits before it refreshes all answers again, from `1s`; it does not by default.
     pub refresh: Option<Duration>,
+    /// `incremental`: whether what was touched is asked about at once, between two refreshes; so it is by default.
+    pub is_incremental: bool,
 }
 
 // === impl Analytics ===
@@ -26,10 +28,16 @@ impl Analytics {
         if refresh.is_some_and(|it| it < LEAST_REFRESH) {
             section.problem("refresh", "must be a time of \"1s\" at least");
         }
+        let incremental = section.optional::<bool>("incremental");
+        if incremental == Some(true) && refresh.is_none() {
+            let message = "needs refresh beside it: what cannot be followed waits for the schedule";
+            section.problem("incremental", message);
+        }
         section.finish();
         Some(Self {
             rules: folder.join(rules?),
             refresh,
+            is_incremental: incremental.unwrap_or(true),
         })
     }
 }

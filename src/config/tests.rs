@@ -574,7 +574,18 @@ fn rules_are_in_a_directory_beside_the_file_and_need_not_be_there() {
     let config = Config::parse(Path::new("/etc/walferry/w.toml"), &text, []).unwrap();
     let analytics = config.analytics.unwrap();
     assert_eq!(analytics.rules, Path::new("/etc/walferry/etl/analytics"));
-    assert_eq!(analytics.refresh, None);
+    assert_eq!((analytics.refresh, analytics.is_incremental), (None, true));
+    let off = with("[analytics]\nrules = \"x\"\nrefresh = \"5s\"\nincremental = false");
+    let analytics = parse(&off, &[]).unwrap().analytics.unwrap();
+    assert!(!analytics.is_incremental);
+    let alone = with("[analytics]\nrules = \"x\"\nincremental = true");
+    let alone = problems(&alone, &[]);
+    assert_eq!(
+        alone,
+        [
+            "analytics.incremental: needs refresh beside it: what cannot be followed waits for the schedule"
+        ]
+    );
     let hasty = problems(&with("[analytics]\nrules = \"x\"\nrefresh = \"10ms\""), &[]);
     assert_eq!(
         hasty,
@@ -583,7 +594,7 @@ fn rules_are_in_a_directory_beside_the_file_and_need_not_be_there() {
     let mistaken = problems(&with("[analytics]\nruels = \"x\""), &[]);
     let expected = [
         "analytics.rules: is missing",
-        "analytics.ruels: no such key; [analytics] has rules, refresh",
+        "analytics.ruels: no such key; [analytics] has rules, refresh, incremental",
     ];
     assert_eq!(mistaken, expected);
 }

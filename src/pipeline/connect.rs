@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use walferry_core::{Archive, Fault, Tasks};
 use walferry_etl::Mode;
 use walferry_kafka::{KafkaDeadLetters, KafkaLog, KafkaLogReader, KafkaRecordReader};
-use walferry_mongodb::{Histories, MongoSink, OrderBook, Policies, Writer};
+use walferry_mongodb::{Histories, MongoSink, OrderBook, Policies, Touched, Writer};
 use walferry_postgres::{ReplicationSource, SlotMonitor};
 use walferry_schema::Modes;
 
@@ -32,11 +32,11 @@ pub(super) struct Downstream {
 // === impl Downstream ===
 
 impl Downstream {
-    pub(super) fn new(config: &Config, kafka: &Kafka) -> Result<Self, Fault> {
+    pub(super) fn new(config: &Config, kafka: &Kafka, touched: Touched) -> Result<Self, Fault> {
         let kafka = kafka_settings(config, kafka);
         kafka.check()?;
         let archive = KafkaDeadLetters::new(kafka.clone());
-        let mut sinks = Sinks::new(config);
+        let mut sinks = Sinks::new(config, touched);
         sinks.archive = Some(Arc::new(archive));
         Ok(Self { kafka, sinks })
     }
@@ -139,22 +139,26 @@ pub(super) struct Sinks {
     writer: Writer,
     /// Where whole records stand that were too large for the log.
     archive: Option<Arc<dyn Archive>>,
+    /// Where it is told what is written.
+    touched: Touched,
 }
 
 // === impl Sinks ===
 
 impl Sinks {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, touched: Touched) -> Self {
         Self {
             settings: mongodb_settings(config),
             writer: Writer::new(),
             archive: None,
+            touched,
         }
     }
 
     pub(super) async fn connect(&self) -> Result<MongoSink, Fault> {
         let sink = MongoSink::connect(self.settings.clone()).await?;
         let sink = sink.with_writer(self.writer.clone());
+        let sink = sink.with_touched(self.touched.clone());
         Ok(match &self.archive {
             Some(archive) => sink.with_archive(archive.clone()),
             None => sink,

@@ -153,9 +153,9 @@ async fn rules_are_listed_checked_and_asked_without_anything_that_lasts() {
     let before = shop.names().await;
     let listed = shop.run(&["list"]).await;
     for part in [
-        "f01_big   alerts  per customer  fraud_alerts",
+        "f01_big   alerts  by command  fraud_alerts",
         "least=100, since=2024-01-01T00:00:00Z",
-        "a01_risk  report  on schedule",
+        "v_base    view    when read",
     ] {
         assert!(listed.out.contains(part), "{}", listed.out);
     }

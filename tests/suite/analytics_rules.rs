@@ -117,6 +117,13 @@ async fn the_retail_rules_have_no_mistake_and_can_be_asked_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_story_is_told_at_once_and_each_answer_per_a_field_stays_whole() {
+    let data = generated(2_000, 15);
+    let shop = Shop::open("told_at_once", data.path(), SOWN).await;
+    shop.expect_story_at_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transactions_of_one_number_are_told_apart_and_what_a_snapshot_found_is_no_change() {
     let shop = Shop::bare("numbered").await;
     let found = |hour| commit("r", 0, None, hour);

@@ -11,6 +11,7 @@ mod acls;
 mod admin;
 mod alerts;
 mod analytics;
+mod analytics_at_once;
 mod analytics_rules;
 mod backfill;
 mod check;

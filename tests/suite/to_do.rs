@@ -6,7 +6,7 @@ use mongodb::options::IndexOptions;
 use serde_json::Value;
 use walferry_harness::eventually;
 
-use crate::admin::{get, has_browser, in_browser, listening, said, status};
+use crate::admin::{append, get, has_browser, in_browser, listening, said, status};
 use crate::daemon::{Daemon, PATIENCE, Pipeline};
 
 /// A daemon that follows changes, with a table that is drifted and has a dead letter.
@@ -23,6 +23,7 @@ pub(crate) struct Troubled {
 impl Troubled {
     pub(crate) async fn begin(name: &str) -> Self {
         let (pipeline, port) = listening(name).await;
+        answer(&pipeline);
         let daemon = pipeline.start();
         let insert = "insert into t values (1, 'a'), (2, 'b')";
         pipeline.sql.batch_execute(insert).await.unwrap();
@@ -70,6 +71,19 @@ impl Troubled {
             String::new()
         }
     }
+}
+
+/// Has the daemon keep an answer, so that it shows how fresh that is.
+fn answer(pipeline: &Pipeline) {
+    let rules = pipeline.config().with_file_name("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let rule = r#"{ "title": "T", "question": "Q?", "kind": "report", "input": "t", "per": "v", "output": "r",
+                    "pipeline": [{ "$group": { "_id": "$v", "n": { "$sum": 1 } } }] }"#;
+    std::fs::write(rules.join("r01.json"), rule).unwrap();
+    append(
+        pipeline,
+        "[analytics]\nrules = \"rules\"\nrefresh = \"1h\"\n",
+    );
 }
 
 /// What the metrics are once everything is applied and the slot is measured.

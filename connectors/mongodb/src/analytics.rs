@@ -5,10 +5,13 @@
 //!   not written.
 //! - Only a collection that was made for answers is written, known by name and UUID.
 
+mod as_of;
 mod aside;
 mod error;
 mod keep;
+mod part;
 mod row;
+mod values;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,10 +26,13 @@ use crate::staging::unless;
 use crate::store::Store;
 use crate::{Error, Result, Settings};
 
+pub use as_of::AsOf;
 pub use aside::Aside;
 pub use error::AnalyticsError;
 pub use keep::{Answer, Kept};
+pub use part::Part;
 pub use row::Row;
+pub use values::{FoundValues, Holders, ValueSet};
 
 /// The index is there under another name.
 const INDEX_EXISTS: i32 = 85;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bson::{Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 use walferry_schema::{Column, Field, Image, TableName, Value};
 
 use crate::bson_value::element::{self, kind};
@@ -273,15 +273,29 @@ pub fn show_id(id: &[u8]) -> String {
 
 /// `{_id: …}` for the driver.
 pub(crate) fn id_filter(id: &[u8]) -> Result<Document> {
+    let value = id_value(id).ok_or(Error::Answer {
+        doing: "encoding a key",
+        field: "_id",
+    })?;
+    Ok(doc! { "_id": value })
+}
+
+/// An `_id` (type byte and payload) as a value.
+pub(crate) fn id_value(id: &[u8]) -> Option<Bson> {
     let mut bytes = Vec::new();
     let document = element::open(&mut bytes);
     append_id_as(&mut bytes, "_id", id);
     element::close(&mut bytes, document);
-    let raw = RawDocumentBuf::from_bytes(bytes).ok();
-    let filter = raw.and_then(|raw| Document::try_from(&*raw).ok());
-    let filter = filter.map(|mut filter| doc! { "_id": filter.remove("_id") });
-    filter.ok_or(Error::Answer {
-        doing: "encoding a key",
-        field: "_id",
-    })
+    let raw = RawDocumentBuf::from_bytes(bytes).ok()?;
+    Document::try_from(&*raw).ok()?.remove("_id")
+}
+
+/// The value of an `_id` as type byte and payload.
+pub(crate) fn id_of(value: Bson) -> Vec<u8> {
+    let document = RawDocumentBuf::try_from(&doc! { "_id": value });
+    let bytes = document.map(RawDocumentBuf::into_bytes);
+    let bytes = bytes.unwrap_or_default();
+    let (kind, payload) = (bytes.get(4), bytes.get(9..bytes.len().saturating_sub(1)));
+    let parts = kind.into_iter().chain(payload.into_iter().flatten());
+    parts.copied().collect()
 }

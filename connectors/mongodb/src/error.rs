@@ -513,6 +513,11 @@ impl Error {
         matches!(self, Self::Server { source, .. } if code(source) == Some(expected))
     }
 
+    /// Whether a moment was asked about that MongoDB does not show: another one can be.
+    pub fn is_moment_gone(&self) -> bool {
+        matches!(self, Self::Analytics(AnalyticsError::MomentGone { .. }))
+    }
+
     /// Wraps the driver's error, for use with `map_err`.
     pub(crate) fn server(doing: &'static str) -> impl Fn(mongodb::error::Error) -> Self {
         move |source| match tls::trouble(&source) {

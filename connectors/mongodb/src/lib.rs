@@ -37,6 +37,7 @@ mod stop;
 mod store;
 mod suspects;
 mod sweep;
+mod touched;
 mod trail;
 mod transaction;
 mod versions;
@@ -48,7 +49,10 @@ pub use access::{
     AccessError, Condition, Fields, Found, Gatekeeper, Grants, Join, Literal, Made, Mask, Masked,
     Parent, Privilege, Rows, Shown, ShownId, Step, TableFields, Taken, Unfit,
 };
-pub use analytics::{Analyst, AnalyticsError, Answer, Aside, Kept, Query, Refused, Row, Standing};
+pub use analytics::{
+    Analyst, AnalyticsError, Answer, AsOf, Aside, FoundValues, Holders, Kept, Part, Query, Refused,
+    Row, Standing, ValueSet,
+};
 pub use batch::MongoBatch;
 pub use bson_value::{Microseconds, NumericOverflow, Policies};
 pub use compare::{FieldDifference, differences, show_id};
@@ -65,5 +69,6 @@ pub use naming::Naming;
 pub use orders::OrderBook;
 pub use settings::Settings;
 pub use sink::MongoSink;
+pub use touched::{Changes, Documents, Opened, Touched};
 pub use trail::{Oplog, Recorded, Trail, Written};
 pub use writer::Writer;

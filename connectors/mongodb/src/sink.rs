@@ -25,7 +25,7 @@ use crate::sweep::Sweep;
 use crate::transaction::{Outcome, Transaction};
 use crate::versions::{Redefined, Versions};
 use crate::writer::Writer;
-use crate::{Error, OrderBook, Result, Settings, dead_letters, parking, position};
+use crate::{Error, Naming, OrderBook, Result, Settings, Touched, dead_letters, parking, position};
 
 /// How long the fields of dropped columns are unset at a time, while there is nothing else to do.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -49,6 +49,8 @@ pub struct MongoSink {
     histories: Begun,
     /// What the collections stand at.
     stands: Option<Moment>,
+    /// Where it is told what is written.
+    touched: Touched,
 }
 
 // === impl MongoSink ===
@@ -71,6 +73,7 @@ impl MongoSink {
             archive: None,
             histories: Begun::default(),
             stands: None,
+            touched: Touched::default(),
         })
     }
 
@@ -88,6 +91,13 @@ impl MongoSink {
         self
     }
 
+    /// Tells there what it writes.
+    #[must_use]
+    pub fn with_touched(mut self, touched: Touched) -> Self {
+        self.touched = touched;
+        self
+    }
+
     /// How many values lost their microseconds since the start, by table and column.
     pub fn truncated(&self) -> &BTreeMap<(TableName, Arc<str>), u64> {
         &self.truncated
@@ -97,6 +107,8 @@ impl MongoSink {
         let before = self.claim.take();
         let (claim, stored) = Box::pin(Claim::take(&self.store, &self.writer, before)).await?;
         self.claim = Some(claim);
+        // Whatever an earlier attempt left open was committed, or never will be.
+        self.touched.settle();
         (self.versions, self.sweep) = (Versions::load(&self.store).await?, None);
         self.parked = dead_letters::keys(&self.store).await?;
         dead_letters::sweep(&self.store).await?;
@@ -254,6 +266,8 @@ impl MongoSink {
 
     /// The same; nothing is written when a document cannot be.
     async fn attempt(&mut self, segments: &[Segment], position: Document) -> Result<Outcome> {
+        // Told before anybody can see it.
+        let opened = self.touched.open_segments(segments);
         // The claim comes back only when its state is certain.
         let mut claim = self.claim.take().ok_or(Error::NotClaimed)?;
         let mut transaction = Transaction {
@@ -264,6 +278,7 @@ impl MongoSink {
             suspects: None,
         };
         let outcome = Box::pin(transaction.run()).await?;
+        opened.close();
         if matches!(outcome, Outcome::Applied(_)) {
             claim.seq += 1;
         }
@@ -333,7 +348,13 @@ impl Sink for MongoSink {
 
     async fn swap(&mut self, generation: u64, tables: &[TableSpec]) -> Result<(), Fault> {
         let staging = Box::pin(self.staging()).await?;
+        let names = tables.iter().map(|it| Naming.collection(&it.name));
+        let names: Vec<_> = names.collect::<Result<_>>()?;
+        let opened = self
+            .touched
+            .open_collections(names.iter().map(String::as_str));
         Box::pin(staging.swap(generation, tables)).await?;
+        opened.close();
         self.versions.forget(&self.store, generation).await?;
         self.parked.forget(generation);
         Ok(dead_letters::forget(&self.store, generation).await?)

@@ -66,6 +66,11 @@ impl Pipeline {
             .collect()
     }
 
+    /// The stages as they are written: each a document of one name and what it takes.
+    pub(super) fn stages(&self) -> impl Iterator<Item = &Document> {
+        self.stages.iter()
+    }
+
     /// Where a stage stands, counted from 0.
     pub fn place(&self, stage: usize) -> Place {
         self.places.get(stage).copied().unwrap_or(Place::START)

@@ -6,7 +6,7 @@ use super::mistake::Mistake;
 use super::order::Writers;
 use super::parameter::{Given, ParameterError, Values};
 use super::rule::{Kind, Rule};
-use super::{Place, read};
+use super::{Obstacle, Place, Reach, reach, read};
 
 /// What a rule's file ends with.
 const ENDING: &str = ".json";
@@ -121,6 +121,14 @@ impl RuleSet {
         }
         let views = self.in_order();
         views.filter(|it| wanted.contains(&*it.name)).collect()
+    }
+
+    /// What the answer of a rule for some values of its `per` depends on.
+    ///
+    /// # Errors
+    /// When changes lead to no values, so that the answer is worked out as a whole.
+    pub fn reach(&self, rule: &Rule) -> Result<Reach, Obstacle> {
+        reach::reach(&self.rules, rule)
     }
 
     /// The collections that are read and that no rule of these writes, with where they are named first.

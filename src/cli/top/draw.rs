@@ -60,7 +60,7 @@ fn answered(frame: &mut Frame, view: &View, status: &Status, area: Rect) {
     let [head, stages, facts, rates, tables, trouble] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(span(stages(status).len() + 2)),
-        Constraint::Length(if is_low { 2 } else { 3 }),
+        Constraint::Length(span(facts_of(status).len().max(2) + usize::from(!is_low))),
         Constraint::Length(curve),
         Constraint::Min(4),
         Constraint::Max(room(&errors, area)),
@@ -151,11 +151,14 @@ fn aligned(column: usize, text: String) -> Cell<'static> {
     })
 }
 
-/// The slot, and how soon changes are visible.
+/// The slot, how soon changes are visible, and how fresh the answers are.
 fn facts_of(status: &Status) -> Vec<Line<'static>> {
     let slot = status.source.as_ref().map(slot);
     let visible = status.sink.as_ref().map(|it| quantiles(&it.latency));
-    slot.into_iter().chain(visible).map(Line::raw).collect()
+    let freshness = status.analytics.as_ref();
+    let freshness = freshness.map(|it| format!("analytics: {it}"));
+    let facts = slot.into_iter().chain(visible).chain(freshness);
+    facts.map(Line::raw).collect()
 }
 
 fn quantiles(latency: &Latency) -> String {

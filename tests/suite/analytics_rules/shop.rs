@@ -8,12 +8,12 @@ use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 use serde_json::Value;
 use walferry_etl::analytics::{Kind, Names, Rule, RuleFile, RuleSet};
-use walferry_harness::{Scans, Stack, project_root};
+use walferry_harness::{Scans, Stack, eventually, project_root};
 use walferry_retail::{load, schema, story};
 
 use super::{rows, stock};
 use crate::admin::append;
-use crate::daemon::Pipeline;
+use crate::daemon::{PATIENCE, Pipeline};
 use crate::site::said;
 
 const STREAMED: [&str; 3] = ["transactions", "transactiondetails", "inventory"];
@@ -222,15 +222,8 @@ impl Shop {
     /// Tells the story and holds the new alerts against those that it names.
     pub(super) async fn expect_story(&self) {
         let before = self.alerts().await;
-        let plan = story::Plan {
-            database: walferry_retail::parse_url(&self.pipeline.database.postgres_url).unwrap(),
-            pause: Duration::ZERO,
-        };
         let mut told = None;
-        self.deliver(async || {
-            told = Some(Box::pin(story::tell(&plan, &mut |_| {})).await.unwrap());
-        })
-        .await;
+        self.deliver(async || told = Some(self.tell().await)).await;
         self.refresh().await;
         let after = self.alerts().await;
         let new: BTreeSet<_> = after.difference(&before).cloned().collect();
@@ -238,6 +231,68 @@ impl Shop {
         // Large sales move the norm of their store, so one that stood out barely may no longer do so.
         let gone: Vec<_> = before.difference(&after).collect();
         assert!(gone.iter().all(|(rule, ..)| rule == "f04"), "{gone:?}");
+    }
+
+    /// The same while a daemon runs that refreshes nothing on schedule: of the rules that are asked at once.
+    pub(super) async fn expect_story_at_once(&self) {
+        append(&self.pipeline, "refresh = \"1h\"\n");
+        let daemon = self.pipeline.start();
+        self.settled().await;
+        let before = self.alerts().await;
+        let told = self.tell().await;
+        self.pipeline.equal(&STREAMED).await;
+        self.settled().await;
+        let after = self.alerts().await;
+        let new: BTreeSet<_> = after.difference(&before).cloned().collect();
+        let named = named(&told);
+        let at_once = named.into_iter().filter(|(rule, ..)| {
+            let rule = self.rules.find(rule).unwrap();
+            self.is_at_once(rule)
+        });
+        assert_eq!(new, at_once.collect());
+        let again = self.refresh().await;
+        for rule in again["rules"].as_array().unwrap() {
+            let is_at_once =
+                self.is_at_once(self.rules.find(rule["rule"].as_str().unwrap()).unwrap());
+            let counts = ["added", "changed", "removed"].map(|it| rule[it].as_u64().unwrap());
+            assert!(!is_at_once || counts == [0, 0, 0], "{rule}");
+        }
+        assert!(daemon.stop().await.success());
+    }
+
+    async fn tell(&self) -> story::Told {
+        let plan = story::Plan {
+            database: walferry_retail::parse_url(&self.pipeline.database.postgres_url).unwrap(),
+            pause: Duration::ZERO,
+        };
+        Box::pin(story::tell(&plan, &mut |_| {})).await.unwrap()
+    }
+
+    /// Whether every change of a streamed table that the rule reads is followed.
+    fn is_at_once(&self, rule: &Rule) -> bool {
+        let reach = self.rules.reach(rule);
+        reach.is_ok_and(|it| !it.unfollowed.iter().any(|it| STREAMED.contains(&&**it)))
+    }
+
+    /// Waits until what is kept of the rules that are asked at once is what their whole answers are.
+    async fn settled(&self) {
+        let rules = self.rules.in_order().filter(|it| self.is_at_once(it));
+        let rules: Vec<_> = rules.collect();
+        assert!(rules.len() > 11, "{}", rules.len());
+        let seen = async || {
+            for rule in &rules {
+                let input = self.pipeline.mongo.collection::<Document>(&rule.input.name);
+                let stages = rule.pipeline.bound(&rule.defaults(), &Names::new());
+                let whole = input.aggregate(stages).await.unwrap();
+                let whole = by_id(whole.try_collect().await.unwrap());
+                if by_id(self.answer(&rule.name).await) != whole {
+                    return Err(format!("{}\n{}", rule.name, self.pipeline.log()));
+                }
+            }
+            Ok(())
+        };
+        let seen = eventually(PATIENCE, "the answers to be whole", seen).await;
+        seen.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Rule, severity and sale of each alert.
@@ -251,6 +306,15 @@ impl Shop {
         };
         alerts.iter().map(alert).collect()
     }
+}
+
+fn by_id(documents: Vec<Document>) -> BTreeMap<String, Document> {
+    let mut by_id = BTreeMap::new();
+    for mut document in documents {
+        document.remove("detected_at");
+        by_id.insert(document.get("_id").unwrap().to_string(), document);
+    }
+    by_id
 }
 
 /// The alerts that a story says it raises. That of a repeated basket names the first sale of the group.

@@ -77,6 +77,14 @@ pub enum AnalyticsError {
         /// How many there are.
         counted: u64,
     },
+    /// MongoDB shows the moment no more, or not yet of all that is asked about.
+    #[error(
+        "MongoDB has the moment no more, or a collection was made after it: the next look asks about another"
+    )]
+    MomentGone {
+        /// What the server says.
+        source: mongodb::error::Error,
+    },
     /// Two documents of an answer are the same one.
     #[error("two documents of the answer have the same _id: {message}")]
     Twice {
@@ -121,6 +129,7 @@ impl Classify for AnalyticsError {
     fn class(&self) -> Class {
         match self {
             Self::View { source, .. } | Self::Index { source, .. } => source.class(),
+            Self::MomentGone { .. } => Class::Transient,
             _ => Class::Fatal,
         }
     }

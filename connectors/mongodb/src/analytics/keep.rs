@@ -13,7 +13,7 @@ use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::options::WriteConcern;
 
 use super::row::document_text;
-use super::{Analyst, AnalyticsError, Query, READING, aside};
+use super::{Analyst, AnalyticsError, AsOf, Query, READING, aside};
 use crate::error::DUPLICATE_KEY;
 use crate::staging;
 use crate::{Error, Result};
@@ -21,12 +21,12 @@ use crate::{Error, Result};
 /// What is known of the collections of answers: an `_id` of database and collection, and the UUID.
 const ANALYTICS: &str = "analytics";
 /// How many documents are written, or removed, at once.
-const BLOCK: usize = 1_000;
+pub(super) const BLOCK: usize = 1_000;
 /// So much of a document is shown.
 const SHOWN_CHARACTERS: usize = 200;
-const DETECTED_AT: &str = "detected_at";
+pub(super) const DETECTED_AT: &str = "detected_at";
 
-const KEEPING: &str = "keeping an answer";
+pub(super) const KEEPING: &str = "keeping an answer";
 const RECORDING: &str = "recording a collection of answers";
 
 /// An answer to keep.
@@ -38,6 +38,8 @@ pub struct Answer<'a> {
     pub output: &'a str,
     /// The rule whose alerts these are; none when they are all that the collection holds.
     pub alerts_of: Option<&'a str>,
+    /// The moment that is asked about; none for the newest.
+    pub as_of: Option<AsOf>,
 }
 
 /// What keeping an answer came to.
@@ -111,7 +113,11 @@ impl Analyst {
 
     /// Puts the answer aside; how many documents it has.
     async fn fill(&self, answer: Answer<'_>, staging: &str) -> Result<u64> {
-        let mut blocks = self.ask(answer.query).await?.ready_chunks(BLOCK);
+        let cursor = match answer.as_of {
+            Some(as_of) => self.ask_as_of(answer.query, as_of).await?,
+            None => self.ask(answer.query).await?,
+        };
+        let mut blocks = cursor.ready_chunks(BLOCK);
         let now = DateTime::now();
         let mut rows = 0;
         while let Some(block) = self
@@ -224,7 +230,7 @@ impl Analyst {
         Ok(removed)
     }
 
-    async fn delete(&self, collection: &str, filter: Document) -> Result<u64> {
+    pub(super) async fn delete(&self, collection: &str, filter: Document) -> Result<u64> {
         let collection = self.store.database().collection::<Document>(collection);
         let deleted = collection
             .delete_many(filter)
@@ -271,7 +277,7 @@ impl Analyst {
         Err(AnalyticsError::OutputTaken { collection }.into())
     }
 
-    async fn is_recorded(&self, output: &str, uuid: &Binary) -> Result<bool> {
+    pub(super) async fn is_recorded(&self, output: &str, uuid: &Binary) -> Result<bool> {
         let known = self.store.own_database().collection::<Document>(ANALYTICS);
         let recorded = known.find_one(doc! { "_id": self.id_of(output), "uuid": uuid });
         let recorded = self.store.in_time(recorded, RECORDING).await?;
@@ -311,14 +317,11 @@ impl Analyst {
 }
 
 /// A document as it is kept, when it can be.
-fn fit(answer: Answer<'_>, mut document: RawDocumentBuf, now: DateTime) -> Result<RawDocumentBuf> {
-    let unfit = |wanted: String, document: &RawDocumentBuf| {
-        let document = document_text(document)
-            .chars()
-            .take(SHOWN_CHARACTERS)
-            .collect();
-        Err(AnalyticsError::Unfit { wanted, document }.into())
-    };
+pub(super) fn fit(
+    answer: Answer<'_>,
+    mut document: RawDocumentBuf,
+    now: DateTime,
+) -> Result<RawDocumentBuf> {
     if !matches!(document.get("_id"), Ok(Some(_))) {
         return unfit("must have an _id, the same at each run".into(), &document);
     }
@@ -346,6 +349,13 @@ fn fit(answer: Answer<'_>, mut document: RawDocumentBuf, now: DateTime) -> Resul
     }
     document.append(cstr!("detected_at"), now);
     Ok(document)
+}
+
+/// A document of an answer that cannot be kept.
+pub(super) fn unfit<T>(wanted: String, document: &RawDocumentBuf) -> Result<T> {
+    let document = document_text(document);
+    let document = document.chars().take(SHOWN_CHARACTERS).collect();
+    Err(AnalyticsError::Unfit { wanted, document }.into())
 }
 
 /// Two documents with one `_id` are the rule's mistake.

@@ -45,6 +45,7 @@ impl Office {
             query,
             output: OUTPUT,
             alerts_of: rule,
+            as_of: None,
         };
         self.analyst.keep(answer).await
     }

@@ -1,0 +1,185 @@
+//! The values that documents have in a field, as of a moment.
+//!
+//! - Numbers of several types that are equal are one value, as they are for MongoDB.
+//! - What MongoDB would not find as itself in a list of values, an array or a pattern, is no value.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt;
+
+use super::{Analyst, AnalyticsError, AsOf, Query, READING};
+use crate::document::id_of;
+use crate::{Error, Result};
+
+/// More values, or documents that have them, are too many.
+const MOST: usize = 20_000;
+
+/// Values without an order, each once.
+#[derive(Clone, Debug, Default)]
+pub struct ValueSet(BTreeMap<Vec<u8>, Bson>);
+
+/// Which documents have the values.
+#[derive(Clone, Copy, Debug)]
+pub struct Holders<'a> {
+    /// Their collection.
+    pub collection: &'a str,
+    /// The field that is one of these.
+    pub field: &'a str,
+    /// These.
+    pub among: &'a [Bson],
+}
+
+/// The values of a field.
+#[derive(Clone, Debug)]
+pub enum FoundValues {
+    /// All of them.
+    Values(Vec<Bson>),
+    /// Too many, or such as cannot be asked for, or the moment is gone.
+    Unknown,
+}
+
+// === impl ValueSet ===
+
+impl ValueSet {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds some; whether there is room for all of them.
+    pub fn add(&mut self, values: impl IntoIterator<Item = Bson>) -> bool {
+        for value in values {
+            self.0.insert(key(&value), value);
+        }
+        self.0.len() <= MOST
+    }
+
+    /// Whether one is there.
+    pub fn has(&self, value: &Bson) -> bool {
+        self.0.contains_key(&key(value))
+    }
+
+    /// All of them, so many at a time.
+    pub fn blocks(&self, most: usize) -> Vec<Vec<Bson>> {
+        let values: Vec<_> = self.0.values().cloned().collect();
+        values.chunks(most).map(<[Bson]>::to_vec).collect()
+    }
+
+    /// All of them.
+    pub fn into_values(self) -> Vec<Bson> {
+        self.0.into_values().collect()
+    }
+}
+
+// === impl Analyst ===
+
+impl Analyst {
+    /// The values that some documents have in a field, as of a moment.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be asked.
+    pub async fn values(&self, of: Holders<'_>, wanted: &str, as_of: AsOf) -> Result<FoundValues> {
+        if of.field == wanted {
+            return Ok(FoundValues::Values(of.among.to_vec()));
+        }
+        let query = Query {
+            collection: of.collection.to_owned(),
+            pipeline: vec![
+                doc! { "$match": { of.field: { "$in": of.among } } },
+                doc! { "$limit": limit(MOST + 1) },
+                doc! { "$group": { "_id": format!("${wanted}"), "n": { "$sum": 1 } } },
+            ],
+        };
+        let cursor = match self.ask_as_of(&query, as_of).await {
+            Err(Error::Analytics(AnalyticsError::MomentGone { .. })) => {
+                return Ok(FoundValues::Unknown);
+            }
+            cursor => cursor?.with_type::<Document>(),
+        };
+        let groups: Vec<_> = self.store.in_time(cursor.try_collect(), READING).await?;
+        Ok(found(groups))
+    }
+}
+
+fn found(groups: Vec<Document>) -> FoundValues {
+    let mut documents = 0;
+    let mut values = Vec::with_capacity(groups.len());
+    for mut group in groups {
+        documents += group.get_i32("n").unwrap_or(i32::MAX).unsigned_abs() as usize;
+        values.push(group.remove("_id").unwrap_or(Bson::Null));
+    }
+    let is_value = |it: &Bson| !matches!(it, Bson::Array(_) | Bson::RegularExpression(_));
+    if documents > MOST || !values.iter().all(is_value) {
+        return FoundValues::Unknown;
+    }
+    FoundValues::Values(values)
+}
+
+/// One text for all that MongoDB takes for the same value; of decimals only those that are written alike.
+fn key(value: &Bson) -> Vec<u8> {
+    match value {
+        Bson::Int32(number) => id_of(Bson::Int64((*number).into())),
+        Bson::Double(number) => match whole(*number) {
+            Some(number) => id_of(Bson::Int64(number)),
+            None => id_of(value.clone()),
+        },
+        Bson::Undefined => id_of(Bson::Null),
+        other => id_of(other.clone()),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "it is the same number again, or none"
+)]
+fn whole(number: f64) -> Option<i64> {
+    let whole = number as i64;
+    (whole as f64 == number && whole.unsigned_abs() < 1 << 53).then_some(whole)
+}
+
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_numbers_are_one_value_and_others_are_not() {
+        let mut values = ValueSet::default();
+        assert!(values.add([Bson::Int32(7), Bson::Int64(7), Bson::Double(7.0)]));
+        assert!(values.add([Bson::Double(7.5), Bson::Null, "7".into()]));
+        assert_eq!(values.len(), 4);
+        assert!(values.has(&Bson::Int64(7)) && !values.has(&Bson::Int64(8)));
+        assert!(!values.has(&Bson::Double(-7.5)));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_values() {
+        let mut values = ValueSet::default();
+        let many = |from: i64| (0..10_000).map(move |it| Bson::Int64(from + it));
+        assert!(values.add(many(0)) && values.add(many(0)) && values.add(many(10_000)));
+        assert!(!values.add([Bson::Null]));
+    }
+
+    #[test]
+    fn what_is_no_value_is_not_looked_for() {
+        let group = |id: Bson, n: i32| doc! { "_id": id, "n": n };
+        let is_known = |groups| matches!(found(groups), FoundValues::Values(_));
+        assert!(is_known(vec![group(Bson::Int32(1), 20_000)]));
+        assert!(!is_known(vec![
+            group(Bson::Int32(1), 20_000),
+            group(Bson::Null, 1)
+        ]));
+        assert!(!is_known(vec![group(Bson::Array(vec![1.into()]), 1)]));
+    }
+}

@@ -1,0 +1,220 @@
+//! Which documents of which collections changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use bson::Bson;
+
+use crate::batch::Segment;
+use crate::document::{id_of, id_value};
+
+/// Beyond so many documents of a collection, or bytes of their keys, it is only said that it changed.
+const MOST_DOCUMENTS: usize = 20_000;
+const MOST_BYTES: usize = 2 << 20;
+
+/// Which documents of which collections changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    collections: BTreeMap<String, Noted>,
+    since: Option<SystemTime>,
+}
+
+/// Which documents of a collection changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Documents<'a> {
+    /// Those with these keys.
+    Some(&'a BTreeSet<Vec<u8>>),
+    /// Any of them.
+    All,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Noted {
+    /// None when there are too many.
+    ids: Option<BTreeSet<Vec<u8>>>,
+    bytes: usize,
+}
+
+// === impl Changes ===
+
+impl Changes {
+    /// Of a collection of which any document may have changed.
+    pub fn whole(collection: &str) -> Self {
+        let mut changes = Self::begun();
+        let noted = Noted::default();
+        changes.collections.insert(collection.to_owned(), noted);
+        changes
+    }
+
+    /// Of documents with these keys.
+    pub fn of(collection: &str, ids: impl IntoIterator<Item = Bson>) -> Self {
+        let mut changes = Self::default();
+        for id in ids {
+            changes.note(collection, &id_of(id));
+        }
+        changes
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.collections.is_empty()
+    }
+
+    /// Since when this is known.
+    pub fn since(&self) -> Option<SystemTime> {
+        self.since
+    }
+
+    /// The collections, and what changed in each.
+    pub fn collections(&self) -> impl Iterator<Item = (&str, Documents<'_>)> {
+        let collections = self.collections.iter();
+        collections.map(|(name, noted)| (&**name, noted.documents()))
+    }
+
+    /// What changed in a collection; none when nothing did.
+    pub fn of_collection(&self, name: &str) -> Option<Documents<'_>> {
+        self.collections.get(name).map(Noted::documents)
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, others: &Self) {
+        for (name, others) in &others.collections {
+            let noted = self.noted(name);
+            match &others.ids {
+                None => noted.be_whole(),
+                Some(ids) => ids.iter().for_each(|id| noted.add(id)),
+            }
+        }
+        self.since = [self.since, others.since].into_iter().flatten().min();
+    }
+
+    pub(super) fn note(&mut self, collection: &str, id: &[u8]) {
+        self.since.get_or_insert_with(SystemTime::now);
+        self.noted(collection).add(id);
+    }
+
+    /// Adds what a segment writes to the collections that are watched.
+    pub(super) fn take_in(&mut self, segment: &Segment, watched: &BTreeSet<String>) {
+        let is_watched = |name: &str| watched.contains(name);
+        match segment {
+            Segment::Rows(all) => {
+                for rows in all.iter().filter(|it| is_watched(&it.collection)) {
+                    self.since.get_or_insert_with(SystemTime::now);
+                    let noted = self.noted(&rows.collection);
+                    rows.ids().for_each(|id| noted.add(id));
+                }
+            }
+            Segment::Move(moved) if is_watched(&moved.collection) => {
+                self.note(&moved.collection, &moved.from);
+                self.note(&moved.collection, &moved.to);
+            }
+            Segment::Unset(unset) if is_watched(&unset.collection) => {
+                for id in &unset.ids {
+                    self.note(&unset.collection, &id_of(id.clone()));
+                }
+            }
+            // A history is long: which versions are new is not told.
+            Segment::Truncate(_) | Segment::History(_) => {
+                let names = segment.collections();
+                for name in names.into_iter().filter(|it| is_watched(it)) {
+                    self.add(&Self::whole(name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begun() -> Self {
+        Self {
+            since: Some(SystemTime::now()),
+            ..Self::default()
+        }
+    }
+
+    fn noted(&mut self, collection: &str) -> &mut Noted {
+        let known = Noted {
+            ids: Some(BTreeSet::new()),
+            bytes: 0,
+        };
+        let name = collection.to_owned();
+        self.collections.entry(name).or_insert(known)
+    }
+}
+
+impl FromIterator<Self> for Changes {
+    fn from_iter<T: IntoIterator<Item = Self>>(all: T) -> Self {
+        let mut changes = Self::default();
+        for it in all {
+            changes.add(&it);
+        }
+        changes
+    }
+}
+
+// === impl Documents ===
+
+impl Documents<'_> {
+    /// The keys as values; none when there are too many.
+    pub fn ids(&self) -> Option<Vec<Bson>> {
+        match self {
+            Self::All => None,
+            Self::Some(ids) => ids.iter().map(|id| id_value(id)).collect(),
+        }
+    }
+}
+
+// === impl Noted ===
+
+impl Noted {
+    fn documents(&self) -> Documents<'_> {
+        self.ids.as_ref().map_or(Documents::All, Documents::Some)
+    }
+
+    fn add(&mut self, id: &[u8]) {
+        let Some(ids) = &mut self.ids else { return };
+        if ids.contains(id) {
+            return;
+        }
+        self.bytes += id.len();
+        if ids.len() == MOST_DOCUMENTS || self.bytes > MOST_BYTES {
+            return self.be_whole();
+        }
+        ids.insert(id.to_vec());
+    }
+
+    fn be_whole(&mut self) {
+        (self.ids, self.bytes) = (None, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_a_bound_it_is_only_said_that_a_collection_changed() {
+        let ids = |count: usize| (0..count).map(|it| Bson::Int64(i64::try_from(it).unwrap()));
+        let mut changes = Changes::of("sales", ids(MOST_DOCUMENTS));
+        assert!(changes.of_collection("sales") != Some(Documents::All));
+        changes.add(&Changes::of("sales", ids(3)));
+        assert!(changes.of_collection("sales") != Some(Documents::All));
+        changes.add(&Changes::of("sales", [Bson::Null]));
+        assert_eq!(changes.of_collection("sales"), Some(Documents::All));
+        changes.add(&Changes::of("sales", ids(1)));
+        assert_eq!(changes.of_collection("sales"), Some(Documents::All));
+
+        let long = Bson::String("x".repeat(MOST_BYTES));
+        let changes = Changes::of("names", [long]);
+        assert_eq!(changes.of_collection("names"), Some(Documents::All));
+        assert_eq!(changes.of_collection("sales"), None);
+    }
+
+    #[test]
+    fn keys_come_back_as_the_values_they_were() {
+        let ids = [Bson::Int32(7), Bson::from(bson::doc! { "a": 1, "b": "x" })];
+        let changes = Changes::of("sales", ids.clone());
+        let mut found = changes.of_collection("sales").unwrap().ids().unwrap();
+        found.sort_by_key(|it| it.as_document().is_some());
+        assert_eq!(found, ids);
+    }
+}

@@ -1,0 +1,205 @@
+//! A rule whose answer is kept fresh: what of it is to be worked out anew, and when it may be.
+//!
+//! - What is touched while the rule is being asked waits for the next time.
+//! - A rule that is slow for its part may take a tenth of the time; others do not wait for it.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use walferry_etl::analytics::{Kind, Names, Reach, Rule, RuleSet};
+use walferry_mongodb::{AsOf, FoundValues, Query, ValueSet};
+
+use super::job::{Job, What};
+use crate::analytics::desk::query;
+
+/// A part that takes longer than this is worked out beside the others.
+const QUICK: Duration = Duration::from_millis(500);
+/// How many times as long as it took it waits then.
+const REST: u32 = 9;
+/// How long a rule that failed waits.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A rule whose answer is kept fresh.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) rule: Rule,
+    /// None when it is worked out on schedule alone.
+    pub(super) reach: Option<Reach>,
+    pub(super) need: Need,
+    query: Query,
+    /// The values that were touched.
+    pending: ValueSet,
+    /// Since when the oldest of them waits.
+    since: Option<SystemTime>,
+    /// The same of what is being worked out.
+    running_since: Option<SystemTime>,
+    is_running: bool,
+    /// How long its last part took.
+    took: Option<Duration>,
+    part_not_before: Instant,
+    whole_not_before: Instant,
+    /// Whether its last part failed.
+    pub(super) is_failing: bool,
+}
+
+/// Whether the whole answer is to be worked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// What is kept holds, but for the values that were touched.
+    Nothing,
+    /// Once there is time for it.
+    Soon,
+    /// With the next refresh.
+    Scheduled,
+    /// In this refresh.
+    Now,
+}
+
+// === impl Subject ===
+
+impl Subject {
+    /// The rules whose answers are kept, each after those whose answers it reads.
+    pub(super) fn all(rules: &RuleSet) -> Vec<Self> {
+        let kept = rules.in_order().filter(|it| it.kind != Kind::View);
+        kept.map(|rule| Self::new(rules, rule)).collect()
+    }
+
+    fn new(rules: &RuleSet, rule: &Rule) -> Self {
+        Self {
+            reach: rules.reach(rule).ok(),
+            need: Need::Scheduled,
+            query: query(rule, &rule.defaults(), &Names::new()),
+            rule: rule.clone(),
+            pending: ValueSet::default(),
+            since: None,
+            running_since: None,
+            is_running: false,
+            took: None,
+            part_not_before: Instant::now(),
+            whole_not_before: Instant::now(),
+            is_failing: false,
+        }
+    }
+
+    /// Since when something waits that this rule was not asked about.
+    pub(super) fn waiting_since(&self) -> Option<SystemTime> {
+        let sinces = [self.since, self.running_since];
+        sinces.into_iter().flatten().min()
+    }
+
+    /// Notes values that were touched.
+    pub(super) fn note(&mut self, found: &FoundValues, since: Option<SystemTime>) {
+        self.waits(since);
+        if self.need != Need::Nothing {
+            return;
+        }
+        let has_room = match found {
+            FoundValues::Values(values) => self.pending.add(values.iter().cloned()),
+            FoundValues::Unknown => false,
+        };
+        if !has_room {
+            self.need = Need::Soon;
+            self.pending = ValueSet::default();
+        }
+    }
+
+    /// When it wants its next turn; none when it wants none, or has it.
+    pub(super) fn next_turn(&self) -> Option<Instant> {
+        let wants_part = self.need == Need::Nothing && !self.pending.is_empty();
+        let is_wanted = wants_part || matches!(self.need, Need::Soon | Need::Now);
+        (is_wanted && !self.is_running).then_some(match self.need {
+            Need::Now => Instant::now(),
+            Need::Nothing => self.part_not_before,
+            Need::Soon | Need::Scheduled => self.whole_not_before,
+        })
+    }
+
+    /// Whether a part of it can be worked out now, between two looks.
+    pub(super) fn is_quick(&self) -> bool {
+        self.wants_part() && self.took.is_some_and(|it| it < QUICK)
+    }
+
+    /// Whether it wants to be worked out now, beside the others.
+    pub(super) fn is_slow(&self, is_calm: bool) -> bool {
+        let is_whole = match self.need {
+            Need::Now => true,
+            Need::Soon => is_calm && Instant::now() >= self.whole_not_before,
+            Need::Nothing | Need::Scheduled => false,
+        };
+        !self.is_running && (is_whole || (self.wants_part() && !self.is_quick()))
+    }
+
+    fn wants_part(&self) -> bool {
+        let is_due = Instant::now() >= self.part_not_before;
+        self.need == Need::Nothing && !self.is_running && !self.pending.is_empty() && is_due
+    }
+
+    /// Begins its turn.
+    pub(super) fn start(&mut self, as_of: Option<AsOf>) -> Job {
+        let values = std::mem::take(&mut self.pending);
+        let what = match (self.need, &self.reach) {
+            (Need::Nothing, Some(reach)) => What::Part {
+                per: reach.per.clone(),
+                field: reach.field.clone(),
+                values,
+            },
+            (need, _) => What::Whole(need),
+        };
+        self.need = Need::Nothing;
+        self.is_running = true;
+        self.running_since = self.since.take();
+        Job {
+            rule: self.rule.name.clone(),
+            query: self.query.clone(),
+            output: self.rule.output.clone(),
+            is_alerts: self.rule.kind == Kind::Alerts,
+            what,
+            as_of,
+        }
+    }
+
+    /// Ends its turn: what it was asked is kept.
+    pub(super) fn kept(&mut self, what: &What, took: Duration) {
+        (self.is_running, self.running_since) = (false, None);
+        let now = Instant::now();
+        match what {
+            What::Part { .. } if took < QUICK => self.took = Some(took),
+            What::Part { .. } => {
+                (self.took, self.part_not_before) = (Some(took), now + took * REST);
+            }
+            What::Whole(_) => self.whole_not_before = now + took * REST,
+        }
+        self.is_failing = false;
+    }
+
+    /// Ends its turn: nothing came of it, and it wants another one.
+    pub(super) fn put_back(&mut self, what: What, need: Need) {
+        let since = self.running_since.take();
+        self.waits(since);
+        self.is_running = false;
+        self.need = self.need.max(need);
+        match what {
+            What::Part { values, .. } => {
+                self.note(&FoundValues::Values(values.into_values()), since)
+            }
+            What::Whole(_) => self.pending = ValueSet::default(),
+        }
+    }
+
+    /// Ends a turn that broke: it waits for the schedule.
+    pub(super) fn broke(&mut self) {
+        if self.is_running {
+            (self.is_running, self.need) = (false, Need::Scheduled);
+        }
+    }
+
+    /// Has it wait before its next turn.
+    pub(super) fn retry_later(&mut self) {
+        let later = Instant::now() + RETRY;
+        (self.part_not_before, self.whole_not_before) = (later, later);
+    }
+
+    fn waits(&mut self, since: Option<SystemTime>) {
+        self.since = [self.since, since].into_iter().flatten().min();
+    }
+}
