@@ -1,11 +1,12 @@
 //! Keeps the answers of all rules fresh.
 //!
 //! - A rule has one turn at a time: its whole answer, or a part. So no part is undone by an older whole.
-//! - Turns that take long have a lane of their own, one after another; in the other lane quick ones follow each look.
+//! - Quick turns follow each look; those that take longer have lanes of their own beside the looks.
 //! - A whole answer replaces whatever is known of touched values; what is touched during a turn waits for the next one.
 //! - Whatever fails is told once, counted, and tried again: it never stops what is replicated.
 
 mod job;
+mod lanes;
 mod look;
 mod round;
 mod subject;
@@ -14,17 +15,16 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
-use walferry_core::{Class, Classify, Fault, Tasks};
+use walferry_core::Tasks;
 use walferry_etl::analytics::RuleSet;
-use walferry_mongodb::{Analyst, Error, Touched};
+use walferry_mongodb::{Analyst, Touched};
 
-use self::job::{Done, End, What};
+use self::job::Done;
+use self::lanes::{Lane, Turn};
 use self::look::Looks;
 use self::round::Round;
-use self::subject::{Need, Subject};
+use self::subject::Subject;
 use super::{Freshness, Incremental, load};
 use crate::apply::ApplyStatus;
 use crate::config::Config;
@@ -57,8 +57,11 @@ pub(super) struct Keeper {
     /// The refresh that goes on.
     round: Option<Round>,
     next_round: Instant,
-    /// The turn in the slow lane.
-    slow: Option<JoinHandle<Done>>,
+    /// The turn in the steady lane.
+    steady: Option<Turn>,
+    /// The same in the slow one.
+    slow: Option<Turn>,
+    slow_not_before: Instant,
     done: Incremental,
 }
 
@@ -91,7 +94,9 @@ impl Keeper {
             is_blind: false,
             round: None,
             next_round: now,
+            steady: None,
             slow: None,
+            slow_not_before: now,
             done: Incremental::default(),
             config,
         };
@@ -113,37 +118,32 @@ impl Keeper {
                 return;
             }
             self.show();
-            let mut slow = self.slow.take();
+            let (mut steady, mut slow) = (self.steady.take(), self.slow.take());
+            let is_free = slow.is_none();
             let woken = async {
                 tokio::select! {
                     biased;
                     // 1. stop
                     () = stop.cancelled() => Woken::Stop,
                     // 2. completion
-                    done = completion(&mut slow), if slow.is_some() => Woken::Done(done.map(Box::new)),
+                    done = completion(&mut steady), if steady.is_some() => Woken::Done(Lane::Steady, done.map(Box::new)),
+                    done = completion(&mut slow), if slow.is_some() => Woken::Done(Lane::Slow, done.map(Box::new)),
                     // 3. time, or something was touched
-                    () = self.wake() => Woken::Step,
+                    () = self.wake(is_free) => Woken::Step,
                 }
             };
             let woken = woken.await;
-            self.slow = slow;
+            (self.steady, self.slow) = (steady, slow);
             match woken {
                 Woken::Stop => return,
                 Woken::Step => {}
-                Woken::Done(done) => {
-                    self.slow = None;
-                    match done {
-                        Some(done) => self.finish(*done),
-                        // A defect, which is told where it happened.
-                        None => self.subjects.iter_mut().for_each(Subject::broke),
-                    }
-                }
+                Woken::Done(lane, done) => self.end_turn(lane, done.map(|it| *it)),
             }
         }
     }
 
     async fn step(&mut self) {
-        if self.round.is_none() && self.slow.is_none() && Instant::now() >= self.next_round {
+        if self.is_round_due() && self.slow.is_none() && self.steady.is_none() {
             self.begin_round().await;
         }
         let Some(analyst) = self.analyst.clone() else {
@@ -153,8 +153,14 @@ impl Keeper {
             return;
         }
         self.run_quick(&analyst).await;
+        self.start_steady(&analyst);
         self.start_slow(analyst);
         self.end_round().await;
+    }
+
+    /// Whether a refresh is due: no turn begins beside the looks before it has, since the rules may be others then.
+    fn is_round_due(&self) -> bool {
+        self.round.is_none() && Instant::now() >= self.next_round
     }
 
     fn watch(&self) {
@@ -163,165 +169,8 @@ impl Keeper {
         }
     }
 
-    fn is_look_due(&self) -> bool {
-        let Some(looks) = &self.looks else {
-            return false;
-        };
-        let now = Instant::now();
-        let mut turns = self.subjects.iter().filter_map(Subject::next_turn);
-        let is_wanted = looks.touched.has_news() || now >= self.looked + STALE;
-        now >= self.look_not_before && (is_wanted || turns.any(|it| it <= now))
-    }
-
-    /// Looks at what was touched: whether that could be done.
-    async fn look(&mut self, analyst: &Analyst) -> bool {
-        let Some(looks) = &mut self.looks else {
-            return true;
-        };
-        let looked = Box::pin(looks.look(analyst, &mut self.subjects)).await;
-        let now = Instant::now();
-        match looked {
-            Ok(()) => {
-                looks.is_calm &= !self.sink.borrow().is_behind;
-                (self.looked, self.look_not_before) = (now, now + REST);
-                self.is_blind = false;
-                true
-            }
-            Err(error) => {
-                self.look_not_before = now + RETRY;
-                self.fail_look(error);
-                false
-            }
-        }
-    }
-
-    fn fail_look(&mut self, error: Error) {
-        self.done.failures += 1;
-        let error = Fault::from(error).to_string();
-        if !std::mem::replace(&mut self.is_blind, true) {
-            warn!(error, "what was touched cannot be looked at: alerts wait");
-        }
-        self.abandon_round(&error);
-    }
-
-    /// Asks the quick rules about what was touched, one after another.
-    async fn run_quick(&mut self, analyst: &Analyst) {
-        let Some(looks) = &self.looks else { return };
-        let (seen, touched) = (looks.seen, looks.touched.clone());
-        let stop = self.tasks.stop_signal().clone();
-        for at in 0..self.subjects.len() {
-            let subject = &mut self.subjects[at];
-            if seen.is_some() && subject.is_quick() {
-                let job = subject.start(seen);
-                let run = job.run(analyst.clone(), Some(touched.clone()), stop.clone());
-                let done = Box::pin(run).await;
-                self.finish(done);
-            }
-        }
-    }
-
-    /// Begins the next turn of the slow lane.
-    fn start_slow(&mut self, analyst: Analyst) {
-        if self.slow.is_some() {
-            return;
-        }
-        let looks = self.looks.as_ref();
-        let seen = looks.and_then(|it| it.seen);
-        let is_calm = looks.is_none_or(|it| it.is_calm);
-        if looks.is_some() && seen.is_none() {
-            return;
-        }
-        // A refresh first: its rules come in an order.
-        let now = self.subjects.iter().position(|it| it.need == Need::Now);
-        let slow = || self.subjects.iter().position(|it| it.is_slow(is_calm));
-        let Some(at) = now.or_else(slow) else { return };
-        let touched = looks.map(|it| it.touched.clone());
-        let job = self.subjects[at].start(seen);
-        let stop = self.tasks.stop_signal().clone();
-        let run = Box::pin(job.run(analyst, touched, stop));
-        self.slow = Some(self.tasks.spawn(run));
-    }
-
-    /// Ends a turn.
-    fn finish(&mut self, done: Done) {
-        let Done {
-            rule,
-            what,
-            end,
-            took,
-        } = done;
-        let Some(subject) = self.subjects.iter_mut().find(|it| it.rule.name == rule) else {
-            return;
-        };
-        if let What::Part { values, .. } = &what {
-            self.done.runs += 1;
-            self.done.values += values.len() as u64;
-            self.done.seconds += took.as_secs_f64();
-        }
-        match end {
-            End::Kept(kept) => {
-                debug!(rule, ?kept, ?took, "refreshed");
-                subject.kept(&what, took);
-                if let (What::Whole(Need::Now), Some(round)) = (what, &mut self.round) {
-                    round.kept(&subject.rule, kept);
-                }
-            }
-            End::TooLarge => subject.put_back(what, Need::Soon),
-            End::Stopped => subject.put_back(what, Need::Nothing),
-            End::Failed(error) => self.fail(&rule, what, error),
-        }
-    }
-
-    fn fail(&mut self, rule: &str, what: What, error: Error) {
-        let Some(subject) = self.subjects.iter_mut().find(|it| it.rule.name == rule) else {
-            return;
-        };
-        let is_gone = error.is_moment_gone();
-        match what {
-            What::Part { .. } => {
-                // What is no passing trouble waits for the next refresh.
-                let is_passing = error.class() == Class::Transient;
-                let need = if is_passing {
-                    Need::Nothing
-                } else {
-                    Need::Scheduled
-                };
-                subject.put_back(what, need);
-                if is_gone {
-                    return;
-                }
-                subject.retry_later();
-                self.done.failures += 1;
-                let error = Fault::from(error).to_string();
-                if !std::mem::replace(&mut subject.is_failing, true) {
-                    warn!(
-                        rule,
-                        error, "what was touched was not asked about: it is tried again"
-                    );
-                }
-            }
-            What::Whole(need) if is_gone && self.round.as_mut().is_none_or(Round::may_retry) => {
-                subject.put_back(what, need);
-            }
-            What::Whole(Need::Now) => {
-                subject.put_back(what, Need::Scheduled);
-                let rule = subject.rule.clone();
-                self.fail_in_round(&rule, error);
-            }
-            What::Whole(need) => {
-                subject.put_back(what, need);
-                subject.retry_later();
-                self.done.failures += 1;
-                let error = Fault::from(error).to_string();
-                if !std::mem::replace(&mut subject.is_failing, true) {
-                    warn!(rule, error, "a rule failed: it is tried again");
-                }
-            }
-        }
-    }
-
     /// Waits until there is something to do.
-    async fn wake(&self) {
+    async fn wake(&self, is_free: bool) {
         let now = Instant::now();
         let soonest = now + REST;
         let mut at = self.next_round.max(soonest);
@@ -329,10 +178,8 @@ impl Keeper {
             at = now + RETRY;
         }
         let turns = self.subjects.iter().filter_map(Subject::next_turn);
-        if self.slow.is_none()
-            && let Some(turn) = turns.min()
-        {
-            at = at.min(turn.max(soonest));
+        if is_free && let Some(turn) = turns.min() {
+            at = at.min(turn.max(soonest).max(self.slow_not_before));
         }
         let news = async {
             match &self.looks {
@@ -371,17 +218,17 @@ impl Keeper {
 /// Why the keeper goes on.
 enum Woken {
     Stop,
-    Done(Option<Box<Done>>),
+    Done(Lane, Option<Box<Done>>),
     Step,
 }
 
-/// Waits for the turn in the slow lane; none when it broke.
+/// Waits for the turn in a lane; none when it broke.
 ///
 /// # Cancel safety
 /// Cancel safe: the turn goes on.
-async fn completion(slow: &mut Option<JoinHandle<Done>>) -> Option<Done> {
-    match slow {
-        Some(slow) => slow.await.ok(),
+async fn completion(turn: &mut Option<Turn>) -> Option<Done> {
+    match turn {
+        Some(turn) => (&mut turn.task).await.ok(),
         None => std::future::pending().await,
     }
 }

@@ -137,7 +137,7 @@ impl Shop {
             Ok(())
         };
         let refreshed = eventually(PATIENCE, "the first refresh", refreshed).await;
-        refreshed.unwrap_or_else(|error| panic!("{error}"))
+        refreshed.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// What the status says of what is asked at once; of two processes with one file none listens.

@@ -5,12 +5,17 @@
 //! - Whatever was committed up to the new moment was told before it, so it is among what is looked at; what was told
 //!   meanwhile is looked at again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use walferry_core::Fault;
 use walferry_etl::analytics::Way;
-use walferry_mongodb::{Analyst, AsOf, Changes, Documents, Error, FoundValues, Holders, Touched};
+use walferry_mongodb::{Analyst, AsOf, Changes, Error, FoundValues, Holders, Touched};
 
 use super::subject::Subject;
+use super::{Keeper, REST, RETRY, STALE};
 
 /// What the looks know.
 #[derive(Debug)]
@@ -59,71 +64,148 @@ impl Looks {
         analyst: &Analyst,
         subjects: &mut [Subject],
     ) -> Result<(), Error> {
+        let begun = Instant::now();
         let now = analyst.newest().await?;
         let mut changes = taken.clone();
         changes.add(&self.touched.peek());
-        let mut is_calm = true;
-        for way in ways(subjects) {
-            let Some(documents) = changes.of_collection(&way.collection) else {
-                continue;
-            };
-            let found = self.follow(analyst, &way, &documents, now).await?;
-            is_calm &= matches!(found, FoundValues::Values(_));
-            let leads = |it: &&mut Subject| {
-                let reach = it.reach.as_ref();
-                reach.is_some_and(|it| it.ways.contains(&way))
-            };
-            for subject in subjects.iter_mut().filter(leads) {
-                subject.note(&found, changes.since());
+        let ways = ways(subjects);
+        let leads = self.follow(analyst, &ways, &changes, now).await?;
+        debug!(took = ?begun.elapsed(), "looked at what was touched");
+        self.is_calm = leads
+            .values()
+            .all(|it| matches!(it, FoundValues::Values(_)));
+        for subject in subjects {
+            let ways = subject.reach.iter().flat_map(|it| &it.ways);
+            let found: Vec<_> = ways.filter_map(|it| leads.get(it)).collect();
+            for found in found {
+                subject.note(found, changes.since());
             }
         }
-        (self.seen, self.is_calm) = (Some(now), is_calm);
+        self.seen = Some(now);
         Ok(())
     }
 
-    /// The values that documents lead to, then and now.
-    async fn follow(
+    /// The values that changes lead to, then and now, by their ways.
+    async fn follow<'a>(
         &self,
         analyst: &Analyst,
-        way: &Way,
-        documents: &Documents<'_>,
+        ways: &'a BTreeSet<Way>,
+        changes: &Changes,
         now: AsOf,
-    ) -> Result<FoundValues, Error> {
-        let (Some(before), Some(ids)) = (self.seen, documents.ids()) else {
-            return Ok(FoundValues::Unknown);
-        };
-        let changed = Holders {
-            collection: &way.collection,
-            field: "_id",
-            among: &ids,
-        };
-        let mut values = Vec::new();
-        for as_of in [before, now] {
-            match follow_as_of(analyst, way, changed, as_of).await? {
-                FoundValues::Values(found) => values.extend(found),
-                FoundValues::Unknown => return Ok(FoundValues::Unknown),
+    ) -> Result<BTreeMap<&'a Way, FoundValues>, Error> {
+        let (mut leads, mut known) = (BTreeMap::new(), Vec::new());
+        for (collection, documents) in changes.collections() {
+            let ways: Vec<_> = ways
+                .iter()
+                .filter(|it| it.collection == collection)
+                .collect();
+            match (self.seen, documents.ids()) {
+                (Some(before), Some(ids)) => known.push((collection, ways, ids, [before, now])),
+                _ => leads.extend(ways.into_iter().map(|it| (it, FoundValues::Unknown))),
             }
         }
-        Ok(FoundValues::Values(values))
+        let asked = known.iter().flat_map(|(collection, ways, ids, moments)| {
+            let changed = Holders {
+                collection,
+                field: "_id",
+                among: ids,
+            };
+            moments.map(|as_of| follow_as_of(analyst, ways, changed, as_of))
+        });
+        for (way, found) in try_join_all(asked).await?.into_iter().flatten() {
+            let lead = leads.entry(way).or_insert(FoundValues::Values(Vec::new()));
+            lead.add(&found);
+        }
+        Ok(leads)
     }
 }
 
-async fn follow_as_of(
+// === impl Keeper ===
+
+impl Keeper {
+    pub(super) fn is_look_due(&self) -> bool {
+        let Some(looks) = &self.looks else {
+            return false;
+        };
+        let now = Instant::now();
+        let mut turns = self.subjects.iter().filter_map(Subject::next_turn);
+        let is_wanted = looks.touched.has_news() || now >= self.looked + STALE;
+        now >= self.look_not_before && (is_wanted || turns.any(|it| it <= now))
+    }
+
+    /// Looks at what was touched: whether that could be done.
+    pub(super) async fn look(&mut self, analyst: &Analyst) -> bool {
+        let Some(looks) = &mut self.looks else {
+            return true;
+        };
+        let looked = Box::pin(looks.look(analyst, &mut self.subjects)).await;
+        let now = Instant::now();
+        match looked {
+            Ok(()) => {
+                looks.is_calm &= !self.sink.borrow().is_behind;
+                (self.looked, self.look_not_before) = (now, now + REST);
+                self.is_blind = false;
+                true
+            }
+            Err(error) => {
+                self.look_not_before = now + RETRY;
+                self.fail_look(error);
+                false
+            }
+        }
+    }
+
+    fn fail_look(&mut self, error: Error) {
+        self.done.failures += 1;
+        let error = Fault::from(error).to_string();
+        if !std::mem::replace(&mut self.is_blind, true) {
+            warn!(error, "what was touched cannot be looked at: alerts wait");
+        }
+        self.abandon_round(&error);
+    }
+}
+
+/// The values that documents of one collection lead to as of a moment, by their ways.
+async fn follow_as_of<'a>(
     analyst: &Analyst,
-    way: &Way,
+    ways: &[&'a Way],
     changed: Holders<'_>,
     as_of: AsOf,
-) -> Result<FoundValues, Error> {
-    let found = analyst.values(changed, &way.field, as_of).await?;
-    let (Some(through), FoundValues::Values(among)) = (&way.through, &found) else {
-        return Ok(found);
-    };
-    let holders = Holders {
-        collection: &through.collection,
-        field: &through.field,
-        among,
-    };
-    analyst.values(holders, &through.value, as_of).await
+) -> Result<Vec<(&'a Way, FoundValues)>, Error> {
+    let mut leads = Vec::new();
+    let fields: BTreeSet<_> = ways.iter().map(|it| &*it.field).collect();
+    let fields: Vec<_> = fields.into_iter().collect();
+    let found = analyst.values(changed, &fields, as_of).await?;
+    for (field, found) in fields.iter().zip(found) {
+        for (through, ways) in by_hop(ways, field) {
+            let found = match (through, &found) {
+                (Some((collection, field)), FoundValues::Values(among)) => {
+                    let holders = Holders {
+                        collection,
+                        field,
+                        among,
+                    };
+                    let wanted = ways.iter().filter_map(|it| it.through.as_ref());
+                    let wanted: Vec<_> = wanted.map(|it| &*it.value).collect();
+                    analyst.values(holders, &wanted, as_of).await?
+                }
+                _ => vec![found.clone(); ways.len()],
+            };
+            leads.extend(ways.into_iter().zip(found));
+        }
+    }
+    Ok(leads)
+}
+
+/// The ways over a field, by the collection and the field that it leads to.
+fn by_hop<'a>(ways: &[&'a Way], field: &str) -> BTreeMap<Option<(&'a str, &'a str)>, Vec<&'a Way>> {
+    let mut hops = BTreeMap::<_, Vec<_>>::new();
+    for way in ways.iter().filter(|it| it.field == field) {
+        let through = way.through.as_ref();
+        let through = through.map(|it| (&*it.collection, &*it.field));
+        hops.entry(through).or_default().push(*way);
+    }
+    hops
 }
 
 fn ways(subjects: &[Subject]) -> BTreeSet<Way> {

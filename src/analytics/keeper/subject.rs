@@ -1,6 +1,8 @@
 //! A rule whose answer is kept fresh: what of it is to be worked out anew, and when it may be.
 //!
 //! - What is touched while the rule is being asked waits for the next time.
+//! - Alerts that cost little for a value are quick, however many values wait: it is the value that counts, or a rule that
+//!   fell behind once would never be quick again. A report is quick while all of it is.
 //! - A rule that is slow for its part may take a tenth of the time; others do not wait for it.
 
 use std::time::{Duration, SystemTime};
@@ -12,10 +14,16 @@ use walferry_mongodb::{AsOf, FoundValues, Query, ValueSet};
 use super::job::{Job, What};
 use crate::analytics::desk::query;
 
-/// A part that takes longer than this is worked out beside the others.
-const QUICK: Duration = Duration::from_millis(500);
+/// Alerts that take longer for a value are worked out beside the looks.
+const QUICK_VALUE: Duration = Duration::from_micros(300);
+/// Those that take still longer rest in between.
+const STEADY_VALUE: Duration = Duration::from_millis(5);
+/// A report whose part takes longer is worked out beside the others.
+const QUICK_REPORT: Duration = Duration::from_millis(50);
 /// How many times as long as it took it waits then.
 const REST: u32 = 9;
+/// Of fewer values the question itself costs more than they do.
+const FEW: usize = 4;
 /// How long a rule that failed waits.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -34,12 +42,32 @@ pub(super) struct Subject {
     /// The same of what is being worked out.
     running_since: Option<SystemTime>,
     is_running: bool,
-    /// How long its last part took.
-    took: Option<Duration>,
+    /// What its last part cost; none before the first.
+    cost: Option<Cost>,
     part_not_before: Instant,
     whole_not_before: Instant,
     /// Whether its last part failed.
     pub(super) is_failing: bool,
+}
+
+/// In which lane a rule has its turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// After each look.
+    Quick,
+    /// Beside the looks, one rule after another.
+    Steady,
+    /// So too, with rests.
+    Slow,
+}
+
+/// What a part cost.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    /// All of it.
+    took: Duration,
+    /// About each of its values.
+    value: Duration,
 }
 
 /// Whether the whole answer is to be worked out.
@@ -74,7 +102,7 @@ impl Subject {
             since: None,
             running_since: None,
             is_running: false,
-            took: None,
+            cost: None,
             part_not_before: Instant::now(),
             whole_not_before: Instant::now(),
             is_failing: false,
@@ -114,9 +142,30 @@ impl Subject {
         })
     }
 
-    /// Whether a part of it can be worked out now, between two looks.
-    pub(super) fn is_quick(&self) -> bool {
-        self.wants_part() && self.took.is_some_and(|it| it < QUICK)
+    /// Whether a part of it can be worked out now in this lane.
+    pub(super) fn wants_part_in(&self, pace: Pace) -> bool {
+        self.wants_part() && self.pace() == pace
+    }
+
+    /// Whether its turn in a refresh can begin.
+    pub(super) fn is_due_in_round(&self) -> bool {
+        self.need == Need::Now && !self.is_running
+    }
+
+    fn pace(&self) -> Pace {
+        let is_report = self.rule.kind != Kind::Alerts;
+        match self.cost {
+            None if is_report => Pace::Slow,
+            Some(cost) if is_report && cost.took >= QUICK_REPORT => Pace::Slow,
+            Some(cost) if !is_report && cost.value >= STEADY_VALUE => Pace::Slow,
+            Some(cost) if !is_report && cost.value >= QUICK_VALUE => Pace::Steady,
+            _ => Pace::Quick,
+        }
+    }
+
+    /// What the next value of it costs, as far as it is known.
+    pub(super) fn value_cost(&self) -> Option<Duration> {
+        self.cost.map(|it| it.value)
     }
 
     /// Whether it wants to be worked out now, beside the others.
@@ -126,7 +175,7 @@ impl Subject {
             Need::Soon => is_calm && Instant::now() >= self.whole_not_before,
             Need::Nothing | Need::Scheduled => false,
         };
-        !self.is_running && (is_whole || (self.wants_part() && !self.is_quick()))
+        !self.is_running && (is_whole || self.wants_part_in(Pace::Slow))
     }
 
     fn wants_part(&self) -> bool {
@@ -163,9 +212,16 @@ impl Subject {
         (self.is_running, self.running_since) = (false, None);
         let now = Instant::now();
         match what {
-            What::Part { .. } if took < QUICK => self.took = Some(took),
-            What::Part { .. } => {
-                (self.took, self.part_not_before) = (Some(took), now + took * REST);
+            What::Part { values, .. } => {
+                let count = u32::try_from(values.len().max(FEW)).unwrap_or(u32::MAX);
+                let cost = Cost {
+                    took,
+                    value: took / count,
+                };
+                self.cost = Some(cost);
+                if self.pace() == Pace::Slow {
+                    self.part_not_before = now + took * REST;
+                }
             }
             What::Whole(_) => self.whole_not_before = now + took * REST,
         }
@@ -180,7 +236,7 @@ impl Subject {
         self.need = self.need.max(need);
         match what {
             What::Part { values, .. } => {
-                self.note(&FoundValues::Values(values.into_values()), since)
+                self.note(&FoundValues::Values(values.into_values()), since);
             }
             What::Whole(_) => self.pending = ValueSet::default(),
         }

@@ -59,7 +59,24 @@ impl Analyst {
         part: Part<'_>,
         touched: &Touched,
     ) -> Result<Option<Kept>> {
-        self.see_own(answer.output).await?;
+        let (found, standing) =
+            tokio::try_join!(self.part(answer, part), self.standing_part(answer, part))?;
+        let (Some(found), Some(standing)) = (found, standing) else {
+            return Ok(None);
+        };
+        let found = by_id(found)?;
+        check_values(&found, part)?;
+        let difference = difference(answer, found, &by_id(standing)?)?;
+        self.write_difference(answer, &difference, touched).await?;
+        Ok(Some(difference.kept))
+    }
+
+    /// The part of the answer, as of its moment.
+    async fn part(
+        &self,
+        answer: Answer<'_>,
+        part: Part<'_>,
+    ) -> Result<Option<Vec<RawDocumentBuf>>> {
         let mut pipeline = vec![doc! { "$match": { part.per: { "$in": part.values } } }];
         pipeline.extend(answer.query.pipeline.iter().cloned());
         let query = Query {
@@ -67,22 +84,21 @@ impl Analyst {
             pipeline,
         };
         let cursor = self.ask_as_of(&query, part.as_of).await?;
-        let Some(found) = self.collect(cursor).await? else {
-            return Ok(None);
-        };
-        let found = by_id(found)?;
-        check_values(&found, part)?;
+        self.collect(cursor).await
+    }
+
+    /// What is kept of it.
+    async fn standing_part(
+        &self,
+        answer: Answer<'_>,
+        part: Part<'_>,
+    ) -> Result<Option<Vec<RawDocumentBuf>>> {
         let mut filter = ours(answer);
         filter.insert(part.field, doc! { "$in": part.values });
         let output = self.store.database();
         let output = output.collection::<RawDocumentBuf>(answer.output);
         let standing = self.store.in_time(output.find(filter), READING).await?;
-        let Some(standing) = self.collect(standing).await? else {
-            return Ok(None);
-        };
-        let difference = difference(answer, found, &by_id(standing)?)?;
-        self.write_difference(answer, &difference, touched).await?;
-        Ok(Some(difference.kept))
+        self.collect(standing).await
     }
 
     /// Makes the index by which the part of an answer is found that is kept of some values.
@@ -137,6 +153,7 @@ impl Analyst {
         if difference.ids.is_empty() {
             return Ok(());
         }
+        self.see_own(answer.output).await?;
         let ids = difference.ids.iter().cloned();
         let opened = touched.open(Changes::of(answer.output, ids));
         let written = Box::pin(self.write_all(answer, difference)).await;

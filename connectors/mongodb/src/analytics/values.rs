@@ -1,5 +1,6 @@
-//! The values that documents have in a field, as of a moment.
+//! The values that documents have in some fields, as of a moment.
 //!
+//! - All fields of one collection are read at once.
 //! - Numbers of several types that are equal are one value, as they are for MongoDB.
 //! - What MongoDB would not find as itself in a list of values, an array or a pattern, is no value.
 
@@ -14,6 +15,9 @@ use crate::{Error, Result};
 
 /// More values, or documents that have them, are too many.
 const MOST: usize = 20_000;
+
+/// What the server says of a document above 16 MB, or of values that take too much of its memory.
+const TOO_LARGE: [i32; 2] = [10_334, 146];
 
 /// Values without an order, each once.
 #[derive(Clone, Debug, Default)]
@@ -80,45 +84,86 @@ impl ValueSet {
 // === impl Analyst ===
 
 impl Analyst {
-    /// The values that some documents have in a field, as of a moment.
+    /// The values that some documents have in each of these fields, as of a moment.
     ///
     /// # Errors
     /// When the server refuses or cannot be asked.
-    pub async fn values(&self, of: Holders<'_>, wanted: &str, as_of: AsOf) -> Result<FoundValues> {
-        if of.field == wanted {
-            return Ok(FoundValues::Values(of.among.to_vec()));
+    pub async fn values(
+        &self,
+        of: Holders<'_>,
+        wanted: &[&str],
+        as_of: AsOf,
+    ) -> Result<Vec<FoundValues>> {
+        if of.among.is_empty() || wanted.iter().all(|it| *it == of.field) {
+            return Ok(vec![FoundValues::Values(of.among.to_vec()); wanted.len()]);
         }
         let query = Query {
             collection: of.collection.to_owned(),
             pipeline: vec![
                 doc! { "$match": { of.field: { "$in": of.among } } },
                 doc! { "$limit": limit(MOST + 1) },
-                doc! { "$group": { "_id": format!("${wanted}"), "n": { "$sum": 1 } } },
+                group(wanted),
             ],
         };
-        let cursor = match self.ask_as_of(&query, as_of).await {
-            Err(Error::Analytics(AnalyticsError::MomentGone { .. })) => {
-                return Ok(FoundValues::Unknown);
-            }
-            cursor => cursor?.with_type::<Document>(),
+        let found = match self.groups(&query, as_of).await {
+            Ok(groups) => found(groups, wanted.len()),
+            Err(error) if is_unknown(&error) => vec![FoundValues::Unknown; wanted.len()],
+            Err(error) => return Err(error),
         };
-        let groups: Vec<_> = self.store.in_time(cursor.try_collect(), READING).await?;
-        Ok(found(groups))
+        let known = |(name, found): (&&str, FoundValues)| match found {
+            FoundValues::Values(_) if *name == of.field => FoundValues::Values(of.among.to_vec()),
+            found => found,
+        };
+        Ok(wanted.iter().zip(found).map(known).collect())
+    }
+
+    async fn groups(&self, query: &Query, as_of: AsOf) -> Result<Vec<Document>> {
+        let cursor = self.ask_as_of(query, as_of).await?.with_type::<Document>();
+        self.store.in_time(cursor.try_collect(), READING).await
     }
 }
 
-fn found(groups: Vec<Document>) -> FoundValues {
-    let mut documents = 0;
-    let mut values = Vec::with_capacity(groups.len());
-    for mut group in groups {
-        documents += group.get_i32("n").unwrap_or(i32::MAX).unsigned_abs() as usize;
-        values.push(group.remove("_id").unwrap_or(Bson::Null));
+// === impl FoundValues ===
+
+impl FoundValues {
+    /// Adds others.
+    pub fn add(&mut self, others: &Self) {
+        match (&mut *self, others) {
+            (Self::Values(values), Self::Values(others)) => values.extend(others.iter().cloned()),
+            _ => *self = Self::Unknown,
+        }
     }
+}
+
+/// One document with the values of each field, by its place.
+fn group(wanted: &[&str]) -> Document {
+    let mut group = doc! { "_id": null, "n": { "$sum": 1 } };
+    for (at, field) in wanted.iter().enumerate() {
+        let value = doc! { "$ifNull": [format!("${field}"), null] };
+        group.insert(at.to_string(), doc! { "$addToSet": value });
+    }
+    doc! { "$group": group }
+}
+
+/// Whether the moment is gone, or the values are too large for a document.
+fn is_unknown(error: &Error) -> bool {
+    let is_gone = matches!(error, Error::Analytics(AnalyticsError::MomentGone { .. }));
+    is_gone || TOO_LARGE.iter().any(|it| error.has_code(*it))
+}
+
+fn found(groups: Vec<Document>, fields: usize) -> Vec<FoundValues> {
+    let Some(mut group) = groups.into_iter().next() else {
+        return vec![FoundValues::Values(Vec::new()); fields];
+    };
+    let documents = group.get_i32("n").unwrap_or(i32::MAX).unsigned_abs() as usize;
     let is_value = |it: &Bson| !matches!(it, Bson::Array(_) | Bson::RegularExpression(_));
-    if documents > MOST || !values.iter().all(is_value) {
-        return FoundValues::Unknown;
-    }
-    FoundValues::Values(values)
+    let values = |at: usize| match group.remove(at.to_string()) {
+        Some(Bson::Array(values)) if documents <= MOST && values.iter().all(is_value) => {
+            FoundValues::Values(values)
+        }
+        _ => FoundValues::Unknown,
+    };
+    (0..fields).map(values).collect()
 }
 
 /// One text for all that MongoDB takes for the same value; of decimals only those that are written alike.
@@ -173,13 +218,12 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_not_looked_for() {
-        let group = |id: Bson, n: i32| doc! { "_id": id, "n": n };
-        let is_known = |groups| matches!(found(groups), FoundValues::Values(_));
-        assert!(is_known(vec![group(Bson::Int32(1), 20_000)]));
-        assert!(!is_known(vec![
-            group(Bson::Int32(1), 20_000),
-            group(Bson::Null, 1)
-        ]));
-        assert!(!is_known(vec![group(Bson::Array(vec![1.into()]), 1)]));
+        let is_known = |n: i32, values: Vec<Bson>| {
+            let found = found(vec![doc! { "n": n, "0": [1], "1": values }], 2);
+            matches!(found[1], FoundValues::Values(_))
+        };
+        assert!(is_known(20_000, vec![Bson::Int32(1)]));
+        assert!(!is_known(20_001, vec![Bson::Int32(1)]));
+        assert!(!is_known(1, vec![Bson::Array(vec![1.into()])]));
     }
 }

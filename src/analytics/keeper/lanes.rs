@@ -1,0 +1,210 @@
+//! The three lanes in which rules have their turns.
+//!
+//! - The quick lane asks several rules at a time, between two looks; none of them takes long.
+//! - The steady lane has one turn at a time, beside the looks: the rule of which a change has waited longest.
+//! - The slow lane has one turn at a time, beside the looks, and rests as long as a turn took: the servers have more to do.
+
+use futures_util::{StreamExt, stream};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use walferry_core::{Class, Classify, Fault};
+use walferry_mongodb::{Analyst, Error};
+
+use super::Keeper;
+use super::job::{Done, End, What};
+use super::round::Round;
+use super::subject::{Need, Pace, Subject};
+
+/// A turn beside the looks.
+#[derive(Debug)]
+pub(super) struct Turn {
+    rule: String,
+    pub(super) task: JoinHandle<Done>,
+}
+
+/// A lane beside the looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lane {
+    Steady,
+    Slow,
+}
+
+/// So many quick rules are asked at a time.
+const AT_A_TIME: usize = 2;
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Asks the quick rules about what was touched.
+    pub(super) async fn run_quick(&mut self, analyst: &Analyst) {
+        let Some(looks) = &self.looks else { return };
+        let Some(seen) = looks.seen else { return };
+        let touched = looks.touched.clone();
+        let stop = self.tasks.stop_signal().clone();
+        let quick = self
+            .subjects
+            .iter_mut()
+            .filter(|it| it.wants_part_in(Pace::Quick));
+        let mut quick: Vec<_> = quick.collect();
+        // Few wait long when the cheapest come first.
+        quick.sort_by_key(|it| it.value_cost());
+        let jobs: Vec<_> = quick.into_iter().map(|it| it.start(Some(seen))).collect();
+        let turns = jobs.into_iter().map(|job| {
+            let turn = job.run(analyst.clone(), Some(touched.clone()), stop.clone());
+            Box::pin(turn)
+        });
+        let mut turns = stream::iter(turns).buffer_unordered(AT_A_TIME);
+        while let Some(done) = turns.next().await {
+            self.finish(done);
+        }
+    }
+
+    /// Begins the next turn of the steady lane.
+    pub(super) fn start_steady(&mut self, analyst: &Analyst) {
+        let Some(looks) = self.looks.as_ref().filter(|it| it.seen.is_some()) else {
+            return;
+        };
+        if self.steady.is_some() || self.is_round_due() {
+            return;
+        }
+        let steady = self
+            .subjects
+            .iter_mut()
+            .filter(|it| it.wants_part_in(Pace::Steady));
+        let Some(subject) = steady.min_by_key(|it| it.waiting_since()) else {
+            return;
+        };
+        let job = subject.start(looks.seen);
+        let stop = self.tasks.stop_signal().clone();
+        let rule = job.rule.clone();
+        let run = Box::pin(job.run(analyst.clone(), Some(looks.touched.clone()), stop));
+        let task = self.tasks.spawn(run);
+        self.steady = Some(Turn { rule, task });
+    }
+
+    /// Begins the next turn of the slow lane.
+    pub(super) fn start_slow(&mut self, analyst: Analyst) {
+        let is_resting = Instant::now() < self.slow_not_before;
+        if self.slow.is_some() || is_resting || self.is_round_due() {
+            return;
+        }
+        let looks = self.looks.as_ref();
+        let seen = looks.and_then(|it| it.seen);
+        let is_calm = looks.is_none_or(|it| it.is_calm);
+        if looks.is_some() && seen.is_none() {
+            return;
+        }
+        // A refresh first: its rules come in an order.
+        let now = self.subjects.iter().position(Subject::is_due_in_round);
+        let slow = || self.subjects.iter().position(|it| it.is_slow(is_calm));
+        let Some(at) = now.or_else(slow) else { return };
+        let touched = looks.map(|it| it.touched.clone());
+        let job = self.subjects[at].start(seen);
+        let stop = self.tasks.stop_signal().clone();
+        let rule = job.rule.clone();
+        let run = Box::pin(job.run(analyst, touched, stop));
+        let task = self.tasks.spawn(run);
+        self.slow = Some(Turn { rule, task });
+    }
+
+    /// Ends the turn of a lane; a turn without an end broke.
+    pub(super) fn end_turn(&mut self, lane: Lane, done: Option<Done>) {
+        let turn = match lane {
+            Lane::Steady => self.steady.take(),
+            Lane::Slow => {
+                let took = done.as_ref().map(|it| it.took);
+                let rests = took.filter(|_| self.looks.is_some());
+                self.slow_not_before = Instant::now() + rests.unwrap_or_default();
+                self.slow.take()
+            }
+        };
+        if let Some(done) = done {
+            return self.finish(done);
+        }
+        // A defect, which is told where it happened.
+        let broke = |it: &&mut Subject| turn.as_ref().is_some_and(|turn| turn.rule == it.rule.name);
+        self.subjects
+            .iter_mut()
+            .filter(broke)
+            .for_each(Subject::broke);
+    }
+
+    /// Ends a turn.
+    fn finish(&mut self, done: Done) {
+        let Done {
+            rule,
+            what,
+            end,
+            took,
+        } = done;
+        let Some(subject) = self.subjects.iter_mut().find(|it| it.rule.name == rule) else {
+            return;
+        };
+        if let What::Part { values, .. } = &what {
+            self.done.runs += 1;
+            self.done.values += values.len() as u64;
+            self.done.seconds += took.as_secs_f64();
+        }
+        match end {
+            End::Kept(kept) => {
+                debug!(rule, ?kept, ?took, "refreshed");
+                subject.kept(&what, took);
+                if let (What::Whole(Need::Now), Some(round)) = (what, &mut self.round) {
+                    round.kept(&subject.rule, kept);
+                }
+            }
+            End::TooLarge => subject.put_back(what, Need::Soon),
+            End::Stopped => subject.put_back(what, Need::Nothing),
+            End::Failed(error) => self.fail(&rule, what, error),
+        }
+    }
+
+    fn fail(&mut self, rule: &str, what: What, error: Error) {
+        let Some(subject) = self.subjects.iter_mut().find(|it| it.rule.name == rule) else {
+            return;
+        };
+        let is_gone = error.is_moment_gone();
+        match what {
+            What::Part { .. } => {
+                // What is no passing trouble waits for the next refresh.
+                let is_passing = error.class() == Class::Transient;
+                let need = if is_passing {
+                    Need::Nothing
+                } else {
+                    Need::Scheduled
+                };
+                subject.put_back(what, need);
+                if is_gone {
+                    return;
+                }
+                subject.retry_later();
+                self.done.failures += 1;
+                let error = Fault::from(error).to_string();
+                if !std::mem::replace(&mut subject.is_failing, true) {
+                    warn!(
+                        rule,
+                        error, "what was touched was not asked about: it is tried again"
+                    );
+                }
+            }
+            What::Whole(need) if is_gone && self.round.as_mut().is_none_or(Round::may_retry) => {
+                subject.put_back(what, need);
+            }
+            What::Whole(Need::Now) => {
+                subject.put_back(what, Need::Scheduled);
+                let rule = subject.rule.clone();
+                self.fail_in_round(&rule, error);
+            }
+            What::Whole(need) => {
+                subject.put_back(what, need);
+                subject.retry_later();
+                self.done.failures += 1;
+                let error = Fault::from(error).to_string();
+                if !std::mem::replace(&mut subject.is_failing, true) {
+                    warn!(rule, error, "a rule failed: it is tried again");
+                }
+            }
+        }
+    }
+}
