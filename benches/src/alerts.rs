@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
+use futures_util::future::try_join_all;
 use walferry_harness::{eventually, project_root};
 
 use crate::cost::Cost;
@@ -14,9 +15,9 @@ use crate::report::{Bar, Line, Unit};
 use crate::rig::{DEADLINE, Engine, Pipeline, Rig, Way, write};
 
 /// Between two probes.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Between two looks for an alert.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks for an alert, of which many probes have one at a time.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How long a single alert may take before something is wrong.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// No customer of the load has such a number.
@@ -123,30 +124,27 @@ async fn first_refresh(pipeline: &Pipeline<'_>) -> Result<()> {
     Ok(eventually(DEADLINE, "the first refresh", refreshed).await?)
 }
 
-/// Sells twice to customers of its own, one after the other, and looks for the alerts of each second sale.
+/// Sells twice to customers of its own, again and again, and looks for the alerts of each second sale. A probe waits for no other.
 async fn probe(pipeline: &Pipeline<'_>, engine: &Engine, lasts: Duration) -> Result<Latencies> {
     let sell = pipeline.sql.prepare(SALE).await?;
-    let begun = Instant::now();
-    let mut latencies = Latencies::default();
-    for at in 1..=CUSTOMERS {
-        if begun.elapsed() >= lasts {
-            break;
-        }
+    let probe = async |at: i32| {
+        tokio::time::sleep(PAUSE * at.cast_unsigned()).await;
         let (customer, second) = (FIRST_CUSTOMER + at, -2 * at);
         // Of two sales in one moment the number tells which came second.
         for sale in [second - 1, second] {
             pipeline.sql.execute(&sell, &[&sale, &customer]).await?;
         }
-        let waited = await_alerts(pipeline, engine, customer, second).await?;
-        for (all, waited) in latencies.iter_mut().zip(waited) {
-            all.push(waited);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    for of_rule in &mut latencies {
-        of_rule.sort_unstable();
-    }
-    Ok(latencies)
+        await_alerts(pipeline, engine, customer, second).await
+    };
+    let probes = i32::try_from(lasts.as_millis() / PAUSE.as_millis()).unwrap_or(CUSTOMERS);
+    let probes = (1..=probes.min(CUSTOMERS)).map(probe);
+    let waited = try_join_all(probes).await?;
+    let of_rule = |rule: usize| {
+        let mut all: Vec<_> = waited.iter().map(|it| it[rule]).collect();
+        all.sort_unstable();
+        all
+    };
+    Ok(std::array::from_fn(of_rule))
 }
 
 /// How long the alerts of a sale take that was committed just now.

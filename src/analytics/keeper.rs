@@ -52,6 +52,8 @@ pub(super) struct Keeper {
     looks: Option<Looks>,
     look_not_before: Instant,
     looked: Instant,
+    /// Whether the moment of the last look is not the one to ask about.
+    wants_look: bool,
     /// Whether the last look failed.
     is_blind: bool,
     /// The refresh that goes on.
@@ -91,6 +93,7 @@ impl Keeper {
             looks: touched.map(Looks::new),
             look_not_before: now,
             looked: now,
+            wants_look: false,
             is_blind: false,
             round: None,
             next_round: now,
@@ -178,7 +181,9 @@ impl Keeper {
             at = now + RETRY;
         }
         let turns = self.subjects.iter().filter_map(Subject::next_turn);
-        if is_free && let Some(turn) = turns.min() {
+        let is_due = self.subjects.iter().any(Subject::is_due_in_round);
+        let turn = turns.min().into_iter().chain(is_due.then_some(now)).min();
+        if is_free && let Some(turn) = turn {
             at = at.min(turn.max(soonest).max(self.slow_not_before));
         }
         let news = async {

@@ -61,6 +61,11 @@ const SHOPS: &str = r#"{
   "pipeline": [{ "$group": { "_id": "$shop", "amount": { "$sum": "$amount" }, "sales": { "$sum": 1 } } }],
   "output": "shops"
 }"#;
+const PAIRS: &str = r#"{
+  "title": "Pairs", "question": "Who buys where?", "kind": "report", "input": "sales", "per": "customer",
+  "pipeline": [{ "$group": { "_id": { "customer": "$customer", "shop": "$shop" }, "sales": { "$sum": 1 } } }],
+  "output": "pairs"
+}"#;
 const RISK: &str = r#"{
   "title": "Risk", "question": "Whom to look at?", "kind": "report", "input": "alerts", "per": "who",
   "indexes": [{ "collection": "alerts", "keys": { "who": 1 } }],
@@ -72,13 +77,14 @@ const ALL: &str = r#"{
   "pipeline": [{ "$group": { "_id": "all", "sales": { "$sum": 1 } } }],
   "output": "everything"
 }"#;
-const RULES: [(&str, &str); 6] = [
+const RULES: [(&str, &str); 7] = [
     ("v_sales", VIEW),
     ("f01_big", BIG),
     ("f02_often", OFTEN),
     ("r01_shops", SHOPS),
     ("r02_risk", RISK),
     ("r03_all", ALL),
+    ("r04_pairs", PAIRS),
 ];
 const TABLES: [&str; 4] = ["sales", "lines", "people", "products"];
 
@@ -290,6 +296,47 @@ async fn an_alert_comes_moves_and_goes_with_what_was_touched_and_no_refresh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_answers_for_its_own_time_where_nothing_is_asked_at_once() {
+    let (pipeline, port) = listening("own_time").await;
+    if pipeline.route == Route::Split {
+        return;
+    }
+    pipeline.sql.batch_execute(SCHEMA).await.unwrap();
+    let directory = pipeline.config().with_file_name("rules");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("r03_all.json"), ALL).unwrap();
+    append(
+        &pipeline,
+        "[analytics]\nrules = \"rules\"\nrefresh = \"1s\"\n",
+    );
+    let daemon = pipeline.start();
+    // Two later ones: the first may have begun before.
+    let refreshes = async |count: u64| {
+        let at = async || {
+            let at = status(port).await?["analytics"]["refreshed_at"].as_u64();
+            at.ok_or_else(|| "never".to_owned())
+        };
+        let first = eventually(PATIENCE, "a refresh", at).await.unwrap();
+        let later = async || match at().await? {
+            now if now > first + count => Ok(()),
+            now => Err(now.to_string()),
+        };
+        eventually(PATIENCE, "later refreshes", later)
+            .await
+            .unwrap();
+    };
+    refreshes(0).await;
+    // By a hand, so that nobody tells of it.
+    let sales = pipeline.mongo.collection::<Document>("sales");
+    sales.insert_one(doc! { "_id": 99 }).await.unwrap();
+    refreshes(3).await;
+    let all = pipeline.mongo.collection::<Document>("everything");
+    let all = all.find_one(doc! {}).await.unwrap().unwrap();
+    assert_eq!(all.get_i32("sales").unwrap(), 4);
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_what_is_kept_at_once_is_the_whole_answer_in_the_end() {
     let shop = Shop::open("in_the_end").await;
     for seed in 0..3 {
@@ -392,7 +439,7 @@ async fn the_list_says_what_is_refreshed_at_once_and_what_by_schedule() {
     assert_eq!(all["refreshed"], "on schedule", "{all}");
     assert_eq!(all["because"], "its file names no field that it is per");
     let at_once = shop.at_once().await;
-    assert!(at_once.is_none_or(|it| it["rules"] == 4));
+    assert!(at_once.is_none_or(|it| it["rules"] == 5));
     shop.stop().await;
 }
 

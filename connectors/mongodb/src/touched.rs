@@ -96,12 +96,21 @@ impl Touched {
 
     /// Gives back what was taken and could not be looked at.
     pub fn put_back(&self, changes: &Changes) {
-        self.close(changes);
+        self.state().closed.add(changes);
+        self.0.news.notify_one();
     }
 
     /// Tells that these are being written.
     pub fn open(&self, changes: Changes) -> Opened {
+        let watched = self.state().watched.clone();
+        self.open_seen(changes, &watched)
+    }
+
+    /// The same of what was chosen by what was watched then: of what is watched since, anything may be written.
+    fn open_seen(&self, mut changes: Changes, watched: &BTreeSet<String>) -> Opened {
         let mut state = self.state();
+        let new = state.watched.difference(watched);
+        changes.add(&new.map(|it| Changes::whole(it)).collect());
         state.serial += 1;
         let serial = state.serial;
         let open = Open {
@@ -123,14 +132,14 @@ impl Touched {
         for segment in segments {
             changes.take_in(segment, &watched);
         }
-        self.open(changes)
+        self.open_seen(changes, &watched)
     }
 
     /// Tells that these collections are being replaced.
     pub(crate) fn open_collections<'a>(&self, names: impl Iterator<Item = &'a str>) -> Opened {
         let watched = self.state().watched.clone();
         let names = names.filter(|it| watched.contains(*it));
-        self.open(names.map(Changes::whole).collect())
+        self.open_seen(names.map(Changes::whole).collect(), &watched)
     }
 
     /// Tells that nothing of before can be written any more.
@@ -144,14 +153,6 @@ impl Touched {
             state.closed.add(&it.changes);
         }
         drop(state);
-        self.0.news.notify_one();
-    }
-
-    fn close(&self, changes: &Changes) {
-        if changes.is_empty() {
-            return;
-        }
-        self.state().closed.add(changes);
         self.0.news.notify_one();
     }
 
@@ -176,10 +177,13 @@ impl State {
 impl Opened {
     /// Tells that it is certain what was written.
     pub fn close(self) {
-        let open = self.touched.state().open.remove(&self.serial);
-        if let Some(open) = open {
-            self.touched.close(&open.changes);
+        let mut state = self.touched.state();
+        // At once: whoever looks in between would see it neither here nor there.
+        if let Some(open) = state.open.remove(&self.serial) {
+            state.closed.add(&open.changes);
         }
+        drop(state);
+        self.touched.0.news.notify_one();
     }
 
     /// Tells that nothing was written.
@@ -216,7 +220,7 @@ mod tests {
     fn ids(changes: &Changes) -> Vec<u8> {
         let sales = changes.collections().find(|(name, _)| *name == "sales");
         match sales {
-            Some((_, Documents::Some(ids))) => ids.iter().map(|it| it[0]).collect(),
+            Some((_, Documents::Some(ids))) => ids.keys().map(|it| it[0]).collect(),
             Some((_, Documents::All)) => vec![u8::MAX],
             None => Vec::new(),
         }
@@ -260,5 +264,13 @@ mod tests {
         assert_eq!(ids(&touched.take()), [u8::MAX]);
         touched.watch(BTreeSet::from(["sales".to_owned()]));
         assert!(ids(&touched.take()).is_empty());
+    }
+
+    #[test]
+    fn what_was_chosen_before_somebody_watched_counts_as_changed_too() {
+        let touched = touched();
+        let opened = touched.open_seen(Changes::default(), &BTreeSet::new());
+        opened.close();
+        assert_eq!(ids(&touched.take()), [u8::MAX]);
     }
 }

@@ -75,6 +75,8 @@ pub enum Obstacle {
     Field(String, String),
     /// The documents of the answer do not have the value.
     Answer(String),
+    /// What becomes of one value depends on the others, by this stage.
+    Among(String),
 }
 
 /// A walk along pipelines, from the collection on.
@@ -99,6 +101,12 @@ impl fmt::Display for Obstacle {
             }
             Self::Field(view, field) => write!(f, "{view} has {field} from elsewhere"),
             Self::Answer(field) => write!(f, "no field of its answer is {field}"),
+            Self::Among(stage) => {
+                write!(
+                    f,
+                    "{stage} weighs documents of some values against those of others"
+                )
+            }
         }
     }
 }
@@ -130,8 +138,7 @@ pub(super) fn reach(rules: &[Rule], rule: &Rule) -> Result<Reach, Obstacle> {
     }
     let mut carried = Carried::new(per);
     walk.follow(rule, |stage, value| carried.pass(stage, value));
-    let field = carried.field();
-    let field = field.ok_or_else(|| Obstacle::Answer(per.to_owned()))?;
+    let field = carried.field()?;
     walk.ways.sort();
     walk.ways.dedup();
     Ok(Reach {

@@ -26,8 +26,14 @@ pub(super) struct Job {
 /// What is worked out.
 #[derive(Debug)]
 pub(super) enum What {
-    /// The whole answer, as it was needed.
-    Whole(Need),
+    /// The whole answer.
+    Whole {
+        /// Whether a refresh asked for it.
+        is_in_round: bool,
+        /// How it was needed, and what was touched: so again where nothing comes of it.
+        need: Need,
+        values: ValueSet,
+    },
     /// The part that belongs to these values.
     Part {
         per: String,

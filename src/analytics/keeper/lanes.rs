@@ -4,6 +4,8 @@
 //! - The steady lane has one turn at a time, beside the looks: the rule of which a change has waited longest.
 //! - The slow lane has one turn at a time, beside the looks, and rests as long as a turn took: the servers have more to do.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -14,7 +16,7 @@ use walferry_mongodb::{Analyst, Error};
 use super::Keeper;
 use super::job::{Done, End, What};
 use super::round::Round;
-use super::subject::{Need, Pace, Subject};
+use super::subject::{Need, Pace, Share, Subject};
 
 /// A turn beside the looks.
 #[derive(Debug)]
@@ -49,7 +51,10 @@ impl Keeper {
         let mut quick: Vec<_> = quick.collect();
         // Few wait long when the cheapest come first.
         quick.sort_by_key(|it| it.value_cost());
-        let jobs: Vec<_> = quick.into_iter().map(|it| it.start(Some(seen))).collect();
+        let jobs: Vec<_> = quick
+            .into_iter()
+            .map(|it| it.start(Some(seen), false))
+            .collect();
         let turns = jobs.into_iter().map(|job| {
             let turn = job.run(analyst.clone(), Some(touched.clone()), stop.clone());
             Box::pin(turn)
@@ -75,7 +80,7 @@ impl Keeper {
         let Some(subject) = steady.min_by_key(|it| it.waiting_since()) else {
             return;
         };
-        let job = subject.start(looks.seen);
+        let job = subject.start(looks.seen, false);
         let stop = self.tasks.stop_signal().clone();
         let rule = job.rule.clone();
         let run = Box::pin(job.run(analyst.clone(), Some(looks.touched.clone()), stop));
@@ -91,16 +96,23 @@ impl Keeper {
         }
         let looks = self.looks.as_ref();
         let seen = looks.and_then(|it| it.seen);
-        let is_calm = looks.is_none_or(|it| it.is_calm);
-        if looks.is_some() && seen.is_none() {
+        // A refresh asks about its own time.
+        if looks.is_some() && (seen.is_none() || self.wants_look) {
             return;
         }
-        // A refresh first: its rules come in an order.
-        let now = self.subjects.iter().position(Subject::is_due_in_round);
-        let slow = || self.subjects.iter().position(|it| it.is_slow(is_calm));
-        let Some(at) = now.or_else(slow) else { return };
         let touched = looks.map(|it| it.touched.clone());
-        let job = self.subjects[at].start(seen);
+        let is_calm = !self.sink.borrow().is_behind;
+        // A refresh first: its rules come in an order.
+        let mut due = self.subjects.iter_mut().filter(|it| it.is_due_in_round());
+        let job = if let Some(subject) = due.next() {
+            subject.start(seen, true)
+        } else {
+            let slow = self.subjects.iter_mut().filter(|it| it.is_slow(is_calm));
+            let Some(subject) = slow.min_by_key(|it| it.waiting_since()) else {
+                return;
+            };
+            subject.start(seen, false)
+        };
         let stop = self.tasks.stop_signal().clone();
         let rule = job.rule.clone();
         let run = Box::pin(job.run(analyst, touched, stop));
@@ -150,61 +162,58 @@ impl Keeper {
             End::Kept(kept) => {
                 debug!(rule, ?kept, ?took, "refreshed");
                 subject.kept(&what, took);
-                if let (What::Whole(Need::Now), Some(round)) = (what, &mut self.round) {
+                let is_in_round = matches!(what, What::Whole { is_in_round, .. } if is_in_round);
+                if let Some(round) = self.round.as_mut().filter(|_| is_in_round) {
                     round.kept(&subject.rule, kept);
                 }
             }
-            End::TooLarge => subject.put_back(what, Need::Soon),
-            End::Stopped => subject.put_back(what, Need::Nothing),
-            End::Failed(error) => self.fail(&rule, what, error),
+            End::TooLarge => subject.put_back(what, took, Need::Soon),
+            End::Stopped => subject.put_back(what, took, Need::Nothing),
+            End::Failed(error) => self.fail(&rule, (what, took), error),
         }
     }
 
-    fn fail(&mut self, rule: &str, what: What, error: Error) {
+    fn fail(&mut self, rule: &str, (what, took): (What, Duration), error: Error) {
         let Some(subject) = self.subjects.iter_mut().find(|it| it.rule.name == rule) else {
             return;
         };
         let is_gone = error.is_moment_gone();
-        match what {
-            What::Part { .. } => {
-                // What is no passing trouble waits for the next refresh.
-                let is_passing = error.class() == Class::Transient;
-                let need = if is_passing {
-                    Need::Nothing
-                } else {
-                    Need::Scheduled
-                };
-                subject.put_back(what, need);
-                if is_gone {
-                    return;
-                }
-                subject.retry_later();
-                self.done.failures += 1;
-                let error = Fault::from(error).to_string();
-                if !std::mem::replace(&mut subject.is_failing, true) {
-                    warn!(
-                        rule,
-                        error, "what was touched was not asked about: it is tried again"
-                    );
-                }
+        self.wants_look |= is_gone;
+        let is_passing = error.class() == Class::Transient;
+        // What is no passing trouble waits for the next refresh.
+        let need = if is_passing {
+            Need::Nothing
+        } else {
+            Need::Scheduled
+        };
+        let (is_part, is_in_round) = match what {
+            What::Part { .. } => (true, false),
+            What::Whole { is_in_round, .. } => (false, is_in_round),
+        };
+        let mut may_retry = || self.round.as_mut().is_none_or(Round::may_retry);
+        if is_gone && (is_part || may_retry()) {
+            subject.put_back(what, took, Need::Nothing);
+            if is_in_round {
+                subject.share = Share::Due;
             }
-            What::Whole(need) if is_gone && self.round.as_mut().is_none_or(Round::may_retry) => {
-                subject.put_back(what, need);
-            }
-            What::Whole(Need::Now) => {
-                subject.put_back(what, Need::Scheduled);
-                let rule = subject.rule.clone();
-                self.fail_in_round(&rule, error);
-            }
-            What::Whole(need) => {
-                subject.put_back(what, need);
-                subject.retry_later();
-                self.done.failures += 1;
-                let error = Fault::from(error).to_string();
-                if !std::mem::replace(&mut subject.is_failing, true) {
-                    warn!(rule, error, "a rule failed: it is tried again");
-                }
-            }
+            return;
+        }
+        subject.put_back(what, took, need);
+        subject.retry_later();
+        if is_in_round {
+            let rule = subject.rule.clone();
+            return self.fail_in_round(&rule, error);
+        }
+        self.done.failures += 1;
+        let error = Fault::from(error).to_string();
+        if is_part && !std::mem::replace(&mut subject.is_failing, true) {
+            warn!(
+                rule,
+                error, "what was touched was not asked about: it is tried again"
+            );
+        }
+        if !is_part && !std::mem::replace(&mut subject.is_whole_failing, true) {
+            warn!(rule, error, "a rule failed: it is tried again");
         }
     }
 }

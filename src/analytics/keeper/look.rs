@@ -23,8 +23,6 @@ pub(super) struct Looks {
     pub(super) touched: Touched,
     /// The moment of the last look.
     pub(super) seen: Option<AsOf>,
-    /// Whether no more was touched than can be followed.
-    pub(super) is_calm: bool,
 }
 
 // === impl Looks ===
@@ -34,7 +32,6 @@ impl Looks {
         Self {
             touched,
             seen: None,
-            is_calm: true,
         }
     }
 
@@ -71,9 +68,6 @@ impl Looks {
         let ways = ways(subjects);
         let leads = self.follow(analyst, &ways, &changes, now).await?;
         debug!(took = ?begun.elapsed(), "looked at what was touched");
-        self.is_calm = leads
-            .values()
-            .all(|it| matches!(it, FoundValues::Values(_)));
         for subject in subjects {
             let ways = subject.reach.iter().flat_map(|it| &it.ways);
             let found: Vec<_> = ways.filter_map(|it| leads.get(it)).collect();
@@ -99,18 +93,22 @@ impl Looks {
                 .iter()
                 .filter(|it| it.collection == collection)
                 .collect();
-            match (self.seen, documents.ids()) {
-                (Some(before), Some(ids)) => known.push((collection, ways, ids, [before, now])),
+            match (self.seen, documents.old_ids(), documents.ids()) {
+                (Some(before), Some(old), Some(all)) => {
+                    known.push((collection, ways, [(old, before), (all, now)]));
+                }
                 _ => leads.extend(ways.into_iter().map(|it| (it, FoundValues::Unknown))),
             }
         }
-        let asked = known.iter().flat_map(|(collection, ways, ids, moments)| {
-            let changed = Holders {
-                collection,
-                field: "_id",
-                among: ids,
-            };
-            moments.map(|as_of| follow_as_of(analyst, ways, changed, as_of))
+        let asked = known.iter().flat_map(|(collection, ways, moments)| {
+            moments.each_ref().map(|(ids, as_of)| {
+                let changed = Holders {
+                    collection,
+                    field: "_id",
+                    among: ids,
+                };
+                follow_as_of(analyst, ways, changed, *as_of)
+            })
         });
         for (way, found) in try_join_all(asked).await?.into_iter().flatten() {
             let lead = leads.entry(way).or_insert(FoundValues::Values(Vec::new()));
@@ -129,7 +127,7 @@ impl Keeper {
         };
         let now = Instant::now();
         let mut turns = self.subjects.iter().filter_map(Subject::next_turn);
-        let is_wanted = looks.touched.has_news() || now >= self.looked + STALE;
+        let is_wanted = self.wants_look || looks.touched.has_news() || now >= self.looked + STALE;
         now >= self.look_not_before && (is_wanted || turns.any(|it| it <= now))
     }
 
@@ -142,9 +140,8 @@ impl Keeper {
         let now = Instant::now();
         match looked {
             Ok(()) => {
-                looks.is_calm &= !self.sink.borrow().is_behind;
                 (self.looked, self.look_not_before) = (now, now + REST);
-                self.is_blind = false;
+                (self.is_blind, self.wants_look) = (false, false);
                 true
             }
             Err(error) => {
@@ -161,7 +158,6 @@ impl Keeper {
         if !std::mem::replace(&mut self.is_blind, true) {
             warn!(error, "what was touched cannot be looked at: alerts wait");
         }
-        self.abandon_round(&error);
     }
 }
 

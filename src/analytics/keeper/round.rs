@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use walferry_core::{Class, Classify, Fault};
-use walferry_etl::analytics::{Kind, Rule};
-use walferry_mongodb::{Analyst, Error, Kept};
+use walferry_etl::analytics::{Kind, Rule, RuleSet};
+use walferry_mongodb::{Analyst, Changes, Error, Kept};
 
 use super::Keeper;
-use super::subject::{Need, Subject};
+use super::subject::{Share, Subject};
 use crate::analytics::refresh::{self, Outcome};
 use crate::analytics::{AnalyticsError, load};
 use crate::pipeline::connect::mongodb_settings;
@@ -88,13 +88,15 @@ impl Keeper {
             attempts: 0,
         };
         for subject in &mut self.subjects {
-            subject.need = Need::Now;
-            if let Some(outcome) = without.remove(&subject.rule.name) {
+            let outcome = without.remove(&subject.rule.name);
+            subject.begin_round(outcome.is_none());
+            if let Some(outcome) = outcome {
                 round.without(outcome, &mut self.told);
-                subject.need = Need::Scheduled;
             }
         }
         self.round = Some(round);
+        // Its answers are those of now.
+        self.wants_look = true;
     }
 
     /// What comes of the rules that read what is not there.
@@ -123,10 +125,15 @@ impl Keeper {
 
     /// Notes that a rule failed in a refresh. After a second one that MongoDB did not answer the others would wait in vain.
     pub(super) fn fail_in_round(&mut self, rule: &Rule, error: Error) {
-        let Some(round) = &mut self.round else { return };
         let is_away = error.class() == Class::Transient;
-        let was_away = std::mem::replace(&mut round.is_away, is_away);
         let error = Fault::from(error).to_string();
+        let Some(round) = &mut self.round else {
+            // The refresh was given up before it came to this.
+            self.done.failures += 1;
+            let rule = &rule.name;
+            return warn!(rule, error, "a rule failed: its answer stays as it was");
+        };
+        let was_away = std::mem::replace(&mut round.is_away, is_away);
         round.failed(rule, error.clone());
         if was_away && is_away {
             self.abandon_round(&error);
@@ -139,15 +146,14 @@ impl Keeper {
             return;
         };
         warn!(error, "the answers of the rules were not refreshed");
-        for subject in self.subjects.iter_mut().filter(|it| it.need == Need::Now) {
-            subject.need = Need::Scheduled;
-        }
+        let due = self.subjects.iter_mut().filter(|it| it.share == Share::Due);
+        due.for_each(|it| it.share = Share::Done);
         self.note_round(1, round.begun);
     }
 
     /// Ends a refresh when all rules have had their turn.
     pub(super) async fn end_round(&mut self) {
-        let is_over = self.slow.is_none() && !self.subjects.iter().any(|it| it.need == Need::Now);
+        let is_over = self.slow.is_none() && !self.subjects.iter().any(|it| it.share == Share::Due);
         let (Some(analyst), true) = (&self.analyst, is_over && self.round.is_some()) else {
             return;
         };
@@ -159,7 +165,16 @@ impl Keeper {
             .iter()
             .filter(|it| it.error.is_some())
             .count() as u64;
+        let opened = self
+            .looks
+            .as_ref()
+            .map(|it| it.touched.open(alerts(&self.rules)));
         let forgotten = Box::pin(refresh::forget(analyst, &self.rules, &round.outcomes)).await;
+        match opened {
+            Some(opened) if forgotten.as_ref().is_ok_and(Vec::is_empty) => opened.withdraw(),
+            Some(opened) => opened.close(),
+            None => {}
+        }
         if let Err(fault) = forgotten {
             failures += 1;
             warn!(%fault, "the alerts of rules that are gone were not removed");
@@ -179,6 +194,12 @@ impl Keeper {
             }
         });
     }
+}
+
+/// The collections of alerts, which lose those of rules that are gone.
+fn alerts(rules: &RuleSet) -> Changes {
+    let alerts = rules.rules().iter().filter(|it| it.kind == Kind::Alerts);
+    alerts.map(|it| Changes::whole(&it.output)).collect()
 }
 
 async fn make_index(analyst: &Analyst, subject: &Subject) {

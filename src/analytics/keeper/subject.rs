@@ -20,10 +20,11 @@ const QUICK_VALUE: Duration = Duration::from_micros(300);
 const STEADY_VALUE: Duration = Duration::from_millis(5);
 /// A report whose part takes longer is worked out beside the others.
 const QUICK_REPORT: Duration = Duration::from_millis(50);
-/// How many times as long as it took it waits then.
+/// How many times as long as it took it waits then, at most so long: one hiccup of the server is not to count for minutes.
 const REST: u32 = 9;
-/// Of fewer values the question itself costs more than they do.
-const FEW: usize = 4;
+const LONGEST_REST: Duration = Duration::from_secs(20);
+/// Of fewer values the question itself costs more than they do: up to ten milliseconds.
+const FEW: usize = 32;
 /// How long a rule that failed waits.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -34,6 +35,7 @@ pub(super) struct Subject {
     /// None when it is worked out on schedule alone.
     pub(super) reach: Option<Reach>,
     pub(super) need: Need,
+    pub(super) share: Share,
     query: Query,
     /// The values that were touched.
     pending: ValueSet,
@@ -48,6 +50,8 @@ pub(super) struct Subject {
     whole_not_before: Instant,
     /// Whether its last part failed.
     pub(super) is_failing: bool,
+    /// Whether its last whole failed that was worked out without a refresh.
+    pub(super) is_whole_failing: bool,
 }
 
 /// In which lane a rule has its turns.
@@ -70,7 +74,30 @@ struct Cost {
     value: Duration,
 }
 
-/// Whether the whole answer is to be worked out.
+// === impl Cost ===
+
+impl Cost {
+    fn of(values: &ValueSet, took: Duration) -> Self {
+        let count = u32::try_from(values.len().max(FEW)).unwrap_or(u32::MAX);
+        Self {
+            took,
+            value: took / count,
+        }
+    }
+}
+
+/// What a rule has of a refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// It is not asked: what it reads is not there.
+    None,
+    /// Its whole answer is to be worked out. Until that begins, parts go on.
+    Due,
+    /// All that it is to have.
+    Done,
+}
+
+/// Whether the whole answer has to be worked out before a part can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
     /// What is kept holds, but for the values that were touched.
@@ -79,8 +106,6 @@ pub(super) enum Need {
     Soon,
     /// With the next refresh.
     Scheduled,
-    /// In this refresh.
-    Now,
 }
 
 // === impl Subject ===
@@ -96,6 +121,7 @@ impl Subject {
         Self {
             reach: rules.reach(rule).ok(),
             need: Need::Scheduled,
+            share: Share::Done,
             query: query(rule, &rule.defaults(), &Names::new()),
             rule: rule.clone(),
             pending: ValueSet::default(),
@@ -106,6 +132,7 @@ impl Subject {
             part_not_before: Instant::now(),
             whole_not_before: Instant::now(),
             is_failing: false,
+            is_whole_failing: false,
         }
     }
 
@@ -117,6 +144,10 @@ impl Subject {
 
     /// Notes values that were touched.
     pub(super) fn note(&mut self, found: &FoundValues, since: Option<SystemTime>) {
+        let is_empty = matches!(found, FoundValues::Values(values) if values.is_empty());
+        if is_empty || self.share == Share::None {
+            return;
+        }
         self.waits(since);
         if self.need != Need::Nothing {
             return;
@@ -131,15 +162,23 @@ impl Subject {
         }
     }
 
-    /// When it wants its next turn; none when it wants none, or has it.
+    /// Has it be asked in a refresh, or not at all.
+    pub(super) fn begin_round(&mut self, is_asked: bool) {
+        self.share = if is_asked { Share::Due } else { Share::None };
+        if !is_asked {
+            (self.need, self.since) = (Need::Scheduled, None);
+            self.pending = ValueSet::default();
+        }
+    }
+
+    /// When it wants its next turn beside a refresh; none when it wants none, or has it.
     pub(super) fn next_turn(&self) -> Option<Instant> {
-        let wants_part = self.need == Need::Nothing && !self.pending.is_empty();
-        let is_wanted = wants_part || matches!(self.need, Need::Soon | Need::Now);
-        (is_wanted && !self.is_running).then_some(match self.need {
-            Need::Now => Instant::now(),
-            Need::Nothing => self.part_not_before,
-            Need::Soon | Need::Scheduled => self.whole_not_before,
-        })
+        let at = match self.need {
+            Need::Nothing if !self.pending.is_empty() => self.part_not_before,
+            Need::Soon => self.whole_not_before,
+            Need::Nothing | Need::Scheduled => return None,
+        };
+        (!self.is_running).then_some(at)
     }
 
     /// Whether a part of it can be worked out now in this lane.
@@ -149,7 +188,7 @@ impl Subject {
 
     /// Whether its turn in a refresh can begin.
     pub(super) fn is_due_in_round(&self) -> bool {
-        self.need == Need::Now && !self.is_running
+        self.share == Share::Due && !self.is_running
     }
 
     fn pace(&self) -> Pace {
@@ -170,12 +209,13 @@ impl Subject {
 
     /// Whether it wants to be worked out now, beside the others.
     pub(super) fn is_slow(&self, is_calm: bool) -> bool {
-        let is_whole = match self.need {
-            Need::Now => true,
-            Need::Soon => is_calm && Instant::now() >= self.whole_not_before,
-            Need::Nothing | Need::Scheduled => false,
-        };
-        !self.is_running && (is_whole || self.wants_part_in(Pace::Slow))
+        self.wants_whole(is_calm) || self.wants_part_in(Pace::Slow)
+    }
+
+    /// Whether its whole answer can be worked out now, without a refresh.
+    fn wants_whole(&self, is_calm: bool) -> bool {
+        let is_due = is_calm && Instant::now() >= self.whole_not_before;
+        self.need == Need::Soon && !self.is_running && is_due
     }
 
     fn wants_part(&self) -> bool {
@@ -183,18 +223,24 @@ impl Subject {
         self.need == Need::Nothing && !self.is_running && !self.pending.is_empty() && is_due
     }
 
-    /// Begins its turn.
-    pub(super) fn start(&mut self, as_of: Option<AsOf>) -> Job {
+    /// Begins its turn with the values that were touched, or, where that is wanted more, with all of them.
+    pub(super) fn start(&mut self, as_of: Option<AsOf>, is_in_round: bool) -> Job {
         let values = std::mem::take(&mut self.pending);
-        let what = match (self.need, &self.reach) {
-            (Need::Nothing, Some(reach)) => What::Part {
+        let what = match &self.reach {
+            Some(reach) if self.need == Need::Nothing && !is_in_round => What::Part {
                 per: reach.per.clone(),
                 field: reach.field.clone(),
                 values,
             },
-            (need, _) => What::Whole(need),
+            _ => What::Whole {
+                is_in_round,
+                need: std::mem::replace(&mut self.need, Need::Nothing),
+                values,
+            },
         };
-        self.need = Need::Nothing;
+        if is_in_round {
+            self.share = Share::Done;
+        }
         self.is_running = true;
         self.running_since = self.since.take();
         Job {
@@ -213,32 +259,50 @@ impl Subject {
         let now = Instant::now();
         match what {
             What::Part { values, .. } => {
-                let count = u32::try_from(values.len().max(FEW)).unwrap_or(u32::MAX);
-                let cost = Cost {
-                    took,
-                    value: took / count,
-                };
-                self.cost = Some(cost);
-                if self.pace() == Pace::Slow {
-                    self.part_not_before = now + took * REST;
-                }
+                self.cost = Some(Cost::of(values, took));
+                self.is_failing = false;
+                self.rest(took);
             }
-            What::Whole(_) => self.whole_not_before = now + took * REST,
+            What::Whole { .. } => {
+                self.part_not_before = now;
+                self.whole_not_before = now + (took * REST).min(LONGEST_REST);
+                self.is_whole_failing = false;
+            }
         }
-        self.is_failing = false;
     }
 
-    /// Ends its turn: nothing came of it, and it wants another one.
-    pub(super) fn put_back(&mut self, what: What, need: Need) {
+    /// Ends its turn: nothing came of it, and it wants another one, which needs this before.
+    pub(super) fn put_back(&mut self, what: What, took: Duration, need: Need) {
         let since = self.running_since.take();
-        self.waits(since);
         self.is_running = false;
-        self.need = self.need.max(need);
-        match what {
+        let (values, need) = match what {
             What::Part { values, .. } => {
-                self.note(&FoundValues::Values(values.into_values()), since);
+                // It would cost as much again.
+                let cost = Cost::of(&values, took);
+                if self.cost.is_none_or(|it| it.took < took) {
+                    self.cost = Some(cost);
+                }
+                self.rest(took);
+                (values, need)
             }
-            What::Whole(_) => self.pending = ValueSet::default(),
+            What::Whole {
+                need: before,
+                values,
+                ..
+            } => (values, need.max(before)),
+        };
+        self.need = self.need.max(need);
+        self.note(&FoundValues::Values(values.into_values()), since);
+        self.waits(since);
+        if self.need != Need::Nothing {
+            self.pending = ValueSet::default();
+        }
+    }
+
+    /// Has it wait after a part, where that is slow.
+    fn rest(&mut self, took: Duration) {
+        if self.pace() == Pace::Slow {
+            self.part_not_before = Instant::now() + (took * REST).min(LONGEST_REST);
         }
     }
 

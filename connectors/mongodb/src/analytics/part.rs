@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
+use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use futures_util::StreamExt;
 
 use super::keep::{BLOCK, DETECTED_AT, KEEPING, fit, unfit};
@@ -228,11 +228,7 @@ fn check_values(found: &Documents, part: Part<'_>) -> Result<()> {
     let mut values = super::ValueSet::default();
     values.add(part.values.iter().cloned());
     for document in found.values() {
-        let value = match document.get(part.field) {
-            Ok(Some(value)) => Bson::try_from(value).map_err(unreadable)?,
-            _ => Bson::Null,
-        };
-        if !values.has(&value) {
+        if !values.has(&value_at(document, part.field)?) {
             let wanted = format!(
                 "must have in {:?} the value of {:?} that it belongs to, since the rule is per {:?}",
                 part.field, part.per, part.per
@@ -241,6 +237,23 @@ fn check_values(found: &Documents, part: Part<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The value at a path; null where there is none, and where it is one of many.
+fn value_at(document: &RawDocument, path: &str) -> Result<Bson> {
+    let (parents, field) = path.rsplit_once('.').unwrap_or(("", path));
+    let parents = parents.split('.').filter(|it| !it.is_empty());
+    let mut of = document;
+    for parent in parents {
+        match of.get_document(parent) {
+            Ok(inner) => of = inner,
+            Err(_) => return Ok(Bson::Null),
+        }
+    }
+    match of.get(field) {
+        Ok(Some(value)) => Bson::try_from(value).map_err(unreadable),
+        _ => Ok(Bson::Null),
+    }
 }
 
 fn difference(answer: Answer<'_>, found: Documents, standing: &Documents) -> Result<Difference> {
@@ -288,5 +301,22 @@ fn unreadable(_: impl std::error::Error) -> Error {
     Error::Answer {
         doing: READING,
         field: "_id",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_belongs_to_values_that_may_lie_within_another_field() {
+        let document = doc! { "_id": { "customer": 7, "shops": [1] }, "n": 1 };
+        let document = RawDocumentBuf::try_from(&document).unwrap();
+        let at = |path| value_at(&document, path).unwrap();
+        assert_eq!(at("n"), Bson::Int32(1));
+        assert_eq!(at("_id.customer"), Bson::Int32(7));
+        for path in ["customer", "n.customer", "_id.shops.shop", "_id.customer.x"] {
+            assert_eq!(at(path), Bson::Null, "{path}");
+        }
     }
 }

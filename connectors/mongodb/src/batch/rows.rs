@@ -257,6 +257,14 @@ impl Rows {
         self.entries.iter().map(|entry| entry.id.of(&self.arena))
     }
 
+    /// The same, each with whether its document may have been there before.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        let is_old = |action| !matches!(action, Action::Insert(_) | Action::Nothing);
+        self.entries
+            .iter()
+            .map(move |entry| (entry.id.of(&self.arena), is_old(entry.action)))
+    }
+
     /// Has a document stand there as given, whatever there is now; none removes it.
     pub(crate) fn put(&mut self, id: &[u8], elements: Option<&[u8]>, position: Position) {
         let id = self.append(id);

@@ -22,16 +22,16 @@ pub struct Changes {
 /// Which documents of a collection changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Documents<'a> {
-    /// Those with these keys.
-    Some(&'a BTreeSet<Vec<u8>>),
+    /// Those with these keys; each with whether it may have been there before.
+    Some(&'a BTreeMap<Vec<u8>, bool>),
     /// Any of them.
     All,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Noted {
-    /// None when there are too many.
-    ids: Option<BTreeSet<Vec<u8>>>,
+    /// As [`Documents::Some`]; none when there are too many.
+    ids: Option<BTreeMap<Vec<u8>, bool>>,
     bytes: usize,
 }
 
@@ -82,7 +82,7 @@ impl Changes {
             let noted = self.noted(name);
             match &others.ids {
                 None => noted.be_whole(),
-                Some(ids) => ids.iter().for_each(|id| noted.add(id)),
+                Some(ids) => ids.iter().for_each(|(id, is_old)| noted.add(id, *is_old)),
             }
         }
         self.since = [self.since, others.since].into_iter().flatten().min();
@@ -90,7 +90,7 @@ impl Changes {
 
     pub(super) fn note(&mut self, collection: &str, id: &[u8]) {
         self.since.get_or_insert_with(SystemTime::now);
-        self.noted(collection).add(id);
+        self.noted(collection).add(id, true);
     }
 
     /// Adds what a segment writes to the collections that are watched.
@@ -101,7 +101,8 @@ impl Changes {
                 for rows in all.iter().filter(|it| is_watched(&it.collection)) {
                     self.since.get_or_insert_with(SystemTime::now);
                     let noted = self.noted(&rows.collection);
-                    rows.ids().for_each(|id| noted.add(id));
+                    rows.touched()
+                        .for_each(|(id, is_old)| noted.add(id, is_old));
                 }
             }
             Segment::Move(moved) if is_watched(&moved.collection) => {
@@ -133,7 +134,7 @@ impl Changes {
 
     fn noted(&mut self, collection: &str) -> &mut Noted {
         let known = Noted {
-            ids: Some(BTreeSet::new()),
+            ids: Some(BTreeMap::new()),
             bytes: 0,
         };
         let name = collection.to_owned();
@@ -158,7 +159,19 @@ impl Documents<'_> {
     pub fn ids(&self) -> Option<Vec<Bson>> {
         match self {
             Self::All => None,
-            Self::Some(ids) => ids.iter().map(|id| id_value(id)).collect(),
+            Self::Some(ids) => ids.keys().map(|id| id_value(id)).collect(),
+        }
+    }
+
+    /// The same of those that may have been there before. To ask about the others is dear: MongoDB goes past each key that
+    /// came since, for every key that it looks for.
+    pub fn old_ids(&self) -> Option<Vec<Bson>> {
+        match self {
+            Self::All => None,
+            Self::Some(ids) => {
+                let old = ids.iter().filter(|(_, is_old)| **is_old);
+                old.map(|(id, _)| id_value(id)).collect()
+            }
         }
     }
 }
@@ -170,16 +183,17 @@ impl Noted {
         self.ids.as_ref().map_or(Documents::All, Documents::Some)
     }
 
-    fn add(&mut self, id: &[u8]) {
+    fn add(&mut self, id: &[u8], is_old: bool) {
         let Some(ids) = &mut self.ids else { return };
-        if ids.contains(id) {
+        if let Some(known) = ids.get_mut(id) {
+            *known |= is_old;
             return;
         }
         self.bytes += id.len();
         if ids.len() == MOST_DOCUMENTS || self.bytes > MOST_BYTES {
             return self.be_whole();
         }
-        ids.insert(id.to_vec());
+        ids.insert(id.to_vec(), is_old);
     }
 
     fn be_whole(&mut self) {
@@ -207,6 +221,17 @@ mod tests {
         let changes = Changes::of("names", [long]);
         assert_eq!(changes.of_collection("names"), Some(Documents::All));
         assert_eq!(changes.of_collection("sales"), None);
+    }
+
+    #[test]
+    fn a_row_is_new_only_while_nothing_says_that_it_was_there() {
+        let mut changes = Changes::default();
+        for (id, is_old) in [(1, false), (2, false), (2, true), (2, false)] {
+            changes.noted("sales").add(&id_of(Bson::Int32(id)), is_old);
+        }
+        let sales = changes.of_collection("sales").unwrap();
+        assert_eq!(sales.ids().unwrap(), [1, 2].map(Bson::Int32));
+        assert_eq!(sales.old_ids().unwrap(), [Bson::Int32(2)]);
     }
 
     #[test]

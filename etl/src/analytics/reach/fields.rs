@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use bson::{Bson, Document};
 
+use super::Obstacle;
+
 /// The fields of a collection's documents that are still as the collection has them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
@@ -19,6 +21,8 @@ pub(super) struct Fields {
 pub(super) struct Carried {
     per: String,
     field: Option<String>,
+    /// The first stage that weighs documents of some values against those of others.
+    among: Option<String>,
 }
 
 /// What a `$project` says.
@@ -89,16 +93,26 @@ impl Carried {
         Self {
             per: per.to_owned(),
             field: Some(per.to_owned()),
+            among: None,
         }
     }
 
-    /// The name in the end; none where it is not plain to see.
-    pub(super) fn field(self) -> Option<String> {
-        self.field
+    /// The name in the end.
+    ///
+    /// # Errors
+    /// When it is not plain to see, or what becomes of one value depends on others.
+    pub(super) fn field(self) -> Result<String, Obstacle> {
+        match self.among {
+            Some(stage) => Err(Obstacle::Among(stage)),
+            None => self.field.ok_or(Obstacle::Answer(self.per)),
+        }
     }
 
     /// Goes past a stage.
     pub(super) fn pass(&mut self, stage: &str, value: &Bson) {
+        if self.is_among(stage, value) {
+            self.among.get_or_insert_with(|| stage.to_owned());
+        }
         match (stage, value) {
             (
                 "$match" | "$sort" | "$limit" | "$skip" | "$lookup" | "$set" | "$addFields"
@@ -114,6 +128,18 @@ impl Carried {
             ("$project", Bson::Document(it)) => self.project(it),
             // A later stage may name it again.
             _ => self.field = None,
+        }
+    }
+
+    /// Whether a stage weighs documents of some values against those of others.
+    fn is_among(&self, stage: &str, value: &Bson) -> bool {
+        match (stage, value) {
+            ("$limit" | "$skip", _) => true,
+            ("$setWindowFields", Bson::Document(it)) => match it.get("partitionBy") {
+                Some(Bson::Document(by)) => !by.values().any(|it| self.is_it(it)),
+                by => !by.is_some_and(|it| self.is_it(it)),
+            },
+            _ => false,
         }
     }
 

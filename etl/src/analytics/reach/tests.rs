@@ -95,7 +95,7 @@ fn a_field_that_a_stage_may_have_changed_is_not_followed() {
         r#"{"$match": {"shop": 1}}"#,
         r#"{"$project": {"x": 0}}"#,
         r#"{"$project": {"shop": 1, "customer": true, "x": {"$sum": "$y"}}}"#,
-        r#"{"$setWindowFields": {"output": {"n": {"$count": {}}}}}"#,
+        r#"{"$setWindowFields": {"partitionBy": "$customer", "output": {"n": {"$count": {}}}}}"#,
     ] {
         let pipeline = format!("[{stage}, {}]", lookup("shops", "shop"));
         assert_eq!(
@@ -186,6 +186,32 @@ fn an_answer_has_the_value_under_the_name_that_its_last_stage_gives_it() {
             Err(Obstacle::Answer("customer".to_owned())),
             "{pipeline}"
         );
+    }
+}
+
+#[test]
+fn what_weighs_values_against_others_is_worked_out_as_a_whole() {
+    let window = |by: &str| {
+        format!(r#"[{{"$setWindowFields": {{{by} "output": {{"n": {{"$sum": 1}}}}}}}}]"#)
+    };
+    for own in [
+        r#""partitionBy": "$customer","#,
+        r#""partitionBy": {"c": "$customer", "s": "$shop"},"#,
+    ] {
+        assert!(reach_of("[]", &window(own)).is_ok(), "{own}");
+    }
+    for all in [
+        "",
+        r#""partitionBy": "$shop","#,
+        r#""partitionBy": {"s": "$shop"},"#,
+    ] {
+        let expected = Err(Obstacle::Among("$setWindowFields".to_owned()));
+        assert_eq!(reach_of("[]", &window(all)), expected, "{all}");
+    }
+    for (stage, value) in [("$limit", "5"), ("$skip", "5")] {
+        let again = r#"{"$replaceWith": {"customer": "$customer"}}"#;
+        let found = reach_of("[]", &format!(r#"[{{"{stage}": {value}}}, {again}]"#));
+        assert_eq!(found, Err(Obstacle::Among(stage.to_owned())));
     }
 }
 
