@@ -195,6 +195,8 @@ impl Subject {
         let is_report = self.rule.kind != Kind::Alerts;
         match self.cost {
             None if is_report => Pace::Slow,
+            // Nobody knows yet how long it would hold up the looks.
+            None => Pace::Steady,
             Some(cost) if is_report && cost.took >= QUICK_REPORT => Pace::Slow,
             Some(cost) if !is_report && cost.value >= STEADY_VALUE => Pace::Slow,
             Some(cost) if !is_report && cost.value >= QUICK_VALUE => Pace::Steady,
