@@ -238,7 +238,8 @@ impl Shop {
     }
 }
 
-fn by_id(documents: Vec<Document>) -> BTreeMap<String, Document> {
+/// Documents by their `_id`, without when they were first kept.
+pub(crate) fn by_id(documents: Vec<Document>) -> BTreeMap<String, Document> {
     let mut by_id = BTreeMap::new();
     for mut document in documents {
         document.remove("detected_at");

@@ -13,6 +13,7 @@ use walferry_retail::{load, schema, story};
 
 use super::{rows, stock};
 use crate::admin::append;
+use crate::analytics_at_once::by_id;
 use crate::daemon::{PATIENCE, Pipeline};
 use crate::site::said;
 
@@ -306,15 +307,6 @@ impl Shop {
         };
         alerts.iter().map(alert).collect()
     }
-}
-
-fn by_id(documents: Vec<Document>) -> BTreeMap<String, Document> {
-    let mut by_id = BTreeMap::new();
-    for mut document in documents {
-        document.remove("detected_at");
-        by_id.insert(document.get("_id").unwrap().to_string(), document);
-    }
-    by_id
 }
 
 /// The alerts that a story says it raises. That of a repeated basket names the first sale of the group.
