@@ -443,7 +443,8 @@ fn producer(
     Ok(producer)
 }
 
-fn owned_headers(headers: &[(&str, &[u8])]) -> OwnedHeaders {
+/// A record's headers as librdkafka takes them.
+pub(crate) fn owned_headers(headers: &[(&str, &[u8])]) -> OwnedHeaders {
     let owned = OwnedHeaders::new_with_capacity(headers.len());
     headers.iter().fold(owned, |owned, (key, value)| {
         owned.insert(Header {

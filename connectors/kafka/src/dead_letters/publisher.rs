@@ -7,7 +7,6 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use tokio::sync::Mutex;
@@ -15,6 +14,7 @@ use walferry_core::{Pace, RefusedChange, TopicSpec};
 use walferry_schema::header::{ERROR, LETTER, PART, TABLE};
 
 use crate::client::{Context, blocking};
+use crate::producer::owned_headers;
 use crate::settings::{BATCH_OVERHEAD_BYTES, create};
 use crate::{Error, Settings, topics};
 
@@ -106,20 +106,16 @@ impl Open {
         part: &[u8],
     ) -> Result<(), Error> {
         let headers = [
-            (LETTER, &*refused.letter),
-            (TABLE, &*refused.table),
-            (PART, label),
-            (ERROR, &*refused.error),
+            (LETTER, refused.letter.as_bytes()),
+            (TABLE, refused.table.as_bytes()),
+            (PART, label.as_bytes()),
+            (ERROR, refused.error.as_bytes()),
         ];
-        let headers = headers.into_iter().fold(OwnedHeaders::new(), |all, it| {
-            let (key, value) = (it.0, Some(it.1));
-            all.insert(Header { key, value })
-        });
         let record = FutureRecord::to(topic)
             .partition(0)
             .key(&refused.key)
             .payload(part)
-            .headers(headers);
+            .headers(owned_headers(&headers));
         let sent = self.producer.send(record, Timeout::Never).await;
         sent.map_err(|(error, _)| Error::delivery(topic, part.len(), error))?;
         Ok(())

@@ -47,9 +47,7 @@ impl Analyst {
                 .run(&self.store.own_database(), find.clone(), LOOKING)
                 .await;
             match found {
-                Err(Error::Server { source, .. })
-                    if code(&source) == Some(SNAPSHOT_UNAVAILABLE) =>
-                {
+                Err(error) if error.has_code(SNAPSHOT_UNAVAILABLE) => {
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
                 found => return as_of(&found?),

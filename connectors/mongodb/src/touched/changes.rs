@@ -71,11 +71,6 @@ impl Changes {
         collections.map(|(name, noted)| (&**name, noted.documents()))
     }
 
-    /// What changed in a collection; none when nothing did.
-    pub fn of_collection(&self, name: &str) -> Option<Documents<'_>> {
-        self.collections.get(name).map(Noted::documents)
-    }
-
     /// Adds others.
     pub fn add(&mut self, others: &Self) {
         for (name, others) in &others.collections {
@@ -205,22 +200,27 @@ impl Noted {
 mod tests {
     use super::*;
 
+    /// What changed in a collection; none when nothing did.
+    fn of<'a>(changes: &'a Changes, name: &str) -> Option<Documents<'a>> {
+        changes.collections.get(name).map(Noted::documents)
+    }
+
     #[test]
     fn beyond_a_bound_it_is_only_said_that_a_collection_changed() {
         let ids = |count: usize| (0..count).map(|it| Bson::Int64(i64::try_from(it).unwrap()));
         let mut changes = Changes::of("sales", ids(MOST_DOCUMENTS));
-        assert!(changes.of_collection("sales") != Some(Documents::All));
+        assert!(of(&changes, "sales") != Some(Documents::All));
         changes.add(&Changes::of("sales", ids(3)));
-        assert!(changes.of_collection("sales") != Some(Documents::All));
+        assert!(of(&changes, "sales") != Some(Documents::All));
         changes.add(&Changes::of("sales", [Bson::Null]));
-        assert_eq!(changes.of_collection("sales"), Some(Documents::All));
+        assert_eq!(of(&changes, "sales"), Some(Documents::All));
         changes.add(&Changes::of("sales", ids(1)));
-        assert_eq!(changes.of_collection("sales"), Some(Documents::All));
+        assert_eq!(of(&changes, "sales"), Some(Documents::All));
 
         let long = Bson::String("x".repeat(MOST_BYTES));
         let changes = Changes::of("names", [long]);
-        assert_eq!(changes.of_collection("names"), Some(Documents::All));
-        assert_eq!(changes.of_collection("sales"), None);
+        assert_eq!(of(&changes, "names"), Some(Documents::All));
+        assert_eq!(of(&changes, "sales"), None);
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         for (id, is_old) in [(1, false), (2, false), (2, true), (2, false)] {
             changes.noted("sales").add(&id_of(Bson::Int32(id)), is_old);
         }
-        let sales = changes.of_collection("sales").unwrap();
+        let sales = of(&changes, "sales").unwrap();
         assert_eq!(sales.ids().unwrap(), [1, 2].map(Bson::Int32));
         assert_eq!(sales.old_ids().unwrap(), [Bson::Int32(2)]);
     }
@@ -238,7 +238,7 @@ mod tests {
     fn keys_come_back_as_the_values_they_were() {
         let ids = [Bson::Int32(7), Bson::from(bson::doc! { "a": 1, "b": "x" })];
         let changes = Changes::of("sales", ids.clone());
-        let mut found = changes.of_collection("sales").unwrap().ids().unwrap();
+        let mut found = of(&changes, "sales").unwrap().ids().unwrap();
         found.sort_by_key(|it| it.as_document().is_some());
         assert_eq!(found, ids);
     }
