@@ -5,21 +5,28 @@
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
-use futures_util::future::try_join_all;
+use futures_util::TryStreamExt;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use walferry_harness::{eventually, project_root};
 
 use crate::cost::Cost;
 use crate::error::{Error, Result};
-use crate::latency::{WARM_UP, percentile, start_load};
+use crate::latency::{percentile, start_load};
 use crate::report::{Bar, Line, Unit};
 use crate::rig::{DEADLINE, Engine, Pipeline, Rig, Way, write};
 
+/// Sales go on for so long before the first probe, so that each rule was asked about some of them.
+const WARM_UP: Duration = Duration::from_secs(10);
 /// Between two probes.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Between two looks for an alert, of which many probes have one at a time.
+/// Between two looks for alerts.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How long a single alert may take before something is wrong.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// A few of those that are sold; more wait at the till.
+const QUEUE: usize = 64;
 /// No customer of the load has such a number.
 const FIRST_CUSTOMER: i32 = 1_000_000;
 /// There are so many of these, more than there are probes.
@@ -33,6 +40,14 @@ const SALE: &str = "with sold as (insert into transactions values ($1, now(), $2
 
 /// Each rule's latencies.
 type Latencies = [Vec<Duration>; RULES.len()];
+
+/// A sale whose alerts are looked for.
+struct Sale {
+    id: i32,
+    committed: Instant,
+    /// How long each took.
+    waited: [Option<Duration>; RULES.len()],
+}
 
 /// The latency of one way.
 pub(crate) async fn measure(rig: &Rig, way: Way, seconds: u64) -> Result<Vec<Line>> {
@@ -48,7 +63,7 @@ pub(crate) async fn measure(rig: &Rig, way: Way, seconds: u64) -> Result<Vec<Lin
     let engine = pipeline.start(&["run"])?;
     first_refresh(&pipeline).await?;
     let load = start_load(&pipeline, seconds + WARM_UP.as_secs() + 2)?;
-    tokio::time::sleep(WARM_UP).await;
+    sleep(WARM_UP).await;
     let mongod = || Cost::of(rig.mongo.pid()).map(|it| it.cpu_seconds);
     let before = (engine.cost()?.cpu_seconds, mongod()?);
     let begun = Instant::now();
@@ -126,52 +141,95 @@ async fn first_refresh(pipeline: &Pipeline<'_>) -> Result<()> {
 
 /// Sells twice to customers of its own, again and again, and looks for the alerts of each second sale. A probe waits for no other.
 async fn probe(pipeline: &Pipeline<'_>, engine: &Engine, lasts: Duration) -> Result<Latencies> {
+    let probes = i32::try_from(lasts.as_millis() / PAUSE.as_millis()).unwrap_or(CUSTOMERS);
+    let probes = probes.min(CUSTOMERS);
+    let (sold, sales) = channel(QUEUE);
+    let ((), mut latencies) = tokio::try_join!(
+        sell(pipeline, probes, sold),
+        await_alerts(pipeline, engine, sales)
+    )?;
+    for latencies in &mut latencies {
+        latencies.sort_unstable();
+    }
+    Ok(latencies)
+}
+
+/// Sells twice to each of so many customers, and tells when it was done.
+async fn sell(pipeline: &Pipeline<'_>, probes: i32, sold: Sender<Sale>) -> Result<()> {
     let sell = pipeline.sql.prepare(SALE).await?;
-    let probe = async |at: i32| {
-        tokio::time::sleep(PAUSE * at.cast_unsigned()).await;
+    let mut times = interval(PAUSE);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for at in 1..=probes {
+        times.tick().await;
         let (customer, second) = (FIRST_CUSTOMER + at, -2 * at);
         // Of two sales in one moment the number tells which came second.
         for sale in [second - 1, second] {
             pipeline.sql.execute(&sell, &[&sale, &customer]).await?;
         }
-        await_alerts(pipeline, engine, customer, second).await
-    };
-    let probes = i32::try_from(lasts.as_millis() / PAUSE.as_millis()).unwrap_or(CUSTOMERS);
-    let probes = (1..=probes.min(CUSTOMERS)).map(probe);
-    let waited = try_join_all(probes).await?;
-    let of_rule = |rule: usize| {
-        let mut all: Vec<_> = waited.iter().map(|it| it[rule]).collect();
-        all.sort_unstable();
-        all
-    };
-    Ok(std::array::from_fn(of_rule))
+        let sale = Sale {
+            id: second,
+            committed: Instant::now(),
+            waited: [None; RULES.len()],
+        };
+        // Whoever looks for it ends only with an error.
+        let _ = sold.send(sale).await;
+    }
+    Ok(())
 }
 
-/// How long the alerts of a sale take that was committed just now.
+/// How long the alerts of all sales take. One question asks for all that are missing.
 async fn await_alerts(
     pipeline: &Pipeline<'_>,
     engine: &Engine,
-    customer: i32,
-    sale: i32,
-) -> Result<[Duration; RULES.len()]> {
-    let committed = Instant::now();
-    let alerts = pipeline.target.collection::<Document>("fraud_alerts");
-    let mut waited = [None; RULES.len()];
-    while waited.contains(&None) {
+    mut sales: Receiver<Sale>,
+) -> Result<Latencies> {
+    let mut latencies = Latencies::default();
+    let mut missing = Vec::new();
+    loop {
+        let are_more = loop {
+            match sales.try_recv() {
+                Ok(sale) => missing.push(sale),
+                Err(TryRecvError::Empty) => break true,
+                Err(TryRecvError::Disconnected) => break false,
+            }
+        };
+        if missing.is_empty() && !are_more {
+            return Ok(latencies);
+        }
         engine.check()?;
-        if committed.elapsed() > PATIENCE {
-            let difference = format!("of {RULES:?} not all tell of sale {sale}");
+        sleep(BETWEEN_LOOKS).await;
+        look(pipeline, &mut missing).await?;
+        for sale in missing.extract_if(.., |it| !it.waited.contains(&None)) {
+            let waited = sale.waited.into_iter().flatten();
+            let both = latencies.iter_mut().zip(waited);
+            both.for_each(|(latencies, waited)| latencies.push(waited));
+        }
+        if let Some(sale) = missing.iter().find(|it| it.committed.elapsed() > PATIENCE) {
+            let difference = format!("of {RULES:?} not all tell of sale {}", sale.id);
             return Err(Error::Different {
                 after: "a sale".to_owned(),
                 difference,
             });
         }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        for (rule, waited) in RULES.iter().zip(&mut waited).filter(|(_, it)| it.is_none()) {
-            let filter = doc! { "rule": rule, "customer_id": customer, "transaction_id": sale };
-            let found = alerts.find_one(filter).await?;
-            *waited = found.map(|_| committed.elapsed());
+    }
+}
+
+/// Notes which alerts stand by now.
+async fn look(pipeline: &Pipeline<'_>, missing: &mut [Sale]) -> Result<()> {
+    let ids: Vec<_> = missing.iter().map(|it| it.id).collect();
+    let filter = doc! { "rule": { "$in": RULES.to_vec() }, "transaction_id": { "$in": ids } };
+    let alerts = pipeline.target.collection::<Document>("fraud_alerts");
+    let found: Vec<_> = alerts.find(filter).await?.try_collect().await?;
+    for alert in found {
+        let (rule, id) = (
+            alert.get_str("rule").ok(),
+            alert.get_i32("transaction_id").ok(),
+        );
+        let rule = RULES.iter().position(|it| rule == Some(it));
+        let sale = missing.iter_mut().find(|it| id == Some(it.id));
+        if let (Some(rule), Some(sale)) = (rule, sale) {
+            sale.waited[rule].get_or_insert(sale.committed.elapsed());
         }
     }
-    Ok(waited.map(Option::unwrap_or_default))
+    Ok(())
 }
