@@ -41,7 +41,13 @@ pub(crate) async fn measure(rig: &Rig, sales: u64) -> Result<Vec<Line>> {
     ];
     for outcome in &again.rules {
         let rule = rules.find(&outcome.rule).map_err(AnalyticsError::from)?;
-        lines.extend(of_rule(&pipeline, &config, rule, outcome).await?);
+        lines.extend(of_rule(&config, rule, outcome).await?);
+        if let Some(per) = &rule.per {
+            let field = rules
+                .reach(rule)
+                .map_or_else(|_| per.clone(), |it| it.field);
+            lines.push(narrowed(&pipeline, rule, (per, &field)).await?);
+        }
     }
     check_whole(&pipeline, &rules).await?;
     Ok(lines)
@@ -63,12 +69,7 @@ async fn refreshed(config: &Config) -> Result<Refreshed> {
     Ok(refreshed)
 }
 
-async fn of_rule(
-    pipeline: &Pipeline<'_>,
-    config: &Config,
-    rule: &Rule,
-    outcome: &Outcome,
-) -> Result<Vec<Line>> {
+async fn of_rule(config: &Config, rule: &Rule, outcome: &Outcome) -> Result<Vec<Line>> {
     let name = &rule.name;
     let (rows, seconds) = asked(config, rule).await?;
     if rows != outcome.rows {
@@ -76,16 +77,11 @@ async fn of_rule(
         let difference = format!("{rows} documents, then {}", outcome.rows);
         return Err(Error::Different { after, difference });
     }
-    let mut lines = vec![
+    Ok(vec![
         Line::new(format!("{name}: rows"), rows as f64, Unit::Count),
         Line::new(format!("{name}: asked"), seconds, Unit::Seconds),
         Line::new(format!("{name}: refreshed"), outcome.seconds, Unit::Seconds),
-    ];
-    if let Some(seconds) = narrowed(pipeline, rule).await? {
-        let what = format!("{name}: asked for {VALUES} values");
-        lines.push(Line::new(what, seconds * 1e3, Unit::Milliseconds));
-    }
-    Ok(lines)
+    ])
 }
 
 /// What `walferry analytics run NAME` waits for: how many rows, after how long.
@@ -102,12 +98,13 @@ async fn asked(config: &Config, rule: &Rule) -> Result<(u64, f64)> {
 }
 
 /// How long it takes for some values of the field that a rule is decided by, and that an index finds all of it.
-async fn narrowed(pipeline: &Pipeline<'_>, rule: &Rule) -> Result<Option<f64>> {
-    let Some(field) = &rule.per else {
-        return Ok(None);
-    };
+async fn narrowed(
+    pipeline: &Pipeline<'_>,
+    rule: &Rule,
+    (per, field): (&str, &str),
+) -> Result<Line> {
     let values = values(pipeline, rule, field).await?;
-    let mut stages = vec![doc! { "$match": { field: { "$in": values } } }];
+    let mut stages = vec![doc! { "$match": { per: { "$in": values } } }];
     stages.extend(pipeline_of(rule));
     let scans = Scans::of(&pipeline.target, &rule.input.name, &stages).await?;
     if scans != Scans::default() {
@@ -115,7 +112,9 @@ async fn narrowed(pipeline: &Pipeline<'_>, rule: &Rule) -> Result<Option<f64>> {
     }
     let begun = Instant::now();
     drain(pipeline, &rule.input.name, stages).await?;
-    Ok(Some(begun.elapsed().as_secs_f64()))
+    let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+    let what = format!("{}: asked for {VALUES} values", rule.name);
+    Ok(Line::new(what, milliseconds, Unit::Milliseconds))
 }
 
 /// Values that the answer has, apart from one another.

@@ -160,8 +160,8 @@ impl Look<'_> {
         let message = match self.standing.get(output) {
             None => return Ok(()),
             Some(Standing::View(_)) => format!("{output} is a view, which keeps nothing"),
-            Some(Standing::Collection) if self.analyst.may_keep(output).await? => return Ok(()),
-            Some(Standing::Collection) => {
+            Some(Standing::Collection(_)) if self.analyst.may_keep(output).await? => return Ok(()),
+            Some(Standing::Collection(_)) => {
                 format!(
                     "{output} was not made for the answers of rules: give the rule another output"
                 )
@@ -178,7 +178,7 @@ impl Look<'_> {
         if is_standing(standing, &query) {
             return Ok(());
         }
-        if standing == Some(&Standing::Collection) {
+        if matches!(standing, Some(Standing::Collection(_))) {
             let message = "a collection has the view's name: rename the file, or the collection";
             self.mistakes.push(view.mistake(Place::START, message));
         }

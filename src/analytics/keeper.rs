@@ -1,7 +1,7 @@
 //! Keeps the answers of all rules fresh.
 //!
 //! - A rule has one turn at a time: its whole answer, or a part. So no part is undone by an older whole.
-//! - Quick turns follow each look; those that take longer have lanes of their own beside the looks.
+//! - Quick turns follow each look; those that take longer have a lane of their own beside the looks.
 //! - A whole answer replaces whatever is known of touched values; what is touched during a turn waits for the next one.
 //! - Whatever fails is told once, counted, and tried again: it never stops what is replicated.
 
@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use walferry_core::Tasks;
 use walferry_etl::analytics::RuleSet;
-use walferry_mongodb::{Analyst, Touched};
+use walferry_mongodb::{Analyst, ByHand, Touched};
 
 use self::job::Done;
-use self::lanes::{Lane, Turn};
+use self::lanes::Turn;
 use self::look::Looks;
 use self::round::Round;
 use self::subject::Subject;
@@ -48,6 +48,8 @@ pub(super) struct Keeper {
     subjects: Vec<Subject>,
     /// The rules of which it was said that they are not asked.
     told: BTreeSet<String>,
+    /// What was noted of answers that are kept by hand.
+    by_hand: Option<ByHand>,
     /// None when all is refreshed on schedule alone.
     looks: Option<Looks>,
     look_not_before: Instant,
@@ -59,11 +61,11 @@ pub(super) struct Keeper {
     /// The refresh that goes on.
     round: Option<Round>,
     next_round: Instant,
-    /// The turn in the steady lane.
-    steady: Option<Turn>,
-    /// The same in the slow one.
+    /// The turn in the slow lane.
     slow: Option<Turn>,
     slow_not_before: Instant,
+    /// When the slow lane waits no longer for alerts that are late.
+    slow_at_last: Instant,
     done: Incremental,
 }
 
@@ -81,7 +83,7 @@ impl Keeper {
         let now = Instant::now();
         // Mistaken ones are told at the first refresh.
         let rules = load(&config).unwrap_or_default();
-        let keeper = Self {
+        let mut keeper = Self {
             every,
             sink,
             freshness,
@@ -90,6 +92,7 @@ impl Keeper {
             subjects: Subject::all(&rules),
             rules,
             told: BTreeSet::new(),
+            by_hand: None,
             looks: touched.map(Looks::new),
             look_not_before: now,
             looked: now,
@@ -97,9 +100,9 @@ impl Keeper {
             is_blind: false,
             round: None,
             next_round: now,
-            steady: None,
             slow: None,
             slow_not_before: now,
+            slow_at_last: now,
             done: Incremental::default(),
             config,
         };
@@ -121,7 +124,7 @@ impl Keeper {
                 return;
             }
             self.show();
-            let (mut steady, mut slow) = (self.steady.take(), self.slow.take());
+            let mut slow = self.slow.take();
             let is_free = slow.is_none();
             let woken = async {
                 tokio::select! {
@@ -129,24 +132,23 @@ impl Keeper {
                     // 1. stop
                     () = stop.cancelled() => Woken::Stop,
                     // 2. completion
-                    done = completion(&mut steady), if steady.is_some() => Woken::Done(Lane::Steady, done.map(Box::new)),
-                    done = completion(&mut slow), if slow.is_some() => Woken::Done(Lane::Slow, done.map(Box::new)),
+                    done = completion(&mut slow), if slow.is_some() => Woken::Done(done.map(Box::new)),
                     // 3. time, or something was touched
                     () = self.wake(is_free) => Woken::Step,
                 }
             };
             let woken = woken.await;
-            (self.steady, self.slow) = (steady, slow);
+            self.slow = slow;
             match woken {
                 Woken::Stop => return,
                 Woken::Step => {}
-                Woken::Done(lane, done) => self.end_turn(lane, done.map(|it| *it)),
+                Woken::Done(done) => self.end_turn(done.map(|it| *it)),
             }
         }
     }
 
     async fn step(&mut self) {
-        if self.is_round_due() && self.slow.is_none() && self.steady.is_none() {
+        if self.is_round_due() && self.slow.is_none() {
             self.begin_round().await;
         }
         let Some(analyst) = self.analyst.clone() else {
@@ -156,7 +158,6 @@ impl Keeper {
             return;
         }
         self.run_quick(&analyst).await;
-        self.start_steady(&analyst);
         self.start_slow(analyst);
         self.end_round().await;
     }
@@ -166,14 +167,17 @@ impl Keeper {
         self.round.is_none() && Instant::now() >= self.next_round
     }
 
-    fn watch(&self) {
-        if let Some(looks) = &self.looks {
+    fn watch(&mut self) {
+        if let Some(looks) = &mut self.looks {
             looks.watch(&self.subjects);
         }
     }
 
     /// Waits until there is something to do.
     async fn wake(&self, is_free: bool) {
+        if self.has_quick() {
+            return;
+        }
         let now = Instant::now();
         let soonest = now + REST;
         let mut at = self.next_round.max(soonest);
@@ -197,6 +201,9 @@ impl Keeper {
         };
         if self.looks.is_some() {
             at = at.min(self.looked + STALE).max(soonest);
+        }
+        if self.wants_look {
+            at = at.min(self.look_not_before);
         }
         tokio::select! {
             () = sleep_until(at) => {}
@@ -223,7 +230,7 @@ impl Keeper {
 /// Why the keeper goes on.
 enum Woken {
     Stop,
-    Done(Lane, Option<Box<Done>>),
+    Done(Option<Box<Done>>),
     Step,
 }
 

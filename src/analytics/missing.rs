@@ -105,7 +105,7 @@ mod tests {
     fn standing(names: &[&str]) -> BTreeMap<String, Standing> {
         let names = names.iter();
         names
-            .map(|it| ((*it).to_owned(), Standing::Collection))
+            .map(|it| ((*it).to_owned(), Standing::Collection(None)))
             .collect()
     }
 

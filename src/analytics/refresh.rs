@@ -56,6 +56,17 @@ pub struct Outcome {
     pub not_asked: Option<String>,
 }
 
+/// What comes before the rules are asked.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The views and indexes that were made.
+    refreshed: Refreshed,
+    /// What comes of the rules that read what is not there, by their names.
+    pub(super) without: BTreeMap<String, Outcome>,
+    /// What stood in the database before.
+    pub(super) standing: BTreeMap<String, Standing>,
+}
+
 // === impl Refreshed ===
 
 impl Refreshed {
@@ -116,18 +127,20 @@ impl Outcome {
 pub async fn refresh(config: &Config) -> Result<Refreshed, AnalyticsError> {
     let rules = load(config)?;
     let analyst = Box::pin(Analyst::connect(mongodb_settings(config))).await?;
-    Ok(Box::pin(refresh_by(&analyst, &rules)).await?)
+    // What a daemon keeps meanwhile may be undone: it works out all again.
+    analyst.note_by_hand(false).await.map_err(Fault::from)?;
+    let refreshed = Box::pin(refresh_by(&analyst, &rules)).await;
+    let noted = analyst.note_by_hand(true).await;
+    let refreshed = refreshed?;
+    noted.map_err(Fault::from)?;
+    Ok(refreshed)
 }
 
-/// What comes before the rules are asked: the views and indexes, and what comes of the rules that read what is not there, by
-/// their names.
-pub(super) async fn prepare(
-    analyst: &Analyst,
-    rules: &RuleSet,
-) -> Result<(Refreshed, BTreeMap<String, Outcome>), Fault> {
+/// Makes what comes before the rules are asked.
+pub(super) async fn prepare(analyst: &Analyst, rules: &RuleSet) -> Result<Prepared, Fault> {
     analyst.sweep().await?;
     let standing = analyst.standing().await?;
-    let prepared = Refreshed {
+    let refreshed = Refreshed {
         views: make_views(analyst, rules, &standing).await?,
         indexes: make_indexes(analyst, rules, &standing).await?,
         rules: Vec::new(),
@@ -138,11 +151,20 @@ pub(super) async fn prepare(
         let outcome = Outcome::without(rule, *missing, analyst.database());
         Some((rule.name.clone(), outcome))
     });
-    Ok((prepared, without.collect()))
+    let without = without.collect();
+    Ok(Prepared {
+        refreshed,
+        without,
+        standing,
+    })
 }
 
 async fn refresh_by(analyst: &Analyst, rules: &RuleSet) -> Result<Refreshed, Fault> {
-    let (mut refreshed, mut without) = prepare(analyst, rules).await?;
+    let Prepared {
+        mut refreshed,
+        mut without,
+        ..
+    } = prepare(analyst, rules).await?;
     let mut is_away = false;
     for rule in rules.in_order().filter(|it| it.kind != Kind::View) {
         if let Some(outcome) = without.remove(&rule.name) {

@@ -10,13 +10,14 @@ mod aside;
 mod error;
 mod keep;
 mod part;
+mod records;
 mod row;
 mod values;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Binary, Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
 use mongodb::Cursor;
 use mongodb::options::ReadConcern;
@@ -31,6 +32,7 @@ pub use aside::Aside;
 pub use error::AnalyticsError;
 pub use keep::{Answer, Kept};
 pub use part::Part;
+pub use records::ByHand;
 pub use row::Row;
 pub use values::{FoundValues, Holders, ValueSet};
 
@@ -68,8 +70,9 @@ pub struct Query {
 /// What stands under a name in the database.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
-    /// A collection with documents of its own, or something else than a view.
-    Collection,
+    /// A collection with documents of its own, or something else than a view; with what tells it from another of its name,
+    /// where it has that.
+    Collection(Option<Binary>),
     /// A view of this.
     View(Query),
 }
@@ -240,7 +243,12 @@ impl Analyst {
 fn standing(item: &Document) -> Option<(String, Standing)> {
     let name = item.get_str("name").ok()?.to_owned();
     if item.get_str("type").ok() != Some("view") {
-        return Some((name, Standing::Collection));
+        let info = item.get_document("info").ok();
+        let uuid = match info.and_then(|it| it.get("uuid")) {
+            Some(Bson::Binary(uuid)) => Some(uuid.clone()),
+            _ => None,
+        };
+        return Some((name, Standing::Collection(uuid)));
     }
     let options = item.get_document("options").ok()?;
     let pipeline = options.get_array("pipeline").map_or(&[][..], Vec::as_slice);

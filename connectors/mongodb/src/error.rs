@@ -25,6 +25,8 @@ pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
 pub(crate) const NAMESPACE_EXISTS: i32 = 48;
 /// The server's code for a key that is there already.
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
+/// The server's code for what took longer than it may.
+const MAX_TIME_EXPIRED: i32 = 50;
 /// The server's code for what the user may not do.
 const UNAUTHORIZED: i32 = 13;
 /// Server codes for a document as such: it breaks a rule of the collection, a unique index, or the limit of 16 MiB.
@@ -516,6 +518,11 @@ impl Error {
     /// Whether a moment was asked about that MongoDB does not show: another one can be.
     pub fn is_moment_gone(&self) -> bool {
         matches!(self, Self::Analytics(AnalyticsError::MomentGone { .. }))
+    }
+
+    /// Whether MongoDB gave a question up that took longer than it was to.
+    pub fn is_out_of_time(&self) -> bool {
+        self.has_code(MAX_TIME_EXPIRED)
     }
 
     /// Wraps the driver's error, for use with `map_err`.

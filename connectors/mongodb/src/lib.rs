@@ -50,8 +50,8 @@ pub use access::{
     Parent, Privilege, Rows, Shown, ShownId, Step, TableFields, Taken, Unfit,
 };
 pub use analytics::{
-    Analyst, AnalyticsError, Answer, AsOf, Aside, FoundValues, Holders, Kept, Part, Query, Refused,
-    Row, Standing, ValueSet,
+    Analyst, AnalyticsError, Answer, AsOf, Aside, ByHand, FoundValues, Holders, Kept, Part, Query,
+    Refused, Row, Standing, ValueSet,
 };
 pub use batch::MongoBatch;
 pub use bson_value::{Microseconds, NumericOverflow, Policies};

@@ -1,7 +1,9 @@
 //! Which documents were written, for whoever asks about them again.
 //!
 //! - What may change is told before it is committed, and stays open until that is certain: whoever takes it, reads a moment
-//!   and looks again misses nothing that was committed up to that moment.
+//!   and looks again misses nothing that was there before and changed up to that moment.
+//! - A new document is told of when it is certain: it had no values before, and to ask about it as of a moment that does not
+//!   have it yet is dear. MongoDB goes past each key that came since, for every key that it looks for.
 //! - Telling is cheap and bounded: beyond a bound it is only said that a collection changed.
 //! - Only collections that somebody watches are noted.
 
@@ -78,7 +80,8 @@ impl Touched {
         }
     }
 
-    /// What was written since it was taken last, and what is being written, which will be taken again.
+    /// What was written since it was taken last, and what is being written of documents that were there, which will be taken
+    /// again.
     pub fn take(&self) -> Changes {
         let mut state = self.state();
         let mut taken = std::mem::take(&mut state.closed);
@@ -86,10 +89,11 @@ impl Touched {
         taken
     }
 
-    /// The same, and all of it will be taken again.
+    /// What was written of documents that were there, or is being written. All of it will be taken.
     pub fn peek(&self) -> Changes {
         let state = self.state();
-        let mut seen = state.closed.clone();
+        let mut seen = Changes::default();
+        seen.add_old(&state.closed);
         state.add_open(&mut seen);
         seen
     }
@@ -167,7 +171,7 @@ impl Touched {
 impl State {
     fn add_open(&self, changes: &mut Changes) {
         for open in self.open.values() {
-            changes.add(&open.changes);
+            changes.add_old(&open.changes);
         }
     }
 }
@@ -238,6 +242,24 @@ mod tests {
         assert_eq!(ids(&touched.peek()), [1]);
         assert_eq!(ids(&touched.take()), [1]);
         assert!(ids(&touched.take()).is_empty());
+    }
+
+    #[test]
+    fn a_new_document_is_taken_once_it_is_certain() {
+        let touched = touched();
+        let mut changes = Changes::default();
+        changes.note_new("sales", &[2]);
+        let opened = touched.open(changes);
+        let nothing = touched.take();
+        assert!(nothing.is_empty() && nothing.since().is_none());
+        changes = change(1);
+        changes.note_new("sales", &[3]);
+        let other = touched.open(changes);
+        assert_eq!(ids(&touched.take()), [1]);
+        opened.close();
+        other.close();
+        assert_eq!(ids(&touched.peek()), [1]);
+        assert_eq!(ids(&touched.take()), [1, 2, 3]);
     }
 
     #[test]

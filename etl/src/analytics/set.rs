@@ -123,6 +123,18 @@ impl RuleSet {
         views.filter(|it| wanted.contains(&*it.name)).collect()
     }
 
+    /// The collections behind a name: itself, or what the view of this name reads, also by way of other views.
+    pub fn collections_of<'a>(&'a self, name: &'a str) -> BTreeSet<&'a str> {
+        let view = |name: &str| self.rules.iter().find(|it| is_view(it, name));
+        let Some(view_of_it) = view(name) else {
+            return BTreeSet::from([name]);
+        };
+        let inner = self.views_of(&[view_of_it]).into_iter();
+        let sources = inner.chain([view_of_it]).flat_map(Rule::sources);
+        let names = sources.map(|it| &*it.name);
+        names.filter(|it| view(it).is_none()).collect()
+    }
+
     /// What the answer of a rule for some values of its `per` depends on.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub(super) enum What {
         per: String,
         field: String,
         values: ValueSet,
+        /// How long it may take.
+        limit: Option<Duration>,
     },
 }
 
@@ -56,6 +58,8 @@ pub(super) enum End {
     Kept(Kept),
     /// It is more than a part should be.
     TooLarge,
+    /// It takes longer than it may.
+    TooSlow,
     Failed(Error),
     /// The process stops.
     Stopped,
@@ -90,8 +94,13 @@ impl Job {
         match kept {
             Ok(Some(kept)) => End::Kept(kept),
             Ok(None) => End::TooLarge,
+            Err(error) if self.is_limited() && error.is_out_of_time() => End::TooSlow,
             Err(error) => End::Failed(error),
         }
+    }
+
+    fn is_limited(&self) -> bool {
+        matches!(&self.what, What::Part { limit: Some(_), .. })
     }
 
     async fn whole(&self, analyst: &Analyst, touched: Option<&Touched>) -> Result<Kept, Error> {
@@ -107,7 +116,16 @@ impl Job {
     }
 
     async fn part(&self, analyst: &Analyst, touched: &Touched) -> Result<Option<Kept>, Error> {
-        let (What::Part { per, field, values }, Some(as_of)) = (&self.what, self.as_of) else {
+        let (
+            What::Part {
+                per,
+                field,
+                values,
+                limit,
+            },
+            Some(as_of),
+        ) = (&self.what, self.as_of)
+        else {
             return Ok(None);
         };
         let mut total = Kept::default();
@@ -117,6 +135,7 @@ impl Job {
                 field,
                 values: &values,
                 as_of,
+                limit: *limit,
             };
             let Some(kept) = analyst.keep_part(self.answer(), part, touched).await? else {
                 return Ok(None);

@@ -1,8 +1,8 @@
-//! The three lanes in which rules have their turns.
+//! The two lanes in which rules have their turns.
 //!
-//! - The quick lane asks several rules at a time, between two looks; none of them takes long.
-//! - The steady lane has one turn at a time, beside the looks: the rule of which a change has waited longest.
-//! - The slow lane has one turn at a time, beside the looks, and rests as long as a turn took: the servers have more to do.
+//! - The quick lane asks several rules at a time; none of them takes long, and all have their turn before one has another.
+//! - The slow lane has one turn at a time, beside the looks, and rests as long as a turn took, longer while alerts are late:
+//!   the servers have more to do.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use walferry_core::{Class, Classify, Fault};
-use walferry_mongodb::{Analyst, Error};
+use walferry_mongodb::{Analyst, AsOf, Error};
 
 use super::Keeper;
-use super::job::{Done, End, What};
+use super::job::{Done, End, Job, What};
 use super::round::Round;
 use super::subject::{Need, Pace, Share, Subject};
 
@@ -25,36 +25,26 @@ pub(super) struct Turn {
     pub(super) task: JoinHandle<Done>,
 }
 
-/// A lane beside the looks.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Lane {
-    Steady,
-    Slow,
-}
-
 /// So many quick rules are asked at a time.
 const AT_A_TIME: usize = 2;
+/// The turns of all quick rules take about so long in sum. What cheap ones leave of it is for the dear ones.
+const QUICK: Duration = Duration::from_millis(1_200);
+/// While alerts are late the slow lane rests so many times as long as a turn took, a minute longer at most.
+const LONG_REST: u32 = 10;
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 // === impl Keeper ===
 
 impl Keeper {
     /// Asks the quick rules about what was touched.
     pub(super) async fn run_quick(&mut self, analyst: &Analyst) {
-        let Some(looks) = &self.looks else { return };
+        let Some(looks) = self.looks.as_ref().filter(|_| !self.wants_look) else {
+            return;
+        };
         let Some(seen) = looks.seen else { return };
         let touched = looks.touched.clone();
         let stop = self.tasks.stop_signal().clone();
-        let quick = self
-            .subjects
-            .iter_mut()
-            .filter(|it| it.wants_part_in(Pace::Quick));
-        let mut quick: Vec<_> = quick.collect();
-        // Few wait long when the cheapest come first.
-        quick.sort_by_key(|it| it.value_cost());
-        let jobs: Vec<_> = quick
-            .into_iter()
-            .map(|it| it.start(Some(seen), false))
-            .collect();
+        let jobs = shared_out(&mut self.subjects, seen);
         let turns = jobs.into_iter().map(|job| {
             let turn = job.run(analyst.clone(), Some(touched.clone()), stop.clone());
             Box::pin(turn)
@@ -65,33 +55,17 @@ impl Keeper {
         }
     }
 
-    /// Begins the next turn of the steady lane.
-    pub(super) fn start_steady(&mut self, analyst: &Analyst) {
-        let Some(looks) = self.looks.as_ref().filter(|it| it.seen.is_some()) else {
-            return;
-        };
-        if self.steady.is_some() || self.is_round_due() {
-            return;
-        }
-        let steady = self
-            .subjects
-            .iter_mut()
-            .filter(|it| it.wants_part_in(Pace::Steady));
-        let Some(subject) = steady.min_by_key(|it| it.waiting_since()) else {
-            return;
-        };
-        let job = subject.start(looks.seen, false);
-        let stop = self.tasks.stop_signal().clone();
-        let rule = job.rule.clone();
-        let run = Box::pin(job.run(analyst.clone(), Some(looks.touched.clone()), stop));
-        let task = self.tasks.spawn(run);
-        self.steady = Some(Turn { rule, task });
+    /// Whether there is a quick rule to ask at once.
+    pub(super) fn has_quick(&self) -> bool {
+        let has_seen = self.looks.as_ref().is_some_and(|it| it.seen.is_some());
+        let can_ask = has_seen && !self.wants_look && self.analyst.is_some();
+        let mut subjects = self.subjects.iter();
+        can_ask && subjects.any(|it| it.wants_part_in(Pace::Quick))
     }
 
     /// Begins the next turn of the slow lane.
     pub(super) fn start_slow(&mut self, analyst: Analyst) {
-        let is_resting = Instant::now() < self.slow_not_before;
-        if self.slow.is_some() || is_resting || self.is_round_due() {
+        if self.slow.is_some() || self.is_slow_resting() || self.is_round_due() {
             return;
         }
         let looks = self.looks.as_ref();
@@ -120,26 +94,31 @@ impl Keeper {
         self.slow = Some(Turn { rule, task });
     }
 
-    /// Ends the turn of a lane; a turn without an end broke.
-    pub(super) fn end_turn(&mut self, lane: Lane, done: Option<Done>) {
-        let turn = match lane {
-            Lane::Steady => self.steady.take(),
-            Lane::Slow => {
-                let took = done.as_ref().map(|it| it.took);
-                let rests = took.filter(|_| self.looks.is_some());
-                self.slow_not_before = Instant::now() + rests.unwrap_or_default();
-                self.slow.take()
-            }
-        };
+    fn is_slow_resting(&self) -> bool {
+        let now = Instant::now();
+        let yields = || now < self.slow_at_last && self.subjects.iter().any(Subject::is_late);
+        now < self.slow_not_before || yields()
+    }
+
+    /// Ends the turn of the slow lane; a turn without an end broke.
+    pub(super) fn end_turn(&mut self, done: Option<Done>) {
+        let took = done.as_ref().map(|it| it.took);
+        let rest = took.filter(|_| self.looks.is_some()).unwrap_or_default();
+        let now = Instant::now();
+        self.slow_not_before = now + rest;
+        self.slow_at_last = now + (rest * LONG_REST).min(rest + LONGEST_REST);
+        let turn = self.slow.take();
         if let Some(done) = done {
             return self.finish(done);
         }
         // A defect, which is told where it happened.
         let broke = |it: &&mut Subject| turn.as_ref().is_some_and(|turn| turn.rule == it.rule.name);
-        self.subjects
-            .iter_mut()
-            .filter(broke)
-            .for_each(Subject::broke);
+        for subject in self.subjects.iter_mut().filter(broke) {
+            subject.broke();
+            if let Some(round) = &mut self.round {
+                round.failed(&subject.rule, "it broke".to_owned());
+            }
+        }
     }
 
     /// Ends a turn.
@@ -168,6 +147,10 @@ impl Keeper {
                 }
             }
             End::TooLarge => subject.put_back(what, took, Need::Soon),
+            End::TooSlow => {
+                debug!(rule, ?took, "asked again, about less at a time");
+                subject.gave_up(what, took);
+            }
             End::Stopped => subject.put_back(what, took, Need::Nothing),
             End::Failed(error) => self.fail(&rule, (what, took), error),
         }
@@ -216,4 +199,22 @@ impl Keeper {
             warn!(rule, error, "a rule failed: it is tried again");
         }
     }
+}
+
+/// Begins the turns of the quick rules, each with as much of the time as it needs or an equal share of what is left.
+fn shared_out(subjects: &mut [Subject], seen: AsOf) -> Vec<Job> {
+    let quick = subjects
+        .iter_mut()
+        .filter(|it| it.wants_part_in(Pace::Quick));
+    let mut quick: Vec<_> = quick.collect();
+    // Few wait long when the cheapest come first, and what they leave is known then.
+    quick.sort_by_key(|it| it.cost());
+    let (mut time, mut rules) = (QUICK, u32::try_from(quick.len()).unwrap_or(u32::MAX));
+    let start = |subject: &mut Subject| {
+        let share = time / rules.max(1);
+        time -= share.min(subject.cost());
+        rules = rules.saturating_sub(1);
+        subject.start_quick(Some(seen), share)
+    };
+    quick.into_iter().filter_map(start).collect()
 }

@@ -3,7 +3,7 @@
 //! - A document leads to the values that it had at the look before and to those that it has now: between two looks a row
 //!   may move from one to another, or go, and nothing but the past knows the value that it had.
 //! - Whatever was committed up to the new moment was told before it, so it is among what is looked at; what was told
-//!   meanwhile is looked at again.
+//!   meanwhile is looked at again. A new document may wait for the next look: there is no value that it had.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +23,8 @@ pub(super) struct Looks {
     pub(super) touched: Touched,
     /// The moment of the last look.
     pub(super) seen: Option<AsOf>,
+    /// The collections whose documents are answers, not rows.
+    answers: BTreeSet<String>,
 }
 
 // === impl Looks ===
@@ -32,13 +34,16 @@ impl Looks {
         Self {
             touched,
             seen: None,
+            answers: BTreeSet::new(),
         }
     }
 
-    /// Watches what leads to values of these rules.
-    pub(super) fn watch(&self, subjects: &[Subject]) {
-        let ways = ways(subjects).into_iter();
-        self.touched.watch(ways.map(|it| it.collection).collect());
+    /// Watches what matters to these rules.
+    pub(super) fn watch(&mut self, subjects: &[Subject]) {
+        let answers = subjects.iter().map(|it| it.rule.output.clone());
+        self.answers = answers.collect();
+        let watched = subjects.iter().flat_map(Subject::watched);
+        self.touched.watch(watched.map(str::to_owned).collect());
     }
 
     /// Looks at what was touched since the last look.
@@ -69,6 +74,8 @@ impl Looks {
         let leads = self.follow(analyst, &ways, &changes, now).await?;
         debug!(took = ?begun.elapsed(), "looked at what was touched");
         for subject in subjects {
+            let collections = changes.collections();
+            collections.for_each(|(name, _)| subject.note_change(name));
             let ways = subject.reach.iter().flat_map(|it| &it.ways);
             let found: Vec<_> = ways.filter_map(|it| leads.get(it)).collect();
             for found in found {
@@ -106,6 +113,7 @@ impl Looks {
                     collection,
                     field: "_id",
                     among: ids,
+                    are_rows: !self.answers.contains(*collection),
                 };
                 follow_as_of(analyst, ways, changed, *as_of)
             })
@@ -180,6 +188,7 @@ async fn follow_as_of<'a>(
                         collection,
                         field,
                         among,
+                        are_rows: true,
                     };
                     let wanted = ways.iter().filter_map(|it| it.through.as_ref());
                     let wanted: Vec<_> = wanted.map(|it| &*it.value).collect();

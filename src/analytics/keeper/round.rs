@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use walferry_core::{Class, Classify, Fault};
 use walferry_etl::analytics::{Kind, Rule, RuleSet};
-use walferry_mongodb::{Analyst, Changes, Error, Kept};
+use walferry_mongodb::{Analyst, ByHand, Changes, Error, Kept};
 
 use super::Keeper;
 use super::subject::{Share, Subject};
@@ -55,7 +55,7 @@ impl Round {
         self.outcomes.push(outcome);
     }
 
-    fn failed(&mut self, rule: &Rule, error: String) {
+    pub(super) fn failed(&mut self, rule: &Rule, error: String) {
         let name = &rule.name;
         warn!(
             rule = name,
@@ -87,11 +87,16 @@ impl Keeper {
             is_away: false,
             attempts: 0,
         };
+        let mut written = BTreeSet::new();
         for subject in &mut self.subjects {
-            let outcome = without.remove(&subject.rule.name);
-            subject.begin_round(outcome.is_none());
-            if let Some(outcome) = outcome {
+            if let Some(outcome) = without.remove(&subject.rule.name) {
+                subject.leave_out();
                 round.without(outcome, &mut self.told);
+            } else if self.looks.is_none() || subject.wants_refresh(&written) {
+                subject.begin_round();
+                written.insert(subject.rule.output.clone());
+            } else {
+                subject.pass_round();
             }
         }
         self.round = Some(round);
@@ -106,21 +111,28 @@ impl Keeper {
             let analyst = Box::pin(Analyst::connect(mongodb_settings(&self.config))).await?;
             self.analyst = Some(analyst);
         }
-        let Some(analyst) = &self.analyst else {
+        let Some(analyst) = self.analyst.clone() else {
             return Err(AnalyticsError::Stopped);
         };
-        let (_, without) = Box::pin(refresh::prepare(analyst, &rules)).await?;
+        let prepared = Box::pin(refresh::prepare(&analyst, &rules)).await?;
         if rules != self.rules {
             self.subjects = Subject::all(&rules);
             self.rules = rules;
             self.watch();
         }
-        if self.looks.is_some() {
-            for subject in &self.subjects {
-                make_index(analyst, subject).await;
+        let by_hand = analyst.by_hand().await.map_err(Fault::from)?;
+        let is_new = std::mem::replace(&mut self.by_hand, by_hand) != by_hand;
+        let is_by_hand = is_new || by_hand.is_some_and(ByHand::may_go_on);
+        for subject in &mut self.subjects {
+            subject.note_standing(&prepared.standing);
+            if is_by_hand {
+                subject.renew();
+            }
+            if self.looks.is_some() {
+                make_index(&analyst, subject).await;
             }
         }
-        Ok(without)
+        Ok(prepared.without)
     }
 
     /// Notes that a rule failed in a refresh. After a second one that MongoDB did not answer the others would wait in vain.

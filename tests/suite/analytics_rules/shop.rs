@@ -180,11 +180,13 @@ impl Shop {
 
     /// The answer for some values of the field is what the whole answer says of them.
     pub(super) async fn expect_per(&self, rule: &Rule) {
-        let Some(field) = &rule.per else { return };
+        let Some(per) = &rule.per else { return };
+        let field = self.field(rule, per);
+        let field = &*field;
         let whole = self.answer(&rule.name).await;
         let chosen = whole.iter().step_by(whole.len().div_ceil(7));
         let chosen: Vec<Bson> = chosen.map(|it| it.get(field).unwrap().clone()).collect();
-        let stages = narrowed(rule, field, &chosen);
+        let stages = narrowed(rule, per, &chosen);
         let mongo = &self.pipeline.mongo;
         let input: mongodb::Collection<Document> = mongo.collection(&rule.input.name);
         let found = input.aggregate(stages).await.unwrap();
@@ -196,7 +198,13 @@ impl Shop {
         }
         found.sort_by_key(|it| it.get("_id").unwrap().to_string());
         expected.sort_by_key(|it| it.get("_id").unwrap().to_string());
-        assert_eq!(found, expected, "{} per {field}", rule.name);
+        assert_eq!(found, expected, "{} per {per}", rule.name);
+    }
+
+    /// Where the documents of an answer have the value of the field that a rule is per.
+    fn field(&self, rule: &Rule, per: &str) -> String {
+        let reach = self.rules.reach(rule);
+        reach.map_or_else(|_| per.to_owned(), |it| it.field)
     }
 
     /// That an index finds what a rule looks up, and all that is asked about some values. The whole answer reads what
@@ -205,13 +213,14 @@ impl Shop {
         let stages = rule.pipeline.bound(&rule.defaults(), &Names::new());
         let whole = self.scans(rule, &stages).await;
         assert!(whole.lookups.is_empty(), "{}: {whole:?}", rule.name);
-        let Some(field) = &rule.per else { return };
+        let Some(per) = &rule.per else { return };
+        let field = self.field(rule, per);
         let answer = self.answer(&rule.name).await;
-        let values = answer.first().and_then(|it| it.get(field));
+        let values = answer.first().and_then(|it| it.get(&field));
         let values: Vec<Bson> = values.cloned().into_iter().collect();
         assert!(!values.is_empty(), "{} has no {field}", rule.name);
-        let some = self.scans(rule, &narrowed(rule, field, &values)).await;
-        assert_eq!(some, Scans::default(), "{} per {field}", rule.name);
+        let some = self.scans(rule, &narrowed(rule, per, &values)).await;
+        assert_eq!(some, Scans::default(), "{} per {per}", rule.name);
     }
 
     async fn scans(&self, rule: &Rule, stages: &[Document]) -> Scans {

@@ -155,7 +155,7 @@ impl Grants {
         let views = self.views.keys().filter_map(|view| {
             let made = Made::View(view.clone());
             match found.standing.get(view) {
-                Some(Standing::Collection) => Some(Taken { made, by: None }),
+                Some(Standing::Collection(_)) => Some(Taken { made, by: None }),
                 standing => found.taken(made, standing.is_some(), owner),
             }
         });

@@ -3,6 +3,8 @@
 //! - The newest moment shows all that a majority has, so all that was acknowledged before it was asked for.
 //! - The server keeps some minutes of the past; what is older, or before a collection's making, is gone.
 
+use std::time::Duration;
+
 use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
 use mongodb::Cursor;
 
@@ -56,19 +58,24 @@ impl Analyst {
         Err(Error::NoAnswer { doing: LOOKING })
     }
 
-    /// The answer to a query as of a moment.
+    /// The answer to a query as of a moment, which may take so long.
     pub(super) async fn ask_as_of(
         &self,
         query: &Query,
         as_of: AsOf,
+        limit: Option<Duration>,
     ) -> Result<Cursor<RawDocumentBuf>> {
-        let command = doc! {
+        let mut command = doc! {
             "aggregate": &query.collection,
             "pipeline": &query.pipeline,
             "cursor": {},
             "allowDiskUse": true,
             "readConcern": as_of.read_concern(),
         };
+        if let Some(limit) = limit {
+            let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+            command.insert("maxTimeMS", limit);
+        }
         let database = self.store.database();
         let asked = self
             .store

@@ -7,19 +7,18 @@
 //! - Only a collection that was made here is written, not even an empty one that was there before: it may be a table's.
 
 use bson::raw::cstr;
-use bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use futures_util::{StreamExt, TryStreamExt};
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::options::WriteConcern;
 
+use super::records::RECORDING;
 use super::row::document_text;
 use super::{Analyst, AnalyticsError, AsOf, Query, READING, aside};
 use crate::error::DUPLICATE_KEY;
 use crate::staging;
 use crate::{Error, Result};
 
-/// What is known of the collections of answers: an `_id` of database and collection, and the UUID.
-const ANALYTICS: &str = "analytics";
 /// How many documents are written, or removed, at once.
 pub(super) const BLOCK: usize = 1_000;
 /// So much of a document is shown.
@@ -27,7 +26,6 @@ const SHOWN_CHARACTERS: usize = 200;
 pub(super) const DETECTED_AT: &str = "detected_at";
 
 pub(super) const KEEPING: &str = "keeping an answer";
-const RECORDING: &str = "recording a collection of answers";
 
 /// An answer to keep.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +112,7 @@ impl Analyst {
     /// Puts the answer aside; how many documents it has.
     async fn fill(&self, answer: Answer<'_>, staging: &str) -> Result<u64> {
         let cursor = match answer.as_of {
-            Some(as_of) => self.ask_as_of(answer.query, as_of).await?,
+            Some(as_of) => self.ask_as_of(answer.query, as_of, None).await?,
             None => self.ask(answer.query).await?,
         };
         let mut blocks = cursor.ready_chunks(BLOCK);
@@ -275,44 +273,6 @@ impl Analyst {
         }
         let collection = output.to_owned();
         Err(AnalyticsError::OutputTaken { collection }.into())
-    }
-
-    pub(super) async fn is_recorded(&self, output: &str, uuid: &Binary) -> Result<bool> {
-        let known = self.store.own_database().collection::<Document>(ANALYTICS);
-        let recorded = known.find_one(doc! { "_id": self.id_of(output), "uuid": uuid });
-        let recorded = self.store.in_time(recorded, RECORDING).await?;
-        Ok(recorded.is_some())
-    }
-
-    async fn record(&self, output: &str, uuid: Binary) -> Result<()> {
-        let id = self.id_of(output);
-        let known = self.store.own_database().collection::<Document>(ANALYTICS);
-        let recorded = known
-            .replace_one(doc! { "_id": &id }, doc! { "_id": &id, "uuid": uuid })
-            .upsert(true);
-        self.store.in_time(recorded, RECORDING).await.map(|_| ())
-    }
-
-    /// Whether a view was made here.
-    pub(super) async fn is_own_view(&self, view: &str) -> Result<bool> {
-        let known = self.store.own_database().collection::<Document>(ANALYTICS);
-        let recorded = known.find_one(doc! { "_id": self.id_of(view), "is_view": true });
-        let recorded = self.store.in_time(recorded, RECORDING).await?;
-        Ok(recorded.is_some())
-    }
-
-    /// Notes that a view was made here.
-    pub(super) async fn record_view(&self, view: &str) -> Result<()> {
-        let id = self.id_of(view);
-        let known = self.store.own_database().collection::<Document>(ANALYTICS);
-        let recorded = known
-            .replace_one(doc! { "_id": &id }, doc! { "_id": &id, "is_view": true })
-            .upsert(true);
-        self.store.in_time(recorded, RECORDING).await.map(|_| ())
-    }
-
-    fn id_of(&self, output: &str) -> Document {
-        doc! { "database": self.database(), "collection": output }
     }
 }
 

@@ -5,6 +5,7 @@
 //! - A document of the part has one of the values: else it would stay where a later part does not look.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use futures_util::StreamExt;
@@ -31,6 +32,8 @@ pub struct Part<'a> {
     pub values: &'a [Bson],
     /// When.
     pub as_of: AsOf,
+    /// How long MongoDB may take for it, where it may not take as long as it likes.
+    pub limit: Option<Duration>,
 }
 
 /// Documents by their `_id`.
@@ -52,7 +55,7 @@ impl Analyst {
     /// Asks about some values, and keeps that part of the answer; none when it is too large for a part.
     ///
     /// # Errors
-    /// As [`Analyst::keep`], and when the moment is gone.
+    /// As [`Analyst::keep`], when the moment is gone, and when it takes longer than it may.
     pub async fn keep_part(
         &self,
         answer: Answer<'_>,
@@ -83,7 +86,7 @@ impl Analyst {
             collection: answer.query.collection.clone(),
             pipeline,
         };
-        let cursor = self.ask_as_of(&query, part.as_of).await?;
+        let cursor = self.ask_as_of(&query, part.as_of, part.limit).await?;
         self.collect(cursor).await
     }
 
@@ -226,7 +229,7 @@ fn by_id(documents: Vec<RawDocumentBuf>) -> Result<Documents> {
 
 fn check_values(found: &Documents, part: Part<'_>) -> Result<()> {
     let mut values = super::ValueSet::default();
-    values.add(part.values.iter().cloned());
+    values.add(part.values.iter().cloned(), None);
     for document in found.values() {
         if !values.has(&value_at(document, part.field)?) {
             let wanted = format!(

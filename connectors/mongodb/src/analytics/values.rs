@@ -3,11 +3,13 @@
 //! - All fields of one collection are read at once.
 //! - Numbers of several types that are equal are one value, as they are for MongoDB.
 //! - What MongoDB would not find as itself in a list of values, an array or a pattern, is no value.
+//! - Of a row's key columns nothing is asked: what identifies the row says what they are.
 
-use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
+use indexmap::IndexMap;
 
 use super::{Analyst, AnalyticsError, AsOf, Query, READING};
 use crate::document::id_of;
@@ -19,9 +21,16 @@ const MOST: usize = 20_000;
 /// What the server says of a document above 16 MB, or of values that take too much of its memory.
 const TOO_LARGE: [i32; 2] = [10_334, 146];
 
-/// Values without an order, each once.
+/// Values, each once, in the order in which they came.
 #[derive(Clone, Debug, Default)]
-pub struct ValueSet(BTreeMap<Vec<u8>, Bson>);
+pub struct ValueSet(IndexMap<Vec<u8>, Waiting>);
+
+/// A value, and since when it is there, where that matters.
+#[derive(Clone, Debug)]
+struct Waiting {
+    value: Bson,
+    since: Option<SystemTime>,
+}
 
 /// Which documents have the values.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +41,8 @@ pub struct Holders<'a> {
     pub field: &'a str,
     /// These.
     pub among: &'a [Bson],
+    /// Whether the documents are rows: then the columns of their keys are what their `_id` says.
+    pub are_rows: bool,
 }
 
 /// The values of a field.
@@ -56,12 +67,37 @@ impl ValueSet {
         self.0.len()
     }
 
-    /// Adds some; whether there is room for all of them.
-    pub fn add(&mut self, values: impl IntoIterator<Item = Bson>) -> bool {
+    /// Adds some that are there since then; whether there is room for all of them.
+    pub fn add(
+        &mut self,
+        values: impl IntoIterator<Item = Bson>,
+        since: Option<SystemTime>,
+    ) -> bool {
         for value in values {
-            self.0.insert(key(&value), value);
+            let waiting = Waiting { value, since };
+            self.0.entry(key(&waiting.value)).or_insert(waiting);
         }
         self.0.len() <= MOST
+    }
+
+    /// Adds others after its own; whether there is room for all of them.
+    pub fn append(&mut self, others: Self) -> bool {
+        for (key, waiting) in others.0 {
+            self.0.entry(key).or_insert(waiting);
+        }
+        self.0.len() <= MOST
+    }
+
+    /// Takes so many away, those that came first.
+    #[must_use]
+    pub fn take_first(&mut self, most: usize) -> Self {
+        let rest = self.0.split_off(most.min(self.0.len()));
+        Self(std::mem::replace(&mut self.0, rest))
+    }
+
+    /// Since when the first is there.
+    pub fn since(&self) -> Option<SystemTime> {
+        self.0.values().find_map(|it| it.since)
     }
 
     /// Whether one is there.
@@ -71,13 +107,8 @@ impl ValueSet {
 
     /// All of them, so many at a time.
     pub fn blocks(&self, most: usize) -> Vec<Vec<Bson>> {
-        let values: Vec<_> = self.0.values().cloned().collect();
+        let values: Vec<_> = self.0.values().map(|it| it.value.clone()).collect();
         values.chunks(most).map(<[Bson]>::to_vec).collect()
-    }
-
-    /// All of them.
-    pub fn into_values(self) -> Vec<Bson> {
-        self.0.into_values().collect()
     }
 }
 
@@ -94,8 +125,27 @@ impl Analyst {
         wanted: &[&str],
         as_of: AsOf,
     ) -> Result<Vec<FoundValues>> {
-        if of.among.is_empty() || wanted.iter().all(|it| *it == of.field) {
-            return Ok(vec![FoundValues::Values(of.among.to_vec()); wanted.len()]);
+        if of.among.is_empty() {
+            return Ok(vec![FoundValues::Values(Vec::new()); wanted.len()]);
+        }
+        let known: Vec<_> = wanted.iter().map(|it| of.known(it)).collect();
+        let asked = wanted.iter().zip(&known).filter(|(_, it)| it.is_none());
+        let asked: Vec<_> = asked.map(|(field, _)| *field).collect();
+        let mut found = self.ask_values(of, &asked, as_of).await?.into_iter();
+        let known = known.into_iter();
+        Ok(known
+            .filter_map(|known| known.map(FoundValues::Values).or_else(|| found.next()))
+            .collect())
+    }
+
+    async fn ask_values(
+        &self,
+        of: Holders<'_>,
+        wanted: &[&str],
+        as_of: AsOf,
+    ) -> Result<Vec<FoundValues>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
         }
         let query = Query {
             collection: of.collection.to_owned(),
@@ -105,21 +155,38 @@ impl Analyst {
                 group(wanted),
             ],
         };
-        let found = match self.groups(&query, as_of).await {
-            Ok(groups) => found(groups, wanted.len()),
-            Err(error) if is_unknown(&error) => vec![FoundValues::Unknown; wanted.len()],
-            Err(error) => return Err(error),
-        };
-        let known = |(name, found): (&&str, FoundValues)| match found {
-            FoundValues::Values(_) if *name == of.field => FoundValues::Values(of.among.to_vec()),
-            found => found,
-        };
-        Ok(wanted.iter().zip(found).map(known).collect())
+        match self.groups(&query, as_of).await {
+            Ok(groups) => Ok(found(groups, wanted.len())),
+            Err(error) if is_unknown(&error) => Ok(vec![FoundValues::Unknown; wanted.len()]),
+            Err(error) => Err(error),
+        }
     }
 
     async fn groups(&self, query: &Query, as_of: AsOf) -> Result<Vec<Document>> {
-        let cursor = self.ask_as_of(query, as_of).await?.with_type::<Document>();
+        let cursor = self.ask_as_of(query, as_of, None).await?;
+        let cursor = cursor.with_type::<Document>();
         self.store.in_time(cursor.try_collect(), READING).await
+    }
+}
+
+// === impl Holders ===
+
+impl Holders<'_> {
+    /// The values of a field that are known without a question.
+    fn known(&self, field: &str) -> Option<Vec<Bson>> {
+        if field == self.field {
+            return Some(self.among.to_vec());
+        }
+        // A path with a dot leads into a field.
+        if !self.are_rows || self.field != "_id" || field.contains('.') {
+            return None;
+        }
+        let part = |id: &Bson| match id.as_document()?.get(field)? {
+            // Others may be written differently in a key: a time is a text there.
+            value @ (Bson::Int32(_) | Bson::Int64(_)) => Some(value.clone()),
+            _ => None,
+        };
+        self.among.iter().map(part).collect()
     }
 }
 
@@ -196,13 +263,15 @@ fn limit(most: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn equal_numbers_are_one_value_and_others_are_not() {
         let mut values = ValueSet::default();
-        assert!(values.add([Bson::Int32(7), Bson::Int64(7), Bson::Double(7.0)]));
-        assert!(values.add([Bson::Double(7.5), Bson::Null, "7".into()]));
+        assert!(values.add([Bson::Int32(7), Bson::Int64(7), Bson::Double(7.0)], None));
+        assert!(values.add([Bson::Double(7.5), Bson::Null, "7".into()], None));
         assert_eq!(values.len(), 4);
         assert!(values.has(&Bson::Int64(7)) && !values.has(&Bson::Int64(8)));
         assert!(!values.has(&Bson::Double(-7.5)));
@@ -212,8 +281,45 @@ mod tests {
     fn there_is_room_for_so_many_values() {
         let mut values = ValueSet::default();
         let many = |from: i64| (0..10_000).map(move |it| Bson::Int64(from + it));
-        assert!(values.add(many(0)) && values.add(many(0)) && values.add(many(10_000)));
-        assert!(!values.add([Bson::Null]));
+        assert!(values.add(many(0), None) && values.add(many(0), None));
+        assert!(values.add(many(10_000), None) && !values.add([Bson::Null], None));
+    }
+
+    #[test]
+    fn those_that_came_first_are_taken_first() {
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let mut values = ValueSet::default();
+        values.add([9, 1].map(Bson::Int32), at(1));
+        values.add([5, 9].map(Bson::Int32), at(2));
+        let mut first = values.take_first(2);
+        assert_eq!(first.blocks(9), [[9, 1].map(Bson::Int32)]);
+        assert_eq!((first.since(), values.since()), (at(1), at(2)));
+        first.append(values);
+        assert_eq!(first.take_first(9).blocks(2).len(), 2);
+        assert!(first.is_empty() && first.since().is_none());
+    }
+
+    #[test]
+    fn a_rows_key_says_what_its_columns_are_unless_it_may_be_written_otherwise() {
+        let ids = [doc! { "shop": 1, "day": "2024-01-01", "n": 7_i64 }].map(Bson::from);
+        let known = |among: &[Bson], field: &str, are_rows| {
+            let collection = "stock";
+            let of = Holders {
+                collection,
+                field: "_id",
+                among,
+                are_rows,
+            };
+            of.known(field)
+        };
+        assert_eq!(known(&ids, "_id", false), Some(ids.to_vec()));
+        assert_eq!(known(&ids, "shop", true), Some(vec![Bson::Int32(1)]));
+        assert_eq!(known(&ids, "n", true), Some(vec![Bson::Int64(7)]));
+        assert_eq!(known(&ids, "shop", false), None);
+        for field in ["day", "level"] {
+            assert_eq!(known(&ids, field, true), None, "{field}");
+        }
+        assert_eq!(known(&[Bson::Int32(1)], "shop", true), None);
     }
 
     #[test]

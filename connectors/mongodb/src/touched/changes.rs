@@ -73,19 +73,40 @@ impl Changes {
 
     /// Adds others.
     pub fn add(&mut self, others: &Self) {
+        self.add_those(others, |_| true);
+    }
+
+    /// Adds others that may have been there before.
+    pub fn add_old(&mut self, others: &Self) {
+        self.add_those(others, |is_old| is_old);
+    }
+
+    fn add_those(&mut self, others: &Self, are: impl Fn(bool) -> bool) {
+        let mut has_some = false;
         for (name, others) in &others.collections {
-            let noted = self.noted(name);
-            match &others.ids {
-                None => noted.be_whole(),
-                Some(ids) => ids.iter().for_each(|(id, is_old)| noted.add(id, *is_old)),
+            let Some(ids) = &others.ids else {
+                self.noted(name).be_whole();
+                has_some = true;
+                continue;
+            };
+            for (id, is_old) in ids.iter().filter(|(_, is_old)| are(**is_old)) {
+                self.noted(name).add(id, *is_old);
+                has_some = true;
             }
         }
-        self.since = [self.since, others.since].into_iter().flatten().min();
+        let since = others.since.filter(|_| has_some);
+        self.since = [self.since, since].into_iter().flatten().min();
     }
 
     pub(super) fn note(&mut self, collection: &str, id: &[u8]) {
         self.since.get_or_insert_with(SystemTime::now);
         self.noted(collection).add(id, true);
+    }
+
+    #[cfg(test)]
+    pub(super) fn note_new(&mut self, collection: &str, id: &[u8]) {
+        self.since.get_or_insert_with(SystemTime::now);
+        self.noted(collection).add(id, false);
     }
 
     /// Adds what a segment writes to the collections that are watched.

@@ -148,7 +148,9 @@ impl Carried {
         if document.keys().any(|it| it.starts_with('$')) {
             return None;
         }
-        if document.contains_key(&self.per) {
+        // A field of the same name is believed to be it, but an `_id` is mostly made anew.
+        let same = document.get(&self.per);
+        if same.is_some_and(|it| self.per != "_id" || self.is_it(it)) {
             return Some(self.per.clone());
         }
         let mut fields = document.iter();

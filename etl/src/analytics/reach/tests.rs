@@ -190,6 +190,29 @@ fn an_answer_has_the_value_under_the_name_that_its_last_stage_gives_it() {
 }
 
 #[test]
+fn a_rule_may_be_per_document_and_an_id_that_is_made_anew_is_not_the_value() {
+    let reach_of_id = |pipeline: &str| {
+        let fields = format!(
+            r#""kind": "report", "input": "v_sales", "output": "o", "per": "_id", "pipeline": {pipeline}"#
+        );
+        let inner = format!("[{}]", lookup("lines", "_id"));
+        let set = RuleSet::read(&[view(&inner), file("f01", &fields)]).unwrap();
+        set.reach(set.find("f01").unwrap())
+    };
+    let outer = format!(
+        r#"[{}, {{"$replaceWith": {{"_id": {{"rule": "f01", "ref": "$_id"}}, "sale": "$_id"}}}}]"#,
+        lookup("shops", "shop")
+    );
+    let reach = reach_of_id(&outer).unwrap();
+    let expected = ["lines.key", "sales._id", "shops.key sales.shop._id"];
+    assert_eq!(ways(&reach), expected);
+    assert_eq!((&*reach.per, &*reach.field), ("_id", "sale"));
+    assert_eq!(reach_of_id("[]").unwrap().field, "_id");
+    let anew = reach_of_id(r#"[{"$replaceWith": {"_id": "$shop"}}]"#);
+    assert_eq!(anew, Err(Obstacle::Answer("_id".to_owned())));
+}
+
+#[test]
 fn what_weighs_values_against_others_is_worked_out_as_a_whole() {
     let window = |by: &str| {
         format!(r#"[{{"$setWindowFields": {{{by} "output": {{"n": {{"$sum": 1}}}}}}}}]"#)

@@ -168,7 +168,7 @@ fn what_others_made_is_left_alone_and_named() {
         .insert(Made::View("clerk.1".into()), "other_slot".into());
     found
         .standing
-        .insert("clerk.2".into(), Standing::Collection);
+        .insert("clerk.2".into(), Standing::Collection(None));
     let Err(AccessError::Taken(taken)) = wanted.steps(&found, US) else {
         panic!("names of others were used");
     };
