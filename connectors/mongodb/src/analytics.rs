@@ -23,7 +23,7 @@ use mongodb::Cursor;
 use mongodb::options::ReadConcern;
 
 use crate::error::{NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND};
-use crate::staging::unless;
+use crate::staging::{listed_uuid, unless};
 use crate::store::Store;
 use crate::{Error, Result, Settings};
 
@@ -243,12 +243,7 @@ impl Analyst {
 fn standing(item: &Document) -> Option<(String, Standing)> {
     let name = item.get_str("name").ok()?.to_owned();
     if item.get_str("type").ok() != Some("view") {
-        let info = item.get_document("info").ok();
-        let uuid = match info.and_then(|it| it.get("uuid")) {
-            Some(Bson::Binary(uuid)) => Some(uuid.clone()),
-            _ => None,
-        };
-        return Some((name, Standing::Collection(uuid)));
+        return Some((name, Standing::Collection(listed_uuid(item))));
     }
     let options = item.get_document("options").ok()?;
     let pipeline = options.get_array("pipeline").map_or(&[][..], Vec::as_slice);

@@ -226,13 +226,18 @@ pub(crate) async fn uuid(store: &Store, name: &str) -> Result<Option<Binary>> {
     let Some(info) = collection_info(store, name).await? else {
         return Ok(None);
     };
-    let uuid = info.get_document("info").ok();
-    match uuid.and_then(|info| info.get("uuid")) {
-        Some(Bson::Binary(uuid)) => Ok(Some(uuid.clone())),
-        _ => Err(Error::Answer {
-            doing: "listing collections",
-            field: "info.uuid",
-        }),
+    let uuid = listed_uuid(&info).ok_or(Error::Answer {
+        doing: "listing collections",
+        field: "info.uuid",
+    });
+    uuid.map(Some)
+}
+
+/// The same of an item of `listCollections`; none where it has none.
+pub(crate) fn listed_uuid(item: &Document) -> Option<Binary> {
+    match item.get_document("info").ok()?.get("uuid")? {
+        Bson::Binary(uuid) => Some(uuid.clone()),
+        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ use walferry_mongodb::{
 use super::subject::Need;
 
 /// So many values are asked about at a time.
-const VALUES: usize = 1_000;
+pub(super) const VALUES: usize = 1_000;
 
 /// One turn of a rule.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use walferry_mongodb::{Analyst, AsOf, Error};
 use super::Keeper;
 use super::job::{Done, End, Job, What};
 use super::round::Round;
-use super::subject::{Need, Pace, Share, Subject};
+use super::subject::{LONGEST_REST, Need, Pace, Share, Subject};
 
 /// A turn beside the looks.
 #[derive(Debug)]
@@ -31,17 +31,15 @@ const AT_A_TIME: usize = 2;
 const QUICK: Duration = Duration::from_millis(1_200);
 /// While alerts are late the slow lane rests so many times as long as a turn took, a minute longer at most.
 const LONG_REST: u32 = 10;
-const LONGEST_REST: Duration = Duration::from_mins(1);
 
 // === impl Keeper ===
 
 impl Keeper {
     /// Asks the quick rules about what was touched.
     pub(super) async fn run_quick(&mut self, analyst: &Analyst) {
-        let Some(looks) = self.looks.as_ref().filter(|_| !self.wants_look) else {
+        let (Some(looks), Some(seen)) = (&self.looks, self.moment()) else {
             return;
         };
-        let Some(seen) = looks.seen else { return };
         let touched = looks.touched.clone();
         let stop = self.tasks.stop_signal().clone();
         let jobs = shared_out(&mut self.subjects, seen);
@@ -57,10 +55,13 @@ impl Keeper {
 
     /// Whether there is a quick rule to ask at once.
     pub(super) fn has_quick(&self) -> bool {
-        let has_seen = self.looks.as_ref().is_some_and(|it| it.seen.is_some());
-        let can_ask = has_seen && !self.wants_look && self.analyst.is_some();
         let mut subjects = self.subjects.iter();
-        can_ask && subjects.any(|it| it.wants_part_in(Pace::Quick))
+        self.moment().is_some() && subjects.any(|it| it.wants_part_in(Pace::Quick))
+    }
+
+    /// The moment that can be asked about: none before the first look, and while another look is wanted.
+    fn moment(&self) -> Option<AsOf> {
+        self.looks.as_ref().filter(|_| !self.wants_look)?.seen
     }
 
     /// Begins the next turn of the slow lane.
@@ -68,10 +69,9 @@ impl Keeper {
         if self.slow.is_some() || self.is_slow_resting() || self.is_round_due() {
             return;
         }
-        let looks = self.looks.as_ref();
-        let seen = looks.and_then(|it| it.seen);
+        let (looks, seen) = (self.looks.as_ref(), self.moment());
         // A refresh asks about its own time.
-        if looks.is_some() && (seen.is_none() || self.wants_look) {
+        if looks.is_some() && seen.is_none() {
             return;
         }
         let touched = looks.map(|it| it.touched.clone());

@@ -100,6 +100,10 @@ impl Looks {
                 .iter()
                 .filter(|it| it.collection == collection)
                 .collect();
+            // Of some it matters only that they changed.
+            if ways.is_empty() {
+                continue;
+            }
             match (self.seen, documents.old_ids(), documents.ids()) {
                 (Some(before), Some(old), Some(all)) => {
                     known.push((collection, ways, [(old, before), (all, now)]));

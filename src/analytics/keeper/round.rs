@@ -93,10 +93,10 @@ impl Keeper {
                 subject.leave_out();
                 round.without(outcome, &mut self.told);
             } else if self.looks.is_none() || subject.wants_refresh(&written) {
-                subject.begin_round();
+                subject.share = Share::Due;
                 written.insert(subject.rule.output.clone());
             } else {
-                subject.pass_round();
+                subject.share = Share::Done;
             }
         }
         self.round = Some(round);

@@ -14,12 +14,10 @@ use tokio::time::Instant;
 use walferry_etl::analytics::{Kind, Names, Reach, Rule, RuleSet};
 use walferry_mongodb::{AsOf, FoundValues, Query, Standing, ValueSet};
 
-use super::job::{Job, What};
+use super::job::{Job, VALUES, What};
 use crate::analytics::desk::query;
 
-/// A quick turn is of so many values at most.
-const MOST: usize = 1_000;
-/// Its question is given up when it takes longer.
+/// The question of a quick turn is given up when it takes longer.
 const LONGEST_QUICK: Duration = Duration::from_secs(1);
 /// Alerts that take longer for a value are worked out beside the quick ones.
 const SLOW_VALUE: Duration = Duration::from_millis(5);
@@ -29,7 +27,7 @@ const SURPRISE: [u32; 2] = [2, 4];
 const QUICK_REPORT: Duration = Duration::from_millis(50);
 /// How many times as long as it took it waits then, at most so long: one hiccup of the server is not to count for minutes.
 const REST: u32 = 9;
-const LONGEST_REST: Duration = Duration::from_mins(1);
+pub(super) const LONGEST_REST: Duration = Duration::from_mins(1);
 /// What a value costs that nobody has asked about.
 const UNKNOWN: Duration = Duration::from_millis(1);
 /// Of fewer values the question itself costs more than they do: up to ten milliseconds.
@@ -246,16 +244,6 @@ impl Subject {
         }
     }
 
-    /// Has its whole answer be worked out in a refresh.
-    pub(super) fn begin_round(&mut self) {
-        self.share = Share::Due;
-    }
-
-    /// Leaves a refresh to others: what is kept holds.
-    pub(super) fn pass_round(&mut self) {
-        self.share = Share::Done;
-    }
-
     /// Has it not be asked at all.
     pub(super) fn leave_out(&mut self) {
         (self.share, self.need, self.since) = (Share::None, Need::Scheduled, None);
@@ -312,8 +300,11 @@ impl Subject {
 
     /// What all values that wait may cost.
     pub(super) fn cost(&self) -> Duration {
-        let value = self.cost.map_or(UNKNOWN, |it| it.value);
-        value * u32::try_from(self.pending.len()).unwrap_or(u32::MAX)
+        self.value_cost() * u32::try_from(self.pending.len()).unwrap_or(u32::MAX)
+    }
+
+    fn value_cost(&self) -> Duration {
+        self.cost.map_or(UNKNOWN, |it| it.value)
     }
 
     /// Whether it wants to be worked out now, beside the others.
@@ -334,9 +325,9 @@ impl Subject {
 
     /// Begins a quick turn with the values that wait longest, so many that it may take this long.
     pub(super) fn start_quick(&mut self, as_of: Option<AsOf>, share: Duration) -> Option<Job> {
-        let value = self.cost.map_or(UNKNOWN, |it| it.value);
-        let fits = share.as_nanos() / value.as_nanos().max(1);
-        let fits = usize::try_from(fits).unwrap_or(MOST).clamp(FEW, MOST);
+        let fits = share.as_nanos() / self.value_cost().as_nanos().max(1);
+        // One question at most.
+        let fits = usize::try_from(fits).unwrap_or(VALUES).clamp(FEW, VALUES);
         let part = self.start_part(fits, Some(LONGEST_QUICK))?;
         Some(self.job(part, as_of))
     }

@@ -28,7 +28,7 @@ fn refreshed(took: Duration) -> Subject {
 }
 
 fn refresh(subject: &mut Subject, took: Duration) {
-    subject.begin_round();
+    subject.share = Share::Due;
     let job = subject.start(None, true);
     subject.kept(&job.what, took);
 }
@@ -132,7 +132,7 @@ fn what_failed_in_a_refresh_wants_the_next_one_and_its_values_wait() {
     let mut subject = refreshed(LONG);
     subject.note_change("goods");
     touch(&mut subject, 0..2, SystemTime::UNIX_EPOCH);
-    subject.begin_round();
+    subject.share = Share::Due;
     let job = subject.start(None, true);
     assert!(!wants_refresh(&subject));
     assert_eq!(subject.waiting_since(), Some(SystemTime::UNIX_EPOCH));
