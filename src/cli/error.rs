@@ -45,7 +45,7 @@ pub(super) enum CliError {
     /// The runtime could not be made.
     #[error("starting the runtime")]
     Runtime(#[source] io::Error),
-    /// Nobody reads the results.
+    /// The results cannot be written, or nobody reads them.
     #[error("writing to stdout")]
     Output(#[source] io::Error),
     /// There is nothing to draw on.
@@ -91,6 +91,7 @@ impl CliError {
             | Self::Traces(_) => Exit::Usage,
             Self::Trace(error) if error.is_mistaken() => Exit::Usage,
             Self::Fault(fault) if fault.class() == Class::Fenced => Exit::Fenced,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Unread,
             _ => Exit::Failed,
         }
     }

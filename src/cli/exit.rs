@@ -23,6 +23,8 @@ pub enum Exit {
     Unknown = 6,
     /// A second signal came before everything had stopped.
     Interrupted = 130,
+    /// Whoever read the results has gone: as of a program that `SIGPIPE` ends, and as silently.
+    Unread = 141,
 }
 
 impl From<Exit> for ExitCode {

@@ -12,7 +12,8 @@ Exit codes:
      access plan steps to take
   4  another process has taken over the pipeline; do not restart this one
   5  trace found the change on its way
-  6  trace did not find the change";
+  6  trace did not find the change
+  141  whoever read the results went away";
 
 pub(super) const RUN: &str = "\
 Streams the changes of the tables with mode = \"stream\" until it is told to stop.

@@ -77,12 +77,16 @@ impl Output {
         writeln!(io::stderr(), "{text}").unwrap_or_default();
     }
 
-    /// Shows an error on stderr; its exit code.
+    /// Shows an error on stderr, unless nobody wants to read on; its exit code.
     #[allow(
         clippy::unused_self,
         reason = "as the results, errors go through one place"
     )]
     pub(super) fn error(&self, error: &CliError) -> Exit {
+        let exit = error.exit();
+        if exit == Exit::Unread {
+            return exit;
+        }
         let mut stderr = io::stderr().lock();
         let (red, plain) = if is_coloured(&stderr) {
             ("\x1b[1;31m", "\x1b[0m")
@@ -99,7 +103,7 @@ impl Output {
         }
         // Nobody is left to tell when stderr is gone.
         stderr.write_all(text.as_bytes()).unwrap_or_default();
-        error.exit()
+        exit
     }
 }
 

@@ -161,6 +161,16 @@ async fn bash_completes_commands_and_options() {
 }
 
 #[tokio::test]
+async fn results_that_nobody_reads_are_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut completions = binary();
+    completions.args(["completions", "bash"]).stdout(writer);
+    let said = said(completions).await;
+    assert_eq!((said.code, said.err.as_str()), (Some(141), ""));
+}
+
+#[tokio::test]
 async fn a_mistaken_command_line_or_configuration_is_exit_code_2() {
     let mut unknown = binary();
     unknown.arg("fly");

@@ -13,7 +13,8 @@ use crate::directory::Directory;
 use crate::process::{Process, Signal};
 use crate::{Error, Result, ServerTls, eventually, free_port, tools};
 
-const READY: Duration = Duration::from_mins(1);
+/// After a kill it applies its oplog since the last checkpoint, which may be of a minute under load.
+const READY: Duration = Duration::from_mins(5);
 /// The oplog is read from its beginning after long runs; what it does not hold takes no room.
 const OPLOG_MB: &str = "8192";
 const STOPPED: Duration = Duration::from_mins(1);
