@@ -13,7 +13,7 @@
 
 # The tests of the suite that every way of running the daemon has to pass.
 WAYS = stream:: types:: ddl:: messages:: giant:: large:: dead_letters:: history:: faults:: restarts:: orders:: retail:: \
-	torture::landings:: analytics_at_once::
+	torture:: analytics_at_once::
 
 # Cargo is given the whole workspace below, and what of it is wanted: with -p it builds the dependencies once more,
 # with the features of that package alone.
@@ -43,7 +43,7 @@ test: ## the whole suite, on private servers below .run/
 	@echo "test: the whole way of a change again, without Kafka"
 	@WALFERRY_PATH=direct cargo test -q --workspace --test suite -- $(WAYS)
 	@echo "test: and with reader and sink as two processes, each of which is killed alone too"
-	@WALFERRY_PATH=split cargo test -q --workspace --test suite -- $(WAYS) torture::
+	@WALFERRY_PATH=split cargo test -q --workspace --test suite -- $(WAYS)
 
 test-matrix: VERSIONS ?= 16 17 18
 test-matrix: ## the tests that ask PostgreSQL something, on the servers of other versions (Debian's has `make test`)
@@ -78,12 +78,13 @@ bench-incumbent: bench-programs ## the same drain by Debezium and MongoDB's sink
 	@scripts/setup.sh incumbent
 	@$(BENCH) --only incumbent
 
-lint: ## formatting, clippy, documentation, dependencies, the alerts, the compose file
+lint: ## formatting, clippy, documentation, dependencies, the mutations, the alerts, the compose file
 	@scripts/setup.sh lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	.tools/deny/bin/cargo-deny --log-level error check bans licenses sources
+	scripts/mutate.sh --check
 	[ ! -e .tools/promtool ] || .tools/promtool/promtool check rules docs/deploy/alerts.yml
 	[ ! -e .tools/promtool ] || .tools/promtool/promtool test rules tests/alerts.yml
 	PYTHONPATH=.tools/schemas python3 -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml

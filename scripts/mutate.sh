@@ -2,10 +2,12 @@
 # Breaks the engine on purpose, one way at a time, and sees that the test named for it fails.
 #
 #   scripts/mutate.sh [WORD]   only the mutations whose name contains WORD
+#   scripts/mutate.sh --check  whether each changes its file still; builds nothing
 #
 # Each is made in a git worktree of HEAD below .run/mutants (or $MUTANTS), which has a target directory of its own and
-# is removed at the end. Every test is first seen to pass without a mutation. Exit code: 0 when all are caught, 1 when
-# one survives, 2 when a mutation is not one: it changes nothing or does not compile, or its test does not pass unbroken.
+# is removed at the end. Every test is first seen to pass without a mutation; one that hangs with it has noticed, for it
+# waits in vain for what was taken away. Exit code: 0 when all are caught, 1 when one survives, 2 when a mutation is not
+# one: it changes nothing or does not compile, or its test does not pass unbroken.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -15,18 +17,6 @@ WORD=${1:-}
 MUTANTS=$(realpath -m "${MUTANTS:-.run/mutants}")
 TREE=$MUTANTS/tree
 export CARGO_TARGET_DIR=$MUTANTS/target
-
-mkdir -p "$MUTANTS"
-exec 9>"$MUTANTS/lock"
-flock --nonblock 9 || { echo "mutate: another run is using $MUTANTS" >&2; exit 2; }
-
-leave() { git worktree remove --force "$TREE" 2>/dev/null; }
-trap leave EXIT
-trap 'exit 130' INT TERM
-leave
-git worktree prune
-git worktree add --quiet --detach "$TREE" HEAD || exit 2
-[ ! -e .tools ] || ln -s "$(realpath .tools)" "$TREE/.tools"
 
 names=() files=() edits=() tests=()
 while IFS= read -r line; do
@@ -40,6 +30,34 @@ while IFS= read -r line; do
     *) echo "mutate: $LIST: what is \"$line\"?" >&2; exit 2 ;;
   esac
 done <"$LIST"
+
+# Changes a file as the mutation of this number does.
+mutate() { perl -0pi -e "${edits[$1]}" "$2"; }
+
+if [ "$WORD" = --check ]; then
+  stale=0 copy=$(mktemp)
+  trap 'rm -f "$copy"' EXIT
+  for i in "${!names[@]}"; do
+    cp "${files[$i]}" "$copy" || { stale=2; continue; }
+    mutate "$i" "$copy"
+    cmp --quiet "${files[$i]}" "$copy" || continue
+    echo "mutate: $LIST: \"${names[$i]}\" changes nothing in ${files[$i]}" >&2
+    stale=2
+  done
+  exit $stale
+fi
+
+mkdir -p "$MUTANTS"
+exec 9>"$MUTANTS/lock"
+flock --nonblock 9 || { echo "mutate: another run is using $MUTANTS" >&2; exit 2; }
+
+leave() { git worktree remove --force "$TREE" 2>/dev/null; }
+trap leave EXIT
+trap 'exit 130' INT TERM
+leave
+git worktree prune
+git worktree add --quiet --detach "$TREE" HEAD || exit 2
+[ ! -e .tools ] || ln -s "$(realpath .tools)" "$TREE/.tools"
 
 # Builds, then runs a test under the limit: "passed", "failed", "hung", "absent" or "unbuilt".
 verdict() {
@@ -71,7 +89,7 @@ for i in "${!names[@]}"; do
     note 2
     continue
   fi
-  perl -0pi -e "${edits[$i]}" "$TREE/$file"
+  mutate "$i" "$TREE/$file"
   if git -C "$TREE" diff --quiet; then
     row "ERROR" "$name" "the expression changes nothing in $file"
     note 2
