@@ -26,8 +26,8 @@ pub(crate) struct Options {
     /// Where the recorded run is, to compare with.
     #[arg(long, default_value = "benches/recorded.json")]
     pub(crate) recorded: PathBuf,
-    /// Writes this run there.
-    #[arg(long)]
+    /// Writes this run there: a whole one, for it is all that later ones are compared with.
+    #[arg(long, conflicts_with = "only")]
     pub(crate) record: bool,
 }
 

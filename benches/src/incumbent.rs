@@ -11,7 +11,7 @@ use walferry_harness::{free_port, project_root};
 
 use crate::error::{Error, Result};
 use crate::latency::{self, Target};
-use crate::report::{Line, Unit};
+use crate::report::{Bar, Line, Unit};
 use crate::rig::{Engine, Pipeline, Rig, Way, write};
 use crate::{drain, screen};
 
@@ -31,7 +31,8 @@ pub(crate) async fn measure(rig: &Rig, rows: u64, seconds: u64) -> Result<Vec<Li
     let rate = ours.iter().find(|line| line.what.ends_with("row changes"));
     if let Some(rate) = rate.map(|line| line.value) {
         let what = "drain kafka, beside the incumbent's";
-        lines.push(Line::new(what, rate, Unit::PerSecond).beside("the incumbent", theirs));
+        let line = Line::new(what, rate, Unit::PerSecond).beside("the incumbent", theirs);
+        lines.push(line.bar(Bar::OfLimit(6.0)));
     }
     lines.extend(ours);
     lines.extend(latency::measure(rig, Way::Kafka, seconds).await?);
