@@ -89,6 +89,7 @@ async fn the_answer_for_some_values_is_a_part_of_the_whole_and_an_index_finds_it
     let shop = Shop::open("in_parts", data.path(), SOWN).await;
     shop.change_stock().await;
     shop.refresh().await;
+    shop.expect_scans_to_be_seen().await;
     for rule in shop.rules.rules() {
         shop.expect_per(rule).await;
         shop.expect_indexes(rule).await;

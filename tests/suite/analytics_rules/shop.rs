@@ -229,6 +229,20 @@ impl Shop {
         assert_eq!(some, Scans::default(), "{} per {per}", rule.name);
     }
 
+    /// That whatever is read whole is seen, so that nothing seen means that nothing was.
+    pub(super) async fn expect_scans_to_be_seen(&self) {
+        let planned = doc! { "from": "customers", "localField": "location", "foreignField": "city", "as": "found" };
+        let mut asked = planned.clone();
+        asked.insert("pipeline", [doc! { "$limit": 1 }]);
+        for lookup in [planned, asked] {
+            let stages = [doc! { "$lookup": lookup }];
+            let scans = Scans::of(&self.pipeline.mongo, "stores", &stages).await;
+            let Scans { inputs, lookups } = scans.unwrap();
+            assert!(inputs.iter().eq(["stores"]), "{stages:?}: {inputs:?}");
+            assert!(lookups.iter().eq(["customers"]), "{stages:?}: {lookups:?}");
+        }
+    }
+
     async fn scans(&self, rule: &Rule, stages: &[Document]) -> Scans {
         let mongo = &self.pipeline.mongo;
         let scans = Scans::of(mongo, &rule.input.name, stages).await;
