@@ -40,6 +40,8 @@ pub use values::{FoundValues, Holders, ValueSet};
 const INDEX_EXISTS: i32 = 85;
 /// What the server says while the newest moment is before a collection's or an index's making.
 const SNAPSHOT_UNAVAILABLE: i32 = 246;
+/// What it says of a moment that it keeps no longer.
+const SNAPSHOT_TOO_OLD: i32 = 239;
 /// How often that is asked again, and when: the next write of a majority moves the moment on.
 const ATTEMPTS: u32 = 50;
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -176,7 +178,8 @@ impl Analyst {
     pub async fn rows(&self, query: &Query) -> Result<Vec<Row>> {
         let cursor = self.ask(query).await?;
         let rows = cursor.map_ok(Row::new).try_collect();
-        self.store.in_time(rows, READING).await
+        let rows = self.store.in_time(rows, READING).await;
+        rows.map_err(AnalyticsError::of_answer)
     }
 
     /// Has the server look at a query without answering it; none when it would take it.
@@ -209,7 +212,7 @@ impl Analyst {
                 Err(error) if error.has_code(SNAPSHOT_UNAVAILABLE) => {
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
-                answer => return answer,
+                answer => return answer.map_err(AnalyticsError::of_answer),
             }
         }
         Err(Error::NoAnswer { doing: READING })

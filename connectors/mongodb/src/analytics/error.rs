@@ -3,6 +3,7 @@
 use mongodb::error::ErrorKind;
 use walferry_core::{Class, Classify};
 
+use super::SNAPSHOT_TOO_OLD;
 use crate::Error;
 use crate::error::code;
 
@@ -85,6 +86,15 @@ pub enum AnalyticsError {
         /// What the server says.
         source: mongodb::error::Error,
     },
+    /// MongoDB has forgotten the moment before the answer was read.
+    #[error(
+        "the answer took longer than MongoDB keeps the moment that it is about (five minutes by default): have the rule read \
+         less, or raise minSnapshotHistoryWindowInSeconds of the server"
+    )]
+    TooSlow {
+        /// What the server says.
+        source: mongodb::error::Error,
+    },
     /// Two documents of an answer are the same one.
     #[error("two documents of the answer have the same _id: {message}")]
     Twice {
@@ -112,6 +122,16 @@ impl AnalyticsError {
             },
         };
         error.into()
+    }
+
+    /// What an error says of the answer that was being read.
+    pub(super) fn of_answer(error: Error) -> Error {
+        match error {
+            Error::Server { source, .. } if code(&source) == Some(SNAPSHOT_TOO_OLD) => {
+                Self::TooSlow { source }.into()
+            }
+            other => other,
+        }
     }
 
     /// What an error says of the making of an index.

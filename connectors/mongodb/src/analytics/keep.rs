@@ -125,7 +125,8 @@ impl Analyst {
         {
             let mut documents = Vec::with_capacity(block.len());
             for document in block {
-                let document = document.map_err(Error::server(READING))?;
+                let document = document.map_err(Error::server(READING));
+                let document = document.map_err(AnalyticsError::of_answer)?;
                 documents.push(fit(answer, document, now)?);
             }
             rows += documents.len() as u64;

@@ -81,6 +81,30 @@ fn kept(rows: u64, added: u64, changed: u64, removed: u64) -> Kept {
 }
 
 #[tokio::test]
+async fn an_answer_that_outlasts_its_moment_says_what_to_do() -> Tested {
+    let office = Office::new().await;
+    let query = alerts("f", "10");
+    for command in ["aggregate", "getMore"] {
+        // More than a first batch has.
+        let more = (10..300).map(|id| doc! { "_id": id, "amount": money("50") });
+        if command == "getMore" {
+            office.insert("sales", more).await;
+        }
+        let data = doc! { "failCommands": [command], "errorCode": 239 };
+        let failing = office.fixture.fail(1, data.clone()).await;
+        let asked = office.analyst.rows(&query).await.unwrap_err();
+        assert!(asked.to_string().contains("minSnapshotHistoryWindow"));
+        drop(failing);
+        let failing = office.fixture.fail(1, data).await;
+        let kept = office.keep(&query, Some("f")).await.unwrap_err();
+        assert!(kept.to_string().contains("minSnapshotHistoryWindow"));
+        drop(failing);
+        office.keep(&query, Some("f")).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn keeping_alerts_again_changes_nothing_and_keeps_when_they_were_found() -> Tested {
     let office = Office::new().await;
     let query = alerts("f", "10");
