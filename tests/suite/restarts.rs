@@ -24,6 +24,7 @@ async fn a_daemon_killed_in_the_middle_of_a_copy_loses_and_repeats_nothing() {
     let daemon = pipeline.start();
     pipeline.equal(&["t"]).await;
     daemon.kill().await;
+    let client = pipeline.client();
     let mut landed = 0;
     for round in 0..10 {
         let (first, last) = (round * ROWS + 1, (round + 1) * ROWS);
@@ -32,15 +33,15 @@ async fn a_daemon_killed_in_the_middle_of_a_copy_loses_and_repeats_nothing() {
         // A term sends the whole transaction again, until one gets to its end.
         let mut is_whole = false;
         while landed < LANDED && !is_whole {
-            let from = pipeline.way();
+            let from = pipeline.way(&client);
             let daemon = pipeline.start();
-            let is_begun = async || pipeline.way() > from;
+            let is_begun = async || pipeline.way(&client) > from;
             let begun = eventually(PATIENCE, "the transaction to be on its way", is_begun);
             begun.await.unwrap();
             daemon.kill().await;
             is_whole = match pipeline.route {
                 Route::Direct => pipeline.has(last).await,
-                Route::Kafka | Route::Split => pipeline.way() - from >= ROWS,
+                Route::Kafka | Route::Split => pipeline.way(&client) - from >= ROWS,
             };
             landed += usize::from(!is_whole);
         }
@@ -197,12 +198,12 @@ impl Pipeline {
     }
 
     /// How far a transaction came on its way: rows in Kafka, or how often a stream was begun that goes directly.
-    fn way(&self) -> i64 {
+    fn way(&self, client: &BaseConsumer) -> i64 {
         if self.route == Route::Direct {
             let begun = self.log().matches("reading the stream").count();
             return begun.try_into().unwrap();
         }
-        self.end_of(&self.client(), "public.t")
+        self.end_of(client, "public.t")
     }
 
     /// A consumer that is told what to read.

@@ -3,7 +3,7 @@
 //! - The newest moment shows all that a majority has, so all that was acknowledged before it was asked for.
 //! - The server keeps some minutes of the past; what is older, or before a collection's making, is gone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
 use mongodb::Cursor;
@@ -16,8 +16,6 @@ use crate::error::code;
 use crate::{Error, Result, position};
 
 const LOOKING: &str = "asking for the newest moment";
-/// Who asks about a moment that is gone hears so at once; later, it went while the answer was worked out.
-const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A moment of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +78,12 @@ impl Analyst {
             let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
             command.insert("maxTimeMS", limit);
         }
-        let (database, begun) = (self.store.database(), Instant::now());
+        let database = self.store.database();
         let asked = self
             .store
             .in_time(database.run_cursor_command(command), READING);
         match asked.await {
             Ok(cursor) => Ok(cursor.with_type()),
-            Err(error) if begun.elapsed() >= AT_ONCE => Err(AnalyticsError::of_answer(error)),
             Err(Error::Server { source, .. }) if is_gone(&source) => {
                 Err(AnalyticsError::MomentGone { source }.into())
             }

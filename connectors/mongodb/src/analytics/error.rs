@@ -127,7 +127,9 @@ impl AnalyticsError {
     /// What an error says of the answer that was being read.
     pub(super) fn of_answer(error: Error) -> Error {
         match error {
-            Error::Server { source, .. } if code(&source) == Some(SNAPSHOT_TOO_OLD) => {
+            Error::Server { source, .. } | Error::Analytics(Self::MomentGone { source })
+                if code(&source) == Some(SNAPSHOT_TOO_OLD) =>
+            {
                 Self::TooSlow { source }.into()
             }
             other => other,

@@ -6,6 +6,8 @@
 //! - Only alerts of the same rule go; of a report, all that is not in the answer.
 //! - Only a collection that was made here is written, not even an empty one that was there before: it may be a table's.
 
+use std::time::{Duration, Instant};
+
 use bson::raw::cstr;
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use futures_util::{StreamExt, TryStreamExt};
@@ -21,6 +23,8 @@ use crate::{Error, Result};
 
 /// How many documents are written, or removed, at once.
 pub(super) const BLOCK: usize = 1_000;
+/// Who asks about a moment that is gone hears so at once; later, it went while the answer was worked out.
+const AT_ONCE: Duration = Duration::from_secs(10);
 /// So much of a document is shown.
 const SHOWN_CHARACTERS: usize = 200;
 pub(super) const DETECTED_AT: &str = "detected_at";
@@ -111,10 +115,14 @@ impl Analyst {
 
     /// Puts the answer aside; how many documents it has.
     async fn fill(&self, answer: Answer<'_>, staging: &str) -> Result<u64> {
+        let begun = Instant::now();
         let cursor = match answer.as_of {
-            Some(as_of) => self.ask_as_of(answer.query, as_of, None).await?,
-            None => self.ask(answer.query).await?,
-        };
+            Some(as_of) => match self.ask_as_of(answer.query, as_of, None).await {
+                Err(error) if begun.elapsed() >= AT_ONCE => Err(AnalyticsError::of_answer(error)),
+                cursor => cursor,
+            },
+            None => self.ask(answer.query).await,
+        }?;
         let mut blocks = cursor.ready_chunks(BLOCK);
         let now = DateTime::now();
         let mut rows = 0;

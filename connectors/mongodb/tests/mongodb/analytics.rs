@@ -101,6 +101,26 @@ async fn an_answer_that_outlasts_its_moment_says_what_to_do() -> Tested {
         drop(failing);
         office.keep(&query, Some("f")).await?;
     }
+    // A named moment may have been gone before, which the server says at once. Where the sink writes tells the newest.
+    office.fixture.claimed().await;
+    let answer = Answer {
+        query: &query,
+        output: OUTPUT,
+        alerts_of: Some("f"),
+        as_of: Some(office.analyst.newest().await?),
+    };
+    for (milliseconds, is_gone) in [(0, true), (10_000, false)] {
+        let failing = doc! {
+            "failCommands": ["aggregate"],
+            "errorCode": 239,
+            "blockConnection": milliseconds > 0,
+            "blockTimeMS": milliseconds,
+        };
+        let failing = office.fixture.fail(1, failing).await;
+        let error = office.analyst.keep(answer).await.unwrap_err();
+        assert_eq!(error.is_moment_gone(), is_gone, "{error}");
+        drop(failing);
+    }
     Ok(())
 }
 
