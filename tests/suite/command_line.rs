@@ -1,8 +1,6 @@
 //! The command line as its user meets it: help, mistakes, exit codes.
 
-use std::time::Duration;
-
-use walferry_harness::{Process, Signal};
+use walferry_harness::{PATIENCE, Process, Signal};
 
 use crate::site::{Site, binary, said};
 
@@ -253,10 +251,7 @@ async fn a_server_that_is_not_there_is_exit_code_1_with_its_cause_and_no_secret(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_stops_a_load_that_waits_and_leaves_nothing() {
     let waiting = Waiting::new("stopped", &["backfill"]).await;
-    let status = waiting
-        .process
-        .stop(Signal::TERM, Duration::from_secs(20))
-        .await;
+    let status = waiting.process.stop(Signal::TERM, PATIENCE).await;
     assert_eq!(status.unwrap().code(), Some(1));
     assert!(waiting.site.collections().await.is_empty());
 }
@@ -269,10 +264,7 @@ async fn a_signal_stops_what_looks_at_a_table_that_is_locked() {
     ] {
         let waiting = Waiting::new(name, arguments).await;
         let log = waiting.process.log().to_owned();
-        let status = waiting
-            .process
-            .stop(Signal::TERM, Duration::from_secs(20))
-            .await;
+        let status = waiting.process.stop(Signal::TERM, PATIENCE).await;
         assert_eq!(status.unwrap().code(), Some(1));
         let log = std::fs::read_to_string(log).unwrap();
         assert!(
@@ -285,8 +277,7 @@ async fn a_signal_stops_what_looks_at_a_table_that_is_locked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_leaves_at_once() {
     let waiting = Waiting::new("twice", &["backfill"]).await;
-    let patience = Duration::from_secs(20);
-    walferry_harness::eventually(patience, "the load to leave", async || {
+    walferry_harness::eventually(PATIENCE, "the load to leave", async || {
         waiting.process.signal(Signal::TERM);
         waiting.process.status().map(drop).ok_or("still there")
     })
@@ -316,8 +307,7 @@ impl Waiting {
         let process = Process::spawn(&command, &directory.path().join("log")).unwrap();
         let waits = "select from pg_locks l join pg_database d on d.oid = l.database
                      where not l.granted and d.datname = current_database()";
-        let patience = Duration::from_secs(30);
-        walferry_harness::eventually(patience, "the command to wait", async || {
+        walferry_harness::eventually(PATIENCE, "the command to wait", async || {
             let waiting = site.sql.query(waits, &[]).await.unwrap();
             if waiting.is_empty() {
                 Err("nobody waits")
@@ -350,24 +340,17 @@ async fn a_signal_in_the_middle_of_a_load_leaves_the_old_collection() {
     let directory = tempfile::tempdir().unwrap();
     let load = Process::spawn(&command, &directory.path().join("log")).unwrap();
     let staging = site.mongo.collection::<bson::Document>("t.load");
-    walferry_harness::eventually(
-        Duration::from_secs(30),
-        "the load to be under way",
-        async || {
-            let documents = staging.estimated_document_count().await.unwrap();
-            if documents > 0 {
-                Ok(())
-            } else {
-                Err("no document yet")
-            }
-        },
-    )
+    walferry_harness::eventually(PATIENCE, "the load to be under way", async || {
+        let documents = staging.estimated_document_count().await.unwrap();
+        if documents > 0 {
+            Ok(())
+        } else {
+            Err("no document yet")
+        }
+    })
     .await
     .unwrap();
-    let status = load
-        .stop(Signal::INT, Duration::from_secs(20))
-        .await
-        .unwrap();
+    let status = load.stop(Signal::INT, PATIENCE).await.unwrap();
     let log = std::fs::read_to_string(load.log()).unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(

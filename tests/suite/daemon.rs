@@ -5,14 +5,11 @@
 
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
+pub(crate) use walferry_harness::PATIENCE;
 use walferry_harness::{Database, Process, Signal, eventually};
 
 use crate::oracle;
-
-/// How long the two sides may take to become equal; far more than they need.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The file that the daemon writes to.
 const LOG: &str = "walferry.log";
@@ -203,6 +200,10 @@ impl Daemon {
         let mut worst = None;
         for process in self.0 {
             let status = process.stop(Signal::TERM, PATIENCE).await.unwrap();
+            if !status.success() {
+                let log = std::fs::read_to_string(process.log()).unwrap_or_default();
+                eprintln!("the daemon ended with {status}:\n{log}");
+            }
             worst = worst
                 .filter(|it: &ExitStatus| !it.success())
                 .or(Some(status));

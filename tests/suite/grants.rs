@@ -1,15 +1,14 @@
 //! What docs/operations.md grants in PostgreSQL and in MongoDB is enough; all of its SQL is run.
 
 use std::process::Command;
-use std::time::Duration;
 
 use bson::{Document, doc};
-use walferry_harness::{Mongo, MongoOptions, Process, Signal, eventually, fresh_directory};
+use walferry_harness::{
+    Mongo, MongoOptions, PATIENCE, Process, Signal, eventually, fresh_directory,
+};
 
 use crate::deployment::{blocks, text};
 use crate::site::{Site, binary, said};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The daemon twice, so that the second ends the session of the first; both under what the page grants.
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use bson::{Document, doc};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use walferry_harness::{
-    Authority, Issued, Kafka, KafkaOptions, KafkaTls, Mongo, MongoOptions, Postgres,
+    Authority, Issued, Kafka, KafkaOptions, KafkaTls, Mongo, MongoOptions, PATIENCE, Postgres,
     PostgresOptions, Process, Signal, Stack, eventually, fresh_directory, unique,
 };
 
@@ -23,7 +23,6 @@ const HBA: [&str; 2] = [
     "hostssl all ferry 127.0.0.1/32 scram-sha-256 clientcert=verify-full",
     "host all ferry 127.0.0.1/32 reject",
 ];
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Servers that speak TLS as `localhost`, and the files of their clients.
 struct Servers {

@@ -2,17 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::directory::Directory;
 use crate::process::{self, Process, Signal};
-use crate::{Error, Result, ServerTls, eventually, free_port, run_directory, tools};
+use crate::{Error, PATIENCE, Result, ServerTls, eventually, free_port, run_directory, tools};
 
-const READY: Duration = Duration::from_mins(2);
-const STOPPED: Duration = Duration::from_mins(1);
 const CLUSTER_ID: &str = "d2FsZmVycnktdGVzdHMtMQ";
 /// Where the server's own start is logged; everything else only from warnings on.
 const LOGGED: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info";
@@ -150,7 +147,7 @@ impl Kafka {
     /// # Errors
     /// When it still runs after a minute.
     pub async fn stop(&self) -> Result<()> {
-        self.process.stop(Signal::TERM, STOPPED).await.map(drop)
+        self.process.stop(Signal::TERM, PATIENCE).await.map(drop)
     }
 
     /// Kills the server at once, keeping its data.
@@ -159,7 +156,7 @@ impl Kafka {
     /// When it still runs afterwards.
     pub async fn kill(&self) -> Result<()> {
         self.process.kill();
-        self.process.wait(STOPPED).await.map(drop)
+        self.process.wait(PATIENCE).await.map(drop)
     }
 
     /// Starts a stopped or killed server again, on the same port with the same data; a running one is stopped first.
@@ -174,7 +171,7 @@ impl Kafka {
     }
 
     async fn ready(&self, already_logged: usize) -> Result<()> {
-        eventually(READY, "Kafka to answer", async || {
+        eventually(PATIENCE, "Kafka to answer", async || {
             if let Err(exited) = self.process.check_running() {
                 return Ok(Err(exited));
             }

@@ -31,7 +31,7 @@ pub use directory::{fresh_directory, run_directory};
 pub use error::{Error, Result};
 pub use kafka::{Kafka, KafkaOptions, KafkaTls};
 pub use mongo::{Mongo, MongoOptions};
-pub use poll::{Outcome, eventually};
+pub use poll::{Outcome, PATIENCE, eventually};
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, Signal};

@@ -11,13 +11,10 @@ use mongodb::options::ClientOptions;
 
 use crate::directory::Directory;
 use crate::process::{Process, Signal};
-use crate::{Error, Result, ServerTls, eventually, free_port, tools};
+use crate::{Error, PATIENCE, Result, ServerTls, eventually, free_port, tools};
 
-/// After a kill it applies its oplog since the last checkpoint, which may be of a minute under load.
-const READY: Duration = Duration::from_mins(5);
 /// The oplog is read from its beginning after long runs; what it does not hold takes no room.
 const OPLOG_MB: &str = "8192";
-const STOPPED: Duration = Duration::from_mins(1);
 
 /// How a [`Mongo`] differs from the default one.
 #[derive(Debug, Clone)]
@@ -129,7 +126,7 @@ impl Mongo {
     /// # Errors
     /// When it still runs after a minute.
     pub async fn stop(&self) -> Result<()> {
-        self.process.stop(Signal::TERM, STOPPED).await.map(drop)
+        self.process.stop(Signal::TERM, PATIENCE).await.map(drop)
     }
 
     /// Kills the server at once, keeping its data.
@@ -138,7 +135,7 @@ impl Mongo {
     /// When it still runs afterwards.
     pub async fn kill(&self) -> Result<()> {
         self.process.kill();
-        self.process.wait(STOPPED).await.map(drop)
+        self.process.wait(PATIENCE).await.map(drop)
     }
 
     /// Starts a stopped or killed server again, on the same port with the same data; a running one is stopped first.
@@ -194,7 +191,7 @@ impl Mongo {
         .await?;
         options.server_selection_timeout = Some(Duration::from_millis(500));
         let admin = mongodb::Client::with_options(options)?.database("admin");
-        eventually(READY, what, async || {
+        eventually(PATIENCE, what, async || {
             if let Err(exited) = self.process.check_running() {
                 return Ok(Err(exited));
             }

@@ -7,6 +7,10 @@ use crate::{Error, Result};
 
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long anything that a test waits for may take: far more than it needs where a machine gives all of itself, and
+/// enough where it gives a tenth. Never part of what is tested.
+pub const PATIENCE: Duration = Duration::from_mins(5);
+
 /// What one try of [`eventually`] said: `bool`, `Option<T>` or `Result<T, E>`.
 pub trait Outcome {
     /// What a successful try brings.

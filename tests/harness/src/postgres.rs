@@ -6,16 +6,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
 
 use crate::directory::Directory;
 use crate::process::{self, Process, Signal};
-use crate::{Error, Result, ServerTls, eventually, free_port, run_directory, tools};
-
-const READY: Duration = Duration::from_mins(1);
-const STOPPED: Duration = Duration::from_secs(30);
+use crate::{Error, PATIENCE, Result, ServerTls, eventually, free_port, run_directory, tools};
 
 /// Its TLS, with the files that [`install`] puts into the data directory.
 const TLS: [&str; 4] = [
@@ -160,7 +156,7 @@ impl Postgres {
     /// # Errors
     /// When it still runs after 30 seconds.
     pub async fn stop(&self) -> Result<()> {
-        self.process.stop(Signal::INT, STOPPED).await.map(drop)
+        self.process.stop(Signal::INT, PATIENCE).await.map(drop)
     }
 
     /// Kills the server at once, all its processes, keeping its data.
@@ -170,7 +166,7 @@ impl Postgres {
     pub async fn kill(&self) -> Result<()> {
         self.process.kill();
         let gone = async || !self.data.join("postmaster.pid").exists() || self.orphans_are_gone();
-        eventually(STOPPED, "PostgreSQL's processes to be gone", gone).await
+        eventually(PATIENCE, "PostgreSQL's processes to be gone", gone).await
     }
 
     /// Starts a stopped or killed server again, on the same port with the same data; a running one is stopped first.
@@ -184,7 +180,7 @@ impl Postgres {
     }
 
     async fn ready(&self) -> Result<()> {
-        eventually(READY, "PostgreSQL to accept connections", async || {
+        eventually(PATIENCE, "PostgreSQL to accept connections", async || {
             if let Err(exited) = self.process.check_running() {
                 return Ok(Err(exited));
             }

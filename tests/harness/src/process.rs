@@ -149,13 +149,29 @@ impl Process {
         .await
     }
 
-    /// Sends `signal` and waits for the end.
+    /// Sends `signal` once the process listens for it, which it does not from its first moment on: before, it would not
+    /// stop, but die of it. Then waits for the end.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when it still runs after `timeout`.
+    /// [`Error::TimedOut`] when it does not listen, or still runs, after `timeout`.
     pub async fn stop(&self, signal: Signal, timeout: Duration) -> Result<ExitStatus> {
+        let what = format!("{} to listen for {signal:?}", self.name);
+        let listens = async || self.status().is_some() || self.catches(signal);
+        crate::eventually(timeout, &what, listens).await?;
         self.signal(signal);
         self.wait(timeout).await
+    }
+
+    /// Whether it has a handler for the signal, as the kernel knows (proc(5), `SigCgt`).
+    fn catches(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let caught = status.ok().and_then(|status| {
+            let mask = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigCgt:"))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        });
+        caught.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
     }
 
     /// An error with the end of the log when it has ended, nothing while it runs.

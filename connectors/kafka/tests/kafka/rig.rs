@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -13,6 +12,7 @@ use tokio::sync::OnceCell;
 use walferry_core::{
     Accepted, Log, LogEntry, LogReader, Partition, PartitionOffset, Record, RowRecord, TopicSpec,
 };
+pub(crate) use walferry_harness::PATIENCE;
 use walferry_harness::{Kafka, fresh_directory};
 use walferry_kafka::{KafkaLog, KafkaLogReader, Settings};
 use walferry_schema::header::{COLUMNS, POSITION, Stamp};
@@ -29,9 +29,6 @@ impl<E: std::fmt::Display> From<E> for Failed {
         Self(error.to_string())
     }
 }
-
-/// How long anything may take here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 static KAFKA: OnceCell<(Kafka, PathBuf)> = OnceCell::const_new();
 

@@ -10,7 +10,9 @@ use futures_util::TryStreamExt;
 use mongodb::{Client, Database};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use walferry_core::{Applied, Batch, Checkpoint, Fault, PipelineState, RowEvent, Sink, Target};
-use walferry_harness::{Process, eventually, free_port, fresh_directory, project_root, unique};
+use walferry_harness::{
+    PATIENCE, Process, eventually, free_port, fresh_directory, project_root, unique,
+};
 use walferry_mongodb::{MongoSink, Settings};
 use walferry_schema::{
     Column, Field, Image, Lsn, Phase, Position, TableName, TableSpec, Term, Type, Value,
@@ -215,7 +217,7 @@ async fn start() -> Server {
         .run_command(doc! { "replSetInitiate": members })
         .await
         .unwrap();
-    let ready = eventually(Duration::from_mins(1), "mongod to be primary", async || {
+    let ready = eventually(PATIENCE, "mongod to be primary", async || {
         let hello = admin.run_command(doc! { "hello": 1 }).await.unwrap();
         hello.get_bool("isWritablePrimary").unwrap_or_default()
     });

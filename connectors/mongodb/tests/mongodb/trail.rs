@@ -1,10 +1,8 @@
 //! What a change left in MongoDB is found again.
 
-use std::time::Duration;
-
 use bson::doc;
 use walferry_core::{Batch, Checkpoint, RowEvent, Sink};
-use walferry_harness::eventually;
+use walferry_harness::{PATIENCE, eventually};
 use walferry_mongodb::{MongoSink, Oplog, Trail, Written};
 use walferry_schema::{Lsn, Phase, Position};
 
@@ -53,7 +51,7 @@ async fn next_second(fixture: &Fixture) {
         hello.get_datetime("localTime").unwrap().timestamp_millis() / 1_000
     };
     let begun = second().await;
-    let has_passed = eventually(Duration::from_secs(30), "the next second", async || {
+    let has_passed = eventually(PATIENCE, "the next second", async || {
         second().await > begun + 1
     });
     has_passed.await.unwrap();

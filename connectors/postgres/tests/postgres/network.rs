@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use walferry_core::{Class, Fault, Source, SourceEvent};
-use walferry_harness::{Postgres, PostgresOptions, fresh_directory};
+use walferry_harness::{PATIENCE, Postgres, PostgresOptions, fresh_directory};
 use walferry_postgres::{ReplicationSource, Settings};
 use walferry_schema::{Change, Lsn};
 
@@ -13,7 +13,6 @@ use crate::support::{
 };
 
 const SHORT: Duration = Duration::from_millis(300);
-const WAIT: Duration = Duration::from_secs(20);
 
 fn hasty(database: &Database, url: &str) -> ReplicationSource {
     database.source_with(Settings {
@@ -121,7 +120,7 @@ async fn losing_the_lock_ends_the_term_and_the_next_takes_it_again() -> Tested {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let error = tokio::time::timeout(WAIT, lost).await?;
+    let error = tokio::time::timeout(PATIENCE, lost).await?;
     let error = refused::<()>(Err(error), Class::Transient);
     assert!(error.contains("lost the lock on the name"), "{error}");
     begin(&mut source).await?;
@@ -143,7 +142,7 @@ async fn losing_the_lock_ends_the_snapshot_too() -> Tested {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(WAIT, lost).await?;
+    tokio::time::timeout(PATIENCE, lost).await?;
     for error in [
         refused(source.start().await, Class::Transient),
         refused(source.create_slot(&[]).await, Class::Transient),
@@ -199,7 +198,7 @@ async fn types_in_haste(source: &mut ReplicationSource) -> Result<Vec<String>, F
             }
         }
     };
-    tokio::time::timeout(WAIT, row).await?
+    tokio::time::timeout(PATIENCE, row).await?
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! The life of a slot.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use walferry_core::{Class, Source, SourceEvent};
-use walferry_harness::{Postgres, PostgresOptions, fresh_directory};
+use walferry_harness::{PATIENCE, Postgres, PostgresOptions, fresh_directory};
 use walferry_postgres::Settings;
 use walferry_schema::Lsn;
 
@@ -193,7 +193,7 @@ async fn an_idle_slot_moves_with_its_keepalives() -> Tested {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), idle).await??;
+    tokio::time::timeout(PATIENCE, idle).await??;
     source.stop().await?;
     assert!(database.confirmed().await >= written);
     Ok(())
@@ -264,22 +264,6 @@ async fn a_slot_whose_log_is_gone_is_lost() -> Tested {
     assert!(source.inspect().await?.slot.ok_or("it is listed")?.is_lost);
     let error = refused(source.start().await, Class::Fatal);
     assert!(error.contains("55000"), "{error}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn starting_is_fast_when_the_slot_is_free() -> Tested {
-    let database = database("").await;
-    database.streaming().await.stop().await?;
-    let mut source = database.source();
-    let began = Instant::now();
-    source.inspect().await?;
-    source.start().await?;
-    assert!(
-        began.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        began.elapsed()
-    );
     Ok(())
 }
 

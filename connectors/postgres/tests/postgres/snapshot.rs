@@ -406,8 +406,7 @@ async fn a_table_that_waits_to_be_truncated_ends_the_copy_instead_of_both_waitin
     };
     while count().await == 0 {}
     let error = loop {
-        let patience = std::time::Duration::from_secs(30);
-        match tokio::time::timeout(patience, source.next_chunk()).await? {
+        match tokio::time::timeout(walferry_harness::PATIENCE, source.next_chunk()).await? {
             Ok(Some(_)) => {}
             Ok(None) => return Err("the copy went past the lock".into()),
             Err(error) => break error,

@@ -66,7 +66,7 @@ async fn until_kept(source: &mut ReplicationSource) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), kept)
+    tokio::time::timeout(walferry_harness::PATIENCE, kept)
         .await
         .expect("something kept within the time");
 }

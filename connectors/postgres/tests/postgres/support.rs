@@ -1,12 +1,11 @@
 //! A server that all tests share, a database for each, and events as short texts.
 
 use std::fmt;
-use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 use walferry_core::{Class, Fault, SnapshotChunk, Source, SourceEvent, Tasks};
-use walferry_harness::{Postgres, PostgresOptions, fresh_directory, unique};
+use walferry_harness::{PATIENCE, Postgres, PostgresOptions, fresh_directory, unique};
 use walferry_postgres::{ReplicationSource, Settings};
 use walferry_schema::{Cell, Change, Lsn, Row, RowOp, TableName};
 
@@ -28,7 +27,6 @@ impl fmt::Debug for Failure {
 }
 
 pub(crate) const PUBLICATION: &str = "pub";
-const WAIT: Duration = Duration::from_secs(20);
 
 /// One test's database, with a publication of all its tables; the slot has the database's name.
 pub(crate) struct Database {
@@ -142,7 +140,7 @@ pub(crate) async fn next(source: &mut ReplicationSource) -> Result<SourceEvent, 
             }
         }
     };
-    tokio::time::timeout(WAIT, event)
+    tokio::time::timeout(PATIENCE, event)
         .await
         .expect("an event within the time")
 }
