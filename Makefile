@@ -8,7 +8,7 @@
 #   make demo KAFKA=0       without Kafka: from PostgreSQL straight into MongoDB
 #   make torture SECONDS=600  kills under load for so long, 20 of them at least; SEED=7 for another run, or
 #                           the same again; WALFERRY_PATH=split (two processes) or direct (without Kafka)
-#   make bench ROWS=50000 ONLY=drain,latency   a smaller run, of these parts: drain, reader, latency, batch, memory, rules; alerts
+#   make bench ROWS=50000 ONLY=drain,latency   a smaller run, of these parts: drain, reader, latency, batch, memory; rules, alerts
 #   make bench RECORD=1     becomes the run that later ones are compared with (benches/recorded.json)
 
 # The tests of the suite that every way of running the daemon has to pass.

@@ -6,6 +6,7 @@ use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::Database;
 
+use crate::cost::Cost;
 use crate::error::{Error, Result};
 use crate::report::{Bar, Line, Unit};
 use crate::rig::{Pipeline, Rig, Way};
@@ -24,12 +25,13 @@ pub(crate) async fn measure(rig: &Rig, rows: u64) -> Result<Vec<Line>> {
     let begun = Instant::now();
     let load = pipeline.start(&["backfill"])?;
     let mut cost = load.cost()?;
-    // A process that has ended has no cost any more.
+    // A process that has ended has no memory any more, and soon no cost at all.
     let ended = loop {
         tokio::select! {
             ended = load.finish() => break ended,
             () = tokio::time::sleep(Duration::from_millis(50)) => {
-                cost = load.cost().unwrap_or(cost);
+                let now = load.cost().unwrap_or(cost);
+                cost = Cost { peak_mb: now.peak_mb.max(cost.peak_mb), ..now };
             }
         }
     };

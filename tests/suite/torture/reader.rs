@@ -74,6 +74,15 @@ impl Reader {
         }
     }
 
+    /// The last history row by writer, at this moment.
+    pub(super) async fn last_histories(&self) -> BTreeMap<i32, i64> {
+        let history = self.mongo.collection::<Document>("history");
+        let last = doc! { "$group": { "_id": "$writer", "last": { "$max": "$n" } } };
+        let found = history.aggregate([last]).await.unwrap();
+        let last = found.map_ok(|it| (small(&it, "_id"), number(&it, "last")));
+        last.try_collect().await.unwrap()
+    }
+
     async fn read(&self) -> Result<State> {
         let mut session = self.mongo.client().start_session().snapshot(true).await?;
         let session = &mut session;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio_postgres::{Client, Error};
 use walferry_harness::Database;
 
@@ -30,7 +31,9 @@ const AHEAD: i64 = 400;
 pub(super) struct Progress {
     commits: AtomicU64,
     is_over: AtomicBool,
-    /// The last history row of each writer that ended.
+    /// Each transaction holds it for reading.
+    gate: RwLock<()>,
+    /// The last history row that each writer has committed.
     histories: Mutex<BTreeMap<i32, i64>>,
     /// The last history row of each writer that the reader has seen.
     seen: Mutex<BTreeMap<i32, i64>>,
@@ -60,6 +63,11 @@ impl Progress {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
+    /// Lets all transactions end, and none begin until this is dropped.
+    pub(super) async fn rest(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().await
+    }
+
     /// Says what the reader has seen.
     pub(super) fn saw(&self, histories: BTreeMap<i32, i64>) {
         *self.seen.lock().unwrap() = histories;
@@ -70,9 +78,14 @@ impl Progress {
         seen.get(&writer).copied().unwrap_or_default()
     }
 
-    /// The last committed history row by writer, once all have ended.
+    /// The last committed history row by writer.
     pub(super) fn histories(&self) -> BTreeMap<i32, i64> {
         self.histories.lock().unwrap().clone()
+    }
+
+    fn committed(&self, writer: i32, history: i64) {
+        self.histories.lock().unwrap().insert(writer, history);
+        self.commits.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -98,6 +111,7 @@ impl Writer {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             }
+            let _going = progress.gate.read().await;
             let is_committed = match self.transaction(&sql).await {
                 Ok(is_committed) => is_committed,
                 Err(error)
@@ -112,11 +126,9 @@ impl Writer {
             };
             if is_committed {
                 self.history += 1;
-                progress.commits.fetch_add(1, Ordering::Relaxed);
+                progress.committed(self.number, self.history);
             }
         }
-        let mut histories = progress.histories.lock().unwrap();
-        histories.insert(self.number, self.history);
     }
 
     async fn connect(&self) -> Client {
