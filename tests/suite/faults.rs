@@ -35,11 +35,18 @@ async fn a_second_daemon_says_so_and_changes_nothing() {
             .get("epoch")
             .cloned()
     };
-    let before = epoch().await;
+    let client = (pipeline.route != Route::Direct).then(|| pipeline.client());
+    let rows = || Some(pipeline.end_of(client.as_ref()?, "public.t"));
+    let before = (epoch().await, rows());
     let (code, log) = pipeline.start_apart(&["run"]).end().await;
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("is active") || log.contains("in use"), "{log}");
-    assert_eq!(epoch().await, before);
+    assert_eq!((epoch().await, rows()), before);
+    assert!(
+        !pipeline.log().contains("trying again"),
+        "{}",
+        pipeline.log()
+    );
     pipeline
         .sql
         .batch_execute("insert into t values (2, 'two')")

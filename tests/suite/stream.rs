@@ -143,6 +143,12 @@ async fn a_pipeline_moves_into_kafka_and_back_and_loses_and_repeats_nothing() {
     };
     let walk = async |to: &str| {
         pipeline.configure("public.*", true);
+        // Killed at any point, it is done again by whoever moves next.
+        for round in 0..5_u64 {
+            let moving = pipeline.start_with(&["move", "--to", to]);
+            tokio::time::sleep(Duration::from_millis(100 + 120 * round)).await;
+            moving.kill().await;
+        }
         loop {
             let moved = pipeline.start_with(&["move", "--to", to]).end().await;
             if moved.0 == Some(0) {

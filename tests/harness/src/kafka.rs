@@ -145,7 +145,7 @@ impl Kafka {
     /// Stops the server in order, keeping its data.
     ///
     /// # Errors
-    /// When it still runs after a minute.
+    /// When it still runs after [`PATIENCE`].
     pub async fn stop(&self) -> Result<()> {
         self.process.stop(Signal::TERM, PATIENCE).await.map(drop)
     }

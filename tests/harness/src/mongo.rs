@@ -124,7 +124,7 @@ impl Mongo {
     /// Stops the server in order, keeping its data.
     ///
     /// # Errors
-    /// When it still runs after a minute.
+    /// When it still runs after [`PATIENCE`].
     pub async fn stop(&self) -> Result<()> {
         self.process.stop(Signal::TERM, PATIENCE).await.map(drop)
     }

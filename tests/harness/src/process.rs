@@ -156,22 +156,23 @@ impl Process {
     /// [`Error::TimedOut`] when it does not listen, or still runs, after `timeout`.
     pub async fn stop(&self, signal: Signal, timeout: Duration) -> Result<ExitStatus> {
         let what = format!("{} to listen for {signal:?}", self.name);
-        let listens = async || self.status().is_some() || self.catches(signal);
-        crate::eventually(timeout, &what, listens).await?;
+        let may_be_sent = async || self.status().is_some() || self.listens(signal);
+        crate::eventually(timeout, &what, may_be_sent).await?;
         self.signal(signal);
         self.wait(timeout).await
     }
 
-    /// Whether it has a handler for the signal, as the kernel knows (proc(5), `SigCgt`).
-    fn catches(&self, signal: Signal) -> bool {
+    /// Whether it has a handler for the signal or a thread that waits for it, as the kernel knows (proc(5)). Nobody can
+    /// listen for SIGKILL.
+    fn listens(&self, signal: Signal) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
-        let caught = status.ok().and_then(|status| {
-            let mask = status
-                .lines()
-                .find_map(|line| line.strip_prefix("SigCgt:"))?;
-            u64::from_str_radix(mask.trim(), 16).ok()
-        });
-        caught.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+        let status = status.unwrap_or_default();
+        let has = |set: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(set));
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+        };
+        signal == Signal::KILL || has("SigCgt:") || has("SigBlk:")
     }
 
     /// An error with the end of the log when it has ended, nothing while it runs.
