@@ -1,7 +1,6 @@
 //! Records held against those that Debezium wrote of the same statements: see `debezium/README.md`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bson::Document;
 use futures_util::TryStreamExt;
@@ -141,7 +140,7 @@ fn records(pipeline: &Pipeline, topic: &str) -> Vec<Record> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut records = Vec::new();
     // Ends at the partition's end, which is an error of its own.
-    while let Some(Ok(message)) = consumer.poll(Duration::from_secs(10)) {
+    while let Some(Ok(message)) = consumer.poll(PATIENCE) {
         let headers = message.headers().into_iter().flat_map(|it| it.iter());
         let of_debezium = headers.filter(|it| it.key.starts_with("__debezium"));
         records.push(Record {

@@ -153,7 +153,7 @@ impl Machine {
 
     /// Runs a line to its end, which has to come.
     async fn run(&self, line: &str) -> Said {
-        said(self.shell(&["timeout", "60"], line)).await
+        said(self.shell(&["timeout", "300"], line)).await
     }
 
     /// Runs a line, which has to succeed.

@@ -1,7 +1,6 @@
 //! The restarts that lose rows elsewhere.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -218,7 +217,7 @@ impl Pipeline {
 
     /// The end of a topic's one partition.
     pub(crate) fn end_of(&self, client: &BaseConsumer, topic: &str) -> i64 {
-        let bounds = client.fetch_watermarks(&self.topic(topic), 0, Duration::from_secs(10));
+        let bounds = client.fetch_watermarks(&self.topic(topic), 0, PATIENCE);
         bounds.unwrap().1
     }
 

@@ -149,6 +149,7 @@ async fn a_pipeline_moves_into_kafka_and_back_and_loses_and_repeats_nothing() {
             tokio::time::sleep(Duration::from_millis(100 + 120 * round)).await;
             moving.kill().await;
         }
+        let mut pause = Duration::from_secs(1);
         loop {
             let moved = pipeline.start_with(&["move", "--to", to]).end().await;
             if moved.0 == Some(0) {
@@ -157,7 +158,8 @@ async fn a_pipeline_moves_into_kafka_and_back_and_loses_and_repeats_nothing() {
             // A heartbeat may be in Kafka only; what to do then is what it says.
             assert!(moved.1.contains("walferry run --role sink"), "{}", moved.1);
             let sink = pipeline.spawn("sink.log", &["run", "--role", "sink"]);
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(pause).await;
+            pause *= 2;
             assert!(sink.stop(Signal::TERM, PATIENCE).await.unwrap().success());
         }
     };

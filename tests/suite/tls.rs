@@ -486,7 +486,7 @@ async fn expired_certificates_are_waited_for() {
     let servers = Servers::shared().await;
     let root = fresh_directory("tls-expired").unwrap();
     // Not earlier than they have started: mongod does not start with a certificate that has expired.
-    let started_by = SystemTime::now() + Duration::from_secs(10);
+    let started_by = SystemTime::now() + Duration::from_secs(40);
     let old = servers
         .authority
         .server_until(&["localhost"], started_by)

@@ -22,8 +22,8 @@ use crate::sample::Sampler;
 use crate::screen;
 
 const SNAPSHOT: Duration = Duration::from_mins(10);
-const CAUGHT_UP: Duration = Duration::from_mins(2);
-const VISIBLE: Duration = Duration::from_secs(30);
+const CAUGHT_UP: Duration = Duration::from_mins(10);
+const VISIBLE: Duration = Duration::from_mins(5);
 const BETWEEN_PROBES: Duration = Duration::from_millis(40);
 const SEED: &str = "1";
 

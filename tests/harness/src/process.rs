@@ -17,7 +17,7 @@ use rustix::process::{Pid, kill_process, kill_process_group};
 
 use crate::{Error, Result};
 
-const DROP_DEADLINE: Duration = Duration::from_secs(5);
+const DROP_DEADLINE: Duration = Duration::from_secs(30);
 const TAIL_BYTES: u64 = 4_000;
 
 /// A running (or ended) child process; dropping it kills it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mongodb::bson::{Document, doc};
 use walferry_harness::{
-    Error, Kafka, Mongo, Postgres, PostgresOptions, Process, Signal, Stack, eventually,
+    Error, Kafka, Mongo, PATIENCE, Postgres, PostgresOptions, Process, Signal, Stack, eventually,
     fresh_directory,
 };
 
@@ -179,7 +179,7 @@ async fn a_process_that_ends_early_tells_its_last_words() -> Tested {
     let root = fresh_directory("harness-test")?;
     let log = root.path().join("log");
     let process = Process::spawn(Command::new("sh").args(["-c", "echo gone; exit 3"]), &log)?;
-    assert_eq!(process.wait(Duration::from_secs(10)).await?.code(), Some(3));
+    assert_eq!(process.wait(PATIENCE).await?.code(), Some(3));
     assert!(matches!(process.check_running(), Err(Error::Exited { tail, .. }) if tail == "gone\n"));
     Ok(())
 }
@@ -210,26 +210,22 @@ async fn servers_do_not_outlive_a_killed_process() -> Tested {
         .env("HARNESS_TEST_ROOT", root.path());
     let log = root.path().join("holder.log");
     let holder = Process::spawn(&holder, &log)?;
-    let pids = eventually(Duration::from_mins(2), "the servers' pids", async || {
+    let pids = eventually(PATIENCE, "the servers' pids", async || {
         holder.check_running().ok()?;
         std::fs::read_to_string(root.path().join("pids")).ok()
     });
     let pids = pids.await?;
     assert!(pids.split(' ').all(is_running), "{pids}");
     // Not the whole group: only the holder itself, as a time limit would.
-    holder.stop(Signal::KILL, Duration::from_secs(10)).await?;
-    eventually(
-        Duration::from_secs(20),
-        "the servers to be gone",
-        async || !pids.split(' ').any(is_running),
-    )
+    holder.stop(Signal::KILL, PATIENCE).await?;
+    eventually(PATIENCE, "the servers to be gone", async || {
+        !pids.split(' ').any(is_running)
+    })
     .await?;
     let data = ["postgres", "kafka", "mongo"].map(|s| root.path().join(s));
-    eventually(
-        Duration::from_secs(20),
-        "the directories to be gone",
-        async || !data.iter().any(|d| d.exists()),
-    )
+    eventually(PATIENCE, "the directories to be gone", async || {
+        !data.iter().any(|d| d.exists())
+    })
     .await?;
     nothing_is_left(root.path())
 }

@@ -322,7 +322,7 @@ impl Shop {
             }
             Ok(())
         };
-        let seen = eventually(PATIENCE, "the answers to be whole", seen).await;
+        let seen = eventually(6 * PATIENCE, "the answers to be whole", seen).await;
         seen.unwrap_or_else(|error| panic!("{error}"));
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use walferry_core::{Class, Log};
 use walferry_kafka::KafkaLog;
 
-use crate::rig::{Tested, admin, begun, settings, topic};
+use crate::rig::{PATIENCE, Tested, admin, begun, settings, topic};
 
 #[tokio::test]
 async fn missing_topics_are_made_as_stated() -> Tested {
@@ -18,9 +18,7 @@ async fn missing_topics_are_made_as_stated() -> Tested {
     log.ensure_topics(&[one.clone(), three.clone()]).await?;
 
     let admin = admin(&settings);
-    let metadata = admin
-        .inner()
-        .fetch_metadata(None, Duration::from_secs(10))?;
+    let metadata = admin.inner().fetch_metadata(None, PATIENCE)?;
     let commits = settings.commit_log();
     for (name, partitions) in [(&*one.name, 1), (&*three.name, 3), (&*commits, 1)] {
         let made = metadata

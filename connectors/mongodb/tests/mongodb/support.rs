@@ -140,7 +140,7 @@ impl Fixture {
         let wait = doc! {
             "waitForFailPoint": "failCommand",
             "timesEntered": failing.entered + 1,
-            "maxTimeMS": 60_000,
+            "maxTimeMS": 300_000,
         };
         self.admin(wait).await;
     }
@@ -213,6 +213,10 @@ async fn start() -> Server {
     let admin = Client::with_uri_str(url).await.unwrap().database("admin");
     let host = format!("127.0.0.1:{port}");
     let members = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": host }] };
+    let answers = eventually(PATIENCE, "mongod to answer", async || {
+        admin.run_command(doc! { "ping": 1 }).await
+    });
+    answers.await.unwrap();
     admin
         .run_command(doc! { "replSetInitiate": members })
         .await
